@@ -1,0 +1,3 @@
+//! The authenticator pool: who is the device, what does it ask, what is the answer.
+
+pub mod request;

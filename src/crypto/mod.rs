@@ -1,0 +1,1 @@
+//! Cryptography behind names of our own: the only module that names a crypto crate.
