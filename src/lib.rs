@@ -7,6 +7,9 @@
 pub mod auth;
 pub mod crypto;
 pub mod drop_reason;
+pub mod queue;
 pub mod random;
+pub mod registry;
+pub mod store;
 pub mod time;
 pub mod wire;
