@@ -5,8 +5,11 @@
 //! `auth` sees only plain requests and verdicts.
 
 pub mod auth;
+pub mod coap;
 pub mod crypto;
 pub mod drop_reason;
 pub mod random;
+pub mod slab;
 pub mod time;
+pub mod timer_wheel;
 pub mod wire;
