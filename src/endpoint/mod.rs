@@ -25,12 +25,12 @@ pub use outbox::{Outbox, PeerSink, Port, Transmit};
 use peer::{Peer, coap_output};
 
 use crate::auth::request::{Identity, PeerRef, Request, Response, Verdict};
-use crate::coap::message_layer::{self, Input, MessageLayer};
+use crate::coap::{self, Input, MessageLayer};
 use crate::drop_reason::DropReason;
 use crate::dtls;
 use crate::metrics::{Counter, ShardMetrics};
 use crate::random::Random;
-use crate::slab::Slab;
+use crate::slab::{Key, Slab};
 use crate::time::{Duration, Instant, Now};
 use crate::timer_wheel::TimerWheel;
 
@@ -47,7 +47,7 @@ pub struct EndpointSettings {
     /// Cookie secrets, common to all shards.
     pub cookies: dtls::CookieJar,
     /// CoAP message layer parameters.
-    pub coap: message_layer::Settings,
+    pub coap: coap::Settings,
     /// A session without traffic for this long is dropped (`TB_COAP_X509_DTLS_SESSION_INACTIVITY_TIMEOUT`).
     pub session_inactivity_timeout: Duration,
     /// Period of that sweep (`TB_COAP_X509_DTLS_SESSION_REPORT_TIMEOUT`), at least a millisecond.
@@ -77,9 +77,9 @@ pub struct Endpoint {
     random: Box<dyn Random>,
     peers: Slab<Peer>,
     /// Keyed by what the peer chooses, so hashed with a secret key (std's SipHash).
-    by_address: HashMap<PeerKey, u32>,
-    /// Plain peers in the order in which they came, with the generation of their slot.
-    plain_peers: VecDeque<(u32, u32)>,
+    by_address: HashMap<PeerKey, Key>,
+    /// Plain peers in the order in which they came; those that left on their own are still listed.
+    plain_peers: VecDeque<Key>,
     timers: TimerWheel,
     secure_peers: usize,
     handshakes: usize,
@@ -106,7 +106,9 @@ impl Endpoint {
         let first = random.below(u64::try_from(period.as_micros()).unwrap_or(u64::MAX).max(1));
         Self {
             shard,
-            peers: Slab::new(settings.sessions_max + settings.plain_peers_max),
+            peers: Slab::new(
+                u32::try_from(settings.sessions_max + settings.plain_peers_max).unwrap_or(u32::MAX),
+            ),
             by_address: HashMap::new(),
             plain_peers: VecDeque::new(),
             timers: TimerWheel::new(now.instant),
@@ -138,23 +140,23 @@ impl Endpoint {
     }
 
     fn handle_plain(&mut self, now: Now, key: PeerKey, datagram: &[u8], out: &mut Outbox) {
-        let slot = match self.by_address.get(&key) {
-            Some(&slot) => slot,
+        let peer = match self.by_address.get(&key) {
+            Some(&peer) => peer,
             None => {
                 // A peer is worth a slot only if it speaks CoAP at all.
-                if let Err(reason) = message_layer::check_header(datagram) {
+                if let Err(reason) = coap::check_header(datagram) {
                     self.metrics.drop(reason);
                     return;
                 }
-                let Some(slot) = self.insert_plain(key, now) else {
+                let Some(peer) = self.insert_plain(key, now) else {
                     self.metrics.drop(DropReason::SessionBudget);
                     return;
                 };
-                slot
+                peer
             }
         };
-        self.handle_message(now, slot, datagram, out);
-        self.rearm(now, slot);
+        self.handle_message(now, peer, datagram, out);
+        self.rearm(now, peer);
     }
 
     fn handle_secure(&mut self, now: Now, key: PeerKey, datagram: &mut [u8], out: &mut Outbox) {
@@ -169,52 +171,50 @@ impl Endpoint {
             out: &mut sink,
             drops: &mut drops,
         };
-        let Some(&slot) = self.by_address.get(&key) else {
+        let Some(&known) = self.by_address.get(&key) else {
             let accepted = dtls::accept(now, address.as_slice(), datagram, &mut context);
             if let dtls::Accepted::New(association) = accepted {
                 self.insert_secure(now, key, association);
             }
             return;
         };
-        let Some(peer) = self.peers.at_mut(slot) else { return };
+        let Some(peer) = self.peers.get_mut(known) else { return };
         let Some(association) = peer.association.as_mut() else { return };
         let was_handshaking = association.is_handshaking();
         let received = association.handle_datagram(now, address.as_slice(), datagram, &mut context);
         if !received.plaintexts.is_empty() || received.established {
             peer.last_activity = now.instant;
         }
-        self.count_handshake(slot, was_handshaking);
-        let mut slot = slot;
+        self.count_handshake(known, was_handshaking);
+        let mut current = known;
         if received.established {
             self.metrics.add(Counter::HandshakesCompleted, 1);
-            let Some(renewed) = self.renew(now, slot) else { return };
-            slot = renewed;
+            let Some(renewed) = self.renew(now, known) else { return };
+            current = renewed;
         }
         for range in &received.plaintexts {
             if let Some(message) = datagram.get(range.clone()) {
-                self.handle_message(now, slot, message, out);
+                self.handle_message(now, current, message, out);
             }
         }
         if received.closed {
-            self.remove(slot);
+            self.remove(current);
         } else {
-            self.rearm(now, slot);
+            self.rearm(now, current);
         }
     }
 
     /// Hands one CoAP message to the peer's message layer.
-    fn handle_message(&mut self, now: Now, slot: u32, message: &[u8], out: &mut Outbox) {
-        let Some((generation, peer)) = self.peers.entry_mut(slot) else { return };
-        let Peer { address, port, association, coap, last_activity } = peer;
-        *last_activity = now.instant;
-        let secure = association.is_some();
-        let identity = association
-            .as_ref()
-            .and_then(dtls::Association::peer_fingerprint)
-            .map_or(Identity::Anonymous, Identity::Certificate);
+    fn handle_message(&mut self, now: Now, key: Key, message: &[u8], out: &mut Outbox) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        peer.last_activity = now.instant;
+        let identity = peer.identity();
+        let secure = peer.association.is_some();
+        let Peer { address, port, association, coap, .. } = peer;
         let layer = coap.get_or_insert_with(|| Box::new(MessageLayer::new(&mut *self.random)));
+        let mut requests = std::mem::take(&mut out.requests);
         let mut send = coap_output(*address, *port, association, out, &self.metrics);
-        let mut context = message_layer::Context {
+        let mut context = coap::Context {
             settings: &self.settings.coap,
             random: &mut *self.random,
             out: &mut send,
@@ -222,35 +222,43 @@ impl Endpoint {
         match layer.handle_message(now.instant, message, &mut context) {
             Input::Nothing => {}
             Input::Dropped(reason) => self.metrics.drop(reason),
+            Input::Answered(code) => {
+                self.metrics.add(Counter::Requests, 1);
+                self.metrics.response(code);
+            }
             Input::Request { exchange, message } => {
                 self.metrics.add(Counter::Requests, 1);
-                let peer = PeerRef { shard: self.shard, slot, generation };
-                if self.requests_in_work >= self.settings.requests_max {
+                if self.requests_in_work < self.settings.requests_max {
+                    self.requests_in_work += 1;
+                    let Key { slot, generation } = key;
+                    requests.push(Request {
+                        peer: PeerRef { shard: self.shard, slot, generation },
+                        exchange,
+                        identity,
+                        secure,
+                        received_unix_ms: now.unix_ms,
+                        message,
+                    });
+                } else {
                     self.metrics.add(Counter::QueueFull, 1);
+                    self.metrics.response(SERVICE_UNAVAILABLE);
                     let refusal = overloaded();
                     if let Err(reason) = layer.respond(now.instant, exchange, &refusal, &mut context) {
                         self.metrics.drop(reason);
                     }
-                    return;
                 }
-                self.requests_in_work += 1;
-                out.requests.push(Request {
-                    peer,
-                    exchange,
-                    identity,
-                    secure,
-                    received_unix_ms: now.unix_ms,
-                    message,
-                });
             }
         }
+        drop(send);
+        out.requests = requests;
     }
 
     /// Takes the pool's answer to a request of this shard; returns the permit that the request held.
     pub fn handle_verdict(&mut self, now: Now, verdict: &Verdict, out: &mut Outbox) {
         self.requests_in_work = self.requests_in_work.saturating_sub(1);
-        let slot = verdict.peer.slot;
-        let Some(peer) = self.peers.lookup_mut(slot, verdict.peer.generation) else {
+        let PeerRef { slot, generation, .. } = verdict.peer;
+        let key = Key { slot, generation };
+        let Some(peer) = self.peers.get_mut(key) else {
             self.metrics.drop(DropReason::VerdictStale);
             return;
         };
@@ -261,7 +269,7 @@ impl Endpoint {
         };
         self.metrics.response(verdict.response.code);
         let mut send = coap_output(*address, *port, association, out, &self.metrics);
-        let mut context = message_layer::Context {
+        let mut context = coap::Context {
             settings: &self.settings.coap,
             random: &mut *self.random,
             out: &mut send,
@@ -270,7 +278,7 @@ impl Endpoint {
         if let Err(reason) = answered {
             self.metrics.drop(reason);
         }
-        self.rearm(now, slot);
+        self.rearm(now, key);
     }
 
     /// The queue to the pool was full: answers 5.03 in its stead.
@@ -288,7 +296,9 @@ impl Endpoint {
             let Some(slot) = self.timers.pop_expired(now.instant) else {
                 return self.end_sweep(now);
             };
-            self.handle_peer_timeout(now, slot, out);
+            if let Some(key) = self.peers.key_of(slot) {
+                self.handle_peer_timeout(now, key, out);
+            }
         }
         None
     }
@@ -318,32 +328,30 @@ impl Endpoint {
     /// Forgets a peer whose datagram made the endpoint panic, as far as it is known.
     pub fn forget(&mut self, from: SocketAddr, port: Port) {
         self.metrics.drop(DropReason::Panicked);
-        if let Some(&slot) = self.by_address.get(&PeerKey { address: canonical(from), port }) {
-            self.remove(slot);
+        if let Some(&key) = self.by_address.get(&PeerKey { address: canonical(from), port }) {
+            self.remove(key);
         }
     }
 
-    /// Says goodbye to one peer after the other (close_notify, RFC 5246 section 7.2.1), `count` a
-    /// call; returns whether there are more. For the end of the server.
-    pub fn close_some(&mut self, count: usize, out: &mut Outbox) -> bool {
-        for _ in 0..count {
-            let Some((key, &slot)) = self.by_address.iter().next() else { return false };
-            let key = *key;
-            let association = self.peers.at_mut(slot).and_then(|peer| peer.association.as_mut());
-            if let Some(association) = association {
+    /// Says goodbye to the peers in the slots of `slots` (close_notify, RFC 5246 section 7.2.1);
+    /// returns whether there are slots after these. For the end of the server.
+    pub fn close_peers(&mut self, slots: std::ops::Range<u32>, out: &mut Outbox) -> bool {
+        let more = slots.end < self.peers.slots();
+        for key in slots.filter_map(|slot| self.peers.key_of(slot)).collect::<Vec<_>>() {
+            let Some(peer) = self.peers.get_mut(key) else { continue };
+            if let Some(association) = &mut peer.association {
                 let config = self.settings.dtls.load();
                 association.close(&mut dtls::Context {
                     config: &config,
                     cookies: &self.settings.cookies,
                     random: &mut *self.random,
-                    out: &mut out.to(key.address, key.port),
+                    out: &mut out.to(peer.address, peer.port),
                     drops: &mut |reason| self.metrics.drop(reason),
                 });
             }
-            self.by_address.remove(&key);
-            self.remove(slot);
+            self.remove(key);
         }
-        true
+        more
     }
 
     fn publish_gauges(&self) {

@@ -3,10 +3,12 @@
 use std::net::SocketAddr;
 
 use super::{Endpoint, Outbox, PeerKey, Port};
-use crate::coap::message_layer::{self, MessageLayer};
+use crate::auth::request::Identity;
+use crate::coap::{self, MessageLayer};
 use crate::drop_reason::DropReason;
 use crate::dtls::{self, Association};
 use crate::metrics::{Counter, ShardMetrics};
+use crate::slab::Key;
 use crate::time::{Duration, Instant, Now};
 
 /// One peer: an address and a socket, with what DTLS and CoAP keep for it.
@@ -53,6 +55,14 @@ impl Peer {
         association.into_iter().chain(coap).min()
     }
 
+    /// Who the session has proven to be.
+    pub(super) fn identity(&self) -> Identity {
+        self.association
+            .as_ref()
+            .and_then(Association::peer_fingerprint)
+            .map_or(Identity::Anonymous, Identity::Certificate)
+    }
+
     fn is_handshaking(&self) -> bool {
         self.association.as_ref().is_some_and(Association::is_handshaking)
     }
@@ -60,17 +70,17 @@ impl Peer {
 
 impl Endpoint {
     /// Makes a plain peer; the oldest one gives way when their number is at its limit.
-    pub(super) fn insert_plain(&mut self, key: PeerKey, now: Now) -> Option<u32> {
+    pub(super) fn insert_plain(&mut self, key: PeerKey, now: Now) -> Option<Key> {
         while self.plain_peers.len() >= self.settings.plain_peers_max {
-            let (slot, generation) = self.plain_peers.pop_front()?;
-            if self.peers.lookup_mut(slot, generation).is_some() {
+            let oldest = self.plain_peers.pop_front()?;
+            if self.peers.get(oldest).is_some() {
                 self.metrics.add(Counter::PlainPeersEvicted, 1);
-                self.remove(slot);
+                self.remove(oldest);
             }
         }
-        let (slot, generation) = self.insert(key, None, now)?;
-        self.plain_peers.push_back((slot, generation));
-        Some(slot)
+        let peer = self.insert(key, None, now)?;
+        self.plain_peers.push_back(peer);
+        Some(peer)
     }
 
     /// Makes a peer of an association whose cookie was valid, unless the budgets are spent.
@@ -79,9 +89,9 @@ impl Endpoint {
             self.metrics.drop(DropReason::HandshakeBudget);
         } else if self.secure_peers >= self.settings.sessions_max {
             self.metrics.drop(DropReason::SessionBudget);
-        } else if let Some((slot, _)) = self.insert(key, Some(association), now) {
+        } else if let Some(peer) = self.insert(key, Some(association), now) {
             self.metrics.add(Counter::HandshakesStarted, 1);
-            self.rearm(now, slot);
+            self.rearm(now, peer);
         }
     }
 
@@ -90,7 +100,7 @@ impl Endpoint {
         key: PeerKey,
         association: Option<Association>,
         now: Now,
-    ) -> Option<(u32, u32)> {
+    ) -> Option<Key> {
         let peer = Peer {
             address: key.address,
             port: key.port,
@@ -100,18 +110,19 @@ impl Endpoint {
             armed_at: None,
         };
         let secure = peer.association.is_some();
-        self.handshakes += usize::from(peer.is_handshaking());
-        let (slot, generation) = self.peers.insert(peer)?;
+        let handshaking = peer.is_handshaking();
+        let peer = self.peers.insert(peer).ok()?;
+        self.handshakes += usize::from(handshaking);
         self.secure_peers += usize::from(secure);
-        self.by_address.insert(key, slot);
+        self.by_address.insert(key, peer);
         self.publish_gauges();
-        Some((slot, generation))
+        Some(peer)
     }
 
     /// Forgets a peer with all that was kept for it.
-    pub(super) fn remove(&mut self, slot: u32) {
-        self.timers.cancel(slot);
-        let Some(peer) = self.peers.remove(slot) else { return };
+    pub(super) fn remove(&mut self, key: Key) {
+        let Some(peer) = self.peers.remove(key) else { return };
+        self.timers.cancel(key.slot);
         self.by_address.remove(&PeerKey { address: peer.address, port: peer.port });
         self.handshakes -= usize::from(peer.is_handshaking());
         self.secure_peers -= usize::from(peer.association.is_some());
@@ -121,21 +132,21 @@ impl Endpoint {
     /// A new session took the place of the peer's old one: same address, nothing else in common.
     ///
     /// The slot's generation moves on, so that an answer to a request of the old session is stale.
-    pub(super) fn renew(&mut self, now: Now, slot: u32) -> Option<u32> {
-        self.timers.cancel(slot);
-        let mut peer = self.peers.remove(slot)?;
-        let key = PeerKey { address: peer.address, port: peer.port };
+    pub(super) fn renew(&mut self, now: Now, key: Key) -> Option<Key> {
+        let mut peer = self.peers.remove(key)?;
+        self.timers.cancel(key.slot);
+        let address = PeerKey { address: peer.address, port: peer.port };
         peer.coap = None;
         peer.armed_at = None;
         peer.last_activity = now.instant;
-        let (slot, _) = self.peers.insert(peer)?;
-        self.by_address.insert(key, slot);
-        Some(slot)
+        let renewed = self.peers.insert(peer).ok()?;
+        self.by_address.insert(address, renewed);
+        Some(renewed)
     }
 
     /// Keeps the count of half-open handshakes in step with one peer's change.
-    pub(super) fn count_handshake(&mut self, slot: u32, was_handshaking: bool) {
-        let is_handshaking = self.peers.at(slot).is_some_and(Peer::is_handshaking);
+    pub(super) fn count_handshake(&mut self, key: Key, was_handshaking: bool) {
+        let is_handshaking = self.peers.get(key).is_some_and(Peer::is_handshaking);
         match (was_handshaking, is_handshaking) {
             (true, false) => self.handshakes -= 1,
             (false, true) => {
@@ -151,9 +162,9 @@ impl Endpoint {
     ///
     /// A timer that turned out too early costs one look at the peer; moving it on every request
     /// would cost more.
-    pub(super) fn rearm(&mut self, now: Now, slot: u32) {
+    pub(super) fn rearm(&mut self, now: Now, key: Key) {
         let sweep = self.sweep_at;
-        let Some(peer) = self.peers.at_mut(slot) else { return };
+        let Some(peer) = self.peers.get_mut(key) else { return };
         let idle = match peer.association {
             // Swept with the others of its period, so that a sweep's work comes at one time.
             Some(_) => idle_deadline(
@@ -167,13 +178,13 @@ impl Endpoint {
         let due = peer.next_timeout().map_or(idle, |due| due.min(idle));
         if peer.armed_at.is_none_or(|armed| due < armed) {
             peer.armed_at = Some(due);
-            self.timers.schedule(slot, due);
+            self.timers.schedule(key.slot, due);
         }
     }
 
     /// Does what is due for one peer.
-    pub(super) fn handle_peer_timeout(&mut self, now: Now, slot: u32, out: &mut Outbox) {
-        let Some(peer) = self.peers.at_mut(slot) else { return };
+    pub(super) fn handle_peer_timeout(&mut self, now: Now, key: Key, out: &mut Outbox) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
         peer.armed_at = None;
         let was_handshaking = peer.is_handshaking();
         let Peer { address, port, association, coap, last_activity, .. } = peer;
@@ -203,7 +214,7 @@ impl Endpoint {
         }
         if let Some(layer) = coap {
             let mut send = coap_output(*address, *port, association, out, &self.metrics);
-            let mut context = message_layer::Context {
+            let mut context = coap::Context {
                 settings: &self.settings.coap,
                 random: &mut *self.random,
                 out: &mut send,
@@ -216,11 +227,11 @@ impl Endpoint {
         if *port == Port::Plain && coap.is_none() {
             alive = false;
         }
-        self.count_handshake(slot, was_handshaking);
+        self.count_handshake(key, was_handshaking);
         if alive {
-            self.rearm(now, slot);
+            self.rearm(now, key);
         } else {
-            self.remove(slot);
+            self.remove(key);
         }
     }
 }

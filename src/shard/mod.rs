@@ -32,13 +32,15 @@ use crate::crypto::random::SystemRandom;
 use crate::drop_reason::DropReason;
 use crate::endpoint::{Endpoint, EndpointSettings, Outbox, Port};
 use crate::metrics::{Counter, ShardMetrics};
-use crate::queue::{Inbox, ShardQueue};
+use crate::queue::{Inbox, RequestQueue};
 use crate::time::Instant;
 
 /// Verdicts handled in one turn.
 const VERDICTS_PER_TURN: usize = 256;
 /// How long a stopping shard waits for the answers to requests in work.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+/// Slots whose peers are told of the end in one turn.
+const GOODBYES_PER_TURN: u32 = 256;
 /// How long a shard without timers sleeps before it looks again.
 const IDLE_SLEEP: Duration = Duration::from_secs(3600);
 
@@ -55,7 +57,7 @@ pub struct ShardParts {
     /// This shard's counters.
     pub metrics: Arc<ShardMetrics>,
     /// Requests to the pool.
-    pub queue: ShardQueue,
+    pub queue: RequestQueue,
     /// Verdicts from the pool.
     pub inbox: Arc<Inbox>,
     /// Set, and the inbox woken, to stop the shard.
@@ -129,7 +131,7 @@ struct Shard {
     state: RefCell<State>,
     index: u16,
     metrics: Arc<ShardMetrics>,
-    queue: ShardQueue,
+    queue: RequestQueue,
     inbox: Arc<Inbox>,
     stop: Arc<AtomicBool>,
     clock: Clock,
@@ -210,6 +212,7 @@ impl Shard {
         while !self.stop.load(Ordering::Acquire) {
             self.take_verdicts();
             self.sleep_until_woken().await;
+            glommio::yield_if_needed().await;
         }
     }
 
@@ -218,6 +221,7 @@ impl Shard {
         let mut slept = false;
         poll_fn(|_| {
             if slept || !self.inbox.prepare_sleep() || self.stop.load(Ordering::Acquire) {
+                self.inbox.awake();
                 Poll::Ready(())
             } else {
                 slept = true;
@@ -313,11 +317,13 @@ impl Shard {
             }
             glommio::timer::sleep(Duration::from_millis(1)).await;
         }
+        let mut slot = 0;
         loop {
             let mut state = self.state.borrow_mut();
             let State { endpoint, outbox, .. } = &mut *state;
-            let more = endpoint.close_some(socket::BATCH, outbox);
+            let more = endpoint.close_peers(slot..slot + GOODBYES_PER_TURN, outbox);
             self.flush(&mut state);
+            slot += GOODBYES_PER_TURN;
             if !more {
                 break;
             }
