@@ -145,11 +145,11 @@ impl Endpoint {
             None => {
                 // A peer is worth a slot only if it speaks CoAP at all.
                 if let Err(reason) = coap::check_header(datagram) {
-                    self.metrics.drop(reason);
+                    self.metrics.count_drop(reason);
                     return;
                 }
                 let Some(peer) = self.insert_plain(key, now) else {
-                    self.metrics.drop(DropReason::SessionBudget);
+                    self.metrics.count_drop(DropReason::SessionBudget);
                     return;
                 };
                 peer
@@ -162,7 +162,7 @@ impl Endpoint {
     fn handle_secure(&mut self, now: Now, key: PeerKey, datagram: &mut [u8], out: &mut Outbox) {
         let address = AddressBytes::new(key.address);
         let config = self.settings.dtls.load();
-        let mut drops = |reason| self.metrics.drop(reason);
+        let mut drops = |reason| self.metrics.count_drop(reason);
         let mut sink = out.to(key.address, key.port);
         let mut context = dtls::Context {
             config: &config,
@@ -221,13 +221,13 @@ impl Endpoint {
         };
         match layer.handle_message(now.instant, message, &mut context) {
             Input::Nothing => {}
-            Input::Dropped(reason) => self.metrics.drop(reason),
-            Input::Answered(code) => {
-                self.metrics.add(Counter::Requests, 1);
-                self.metrics.response(code);
-            }
+            Input::Dropped(reason) => self.metrics.count_drop(reason),
+            Input::Answered(code) => count_response(&self.metrics, code),
             Input::Request { exchange, message } => {
-                self.metrics.add(Counter::Requests, 1);
+                self.metrics.increment(match port {
+                    Port::Plain => Counter::RequestsCoap,
+                    Port::Secure => Counter::RequestsCoaps,
+                });
                 if self.requests_in_work < self.settings.requests_max {
                     self.requests_in_work += 1;
                     let Key { slot, generation } = key;
@@ -240,11 +240,11 @@ impl Endpoint {
                         message,
                     });
                 } else {
-                    self.metrics.add(Counter::QueueFull, 1);
-                    self.metrics.response(SERVICE_UNAVAILABLE);
+                    self.metrics.increment(Counter::QueueFull);
+                    count_response(&self.metrics, SERVICE_UNAVAILABLE);
                     let refusal = overloaded();
                     if let Err(reason) = layer.respond(now.instant, exchange, &refusal, &mut context) {
-                        self.metrics.drop(reason);
+                        self.metrics.count_drop(reason);
                     }
                 }
             }
@@ -256,18 +256,20 @@ impl Endpoint {
     /// Takes the pool's answer to a request of this shard; returns the permit that the request held.
     pub fn handle_verdict(&mut self, now: Now, verdict: &Verdict, out: &mut Outbox) {
         self.requests_in_work = self.requests_in_work.saturating_sub(1);
+        self.metrics.increment(Counter::Verdicts);
+        self.metrics.set(Counter::RequestsInWork, self.requests_in_work as u64);
         let PeerRef { slot, generation, .. } = verdict.peer;
         let key = Key { slot, generation };
         let Some(peer) = self.peers.get_mut(key) else {
-            self.metrics.drop(DropReason::VerdictStale);
+            self.metrics.count_drop(DropReason::VerdictStale);
             return;
         };
         let Peer { address, port, association, coap, .. } = peer;
         let Some(layer) = coap else {
-            self.metrics.drop(DropReason::VerdictStale);
+            self.metrics.count_drop(DropReason::VerdictStale);
             return;
         };
-        self.metrics.response(verdict.response.code);
+        count_response(&self.metrics, verdict.response.code);
         let mut send = coap_output(*address, *port, association, out, &self.metrics);
         let mut context = coap::Context {
             settings: &self.settings.coap,
@@ -276,14 +278,14 @@ impl Endpoint {
         };
         let answered = layer.respond(now.instant, verdict.exchange, &verdict.response, &mut context);
         if let Err(reason) = answered {
-            self.metrics.drop(reason);
+            self.metrics.count_drop(reason);
         }
         self.rearm(now, key);
     }
 
     /// The queue to the pool was full: answers 5.03 in its stead.
     pub fn handle_refusal(&mut self, now: Now, request: &Request, out: &mut Outbox) {
-        self.metrics.add(Counter::QueueFull, 1);
+        self.metrics.increment(Counter::QueueFull);
         let verdict =
             Verdict { peer: request.peer, exchange: request.exchange, response: overloaded() };
         self.handle_verdict(now, &verdict, out);
@@ -327,7 +329,8 @@ impl Endpoint {
 
     /// Forgets a peer whose datagram made the endpoint panic, as far as it is known.
     pub fn forget(&mut self, from: SocketAddr, port: Port) {
-        self.metrics.drop(DropReason::Panicked);
+        self.metrics.count_drop(DropReason::Panicked);
+        self.metrics.increment(Counter::Panics);
         if let Some(&key) = self.by_address.get(&PeerKey { address: canonical(from), port }) {
             self.remove(key);
         }
@@ -346,7 +349,7 @@ impl Endpoint {
                     cookies: &self.settings.cookies,
                     random: &mut *self.random,
                     out: &mut out.to(peer.address, peer.port),
-                    drops: &mut |reason| self.metrics.drop(reason),
+                    drops: &mut |reason| self.metrics.count_drop(reason),
                 });
             }
             self.remove(key);
@@ -355,8 +358,10 @@ impl Endpoint {
     }
 
     fn publish_gauges(&self) {
-        self.metrics.set_sessions(self.secure_peers - self.handshakes.min(self.secure_peers));
-        self.metrics.set_handshakes(self.handshakes);
+        let plain = self.peers.len() as usize - self.secure_peers;
+        self.metrics.set(Counter::Sessions, self.secure_peers as u64);
+        self.metrics.set(Counter::HandshakesOpen, self.handshakes as u64);
+        self.metrics.set(Counter::PeersCoap, plain as u64);
     }
 }
 
@@ -370,6 +375,14 @@ pub struct SweepReport {
     pub dropped: u64,
     /// Sessions left, handshakes included.
     pub sessions: usize,
+}
+
+fn count_response(metrics: &ShardMetrics, code: u8) {
+    metrics.increment(match code >> 5 {
+        2 => Counter::ResponsesSuccess,
+        4 => Counter::ResponsesClientError,
+        _ => Counter::ResponsesServerError,
+    });
 }
 
 /// 5.03 with the time to wait.

@@ -42,7 +42,7 @@ pub(super) fn coap_output<'a>(
                 association.seal_application_data(record)
             });
             if sealed.is_err() {
-                metrics.drop(DropReason::SendFailed);
+                metrics.count_drop(DropReason::SendFailed);
             }
         }
     }
@@ -74,7 +74,7 @@ impl Endpoint {
         while self.plain_peers.len() >= self.settings.plain_peers_max {
             let oldest = self.plain_peers.pop_front()?;
             if self.peers.get(oldest).is_some() {
-                self.metrics.add(Counter::PlainPeersEvicted, 1);
+                self.metrics.increment(Counter::PlainPeersEvicted);
                 self.remove(oldest);
             }
         }
@@ -86,11 +86,11 @@ impl Endpoint {
     /// Makes a peer of an association whose cookie was valid, unless the budgets are spent.
     pub(super) fn insert_secure(&mut self, now: Now, key: PeerKey, association: Association) {
         if self.handshakes >= self.settings.handshakes_max {
-            self.metrics.drop(DropReason::HandshakeBudget);
+            self.metrics.count_drop(DropReason::HandshakeBudget);
         } else if self.secure_peers >= self.settings.sessions_max {
-            self.metrics.drop(DropReason::SessionBudget);
+            self.metrics.count_drop(DropReason::SessionBudget);
         } else if let Some(peer) = self.insert(key, Some(association), now) {
-            self.metrics.add(Counter::HandshakesStarted, 1);
+            self.metrics.increment(Counter::HandshakesStarted);
             self.rearm(now, peer);
         }
     }
@@ -151,7 +151,7 @@ impl Endpoint {
             (true, false) => self.handshakes -= 1,
             (false, true) => {
                 self.handshakes += 1;
-                self.metrics.add(Counter::HandshakesStarted, 1);
+                self.metrics.increment(Counter::HandshakesStarted);
             }
             _ => return,
         }
@@ -192,7 +192,7 @@ impl Endpoint {
         if let Some(association) = association {
             let config = self.settings.dtls.load();
             let mut sink = out.to(*address, *port);
-            let mut drops = |reason| self.metrics.drop(reason);
+            let mut drops = |reason| self.metrics.count_drop(reason);
             let mut context = dtls::Context {
                 config: &config,
                 cookies: &self.settings.cookies,
@@ -208,7 +208,7 @@ impl Endpoint {
             {
                 association.close(&mut context);
                 self.idle_dropped += 1;
-                self.metrics.add(Counter::SessionsExpired, 1);
+                self.metrics.increment(Counter::SessionsExpired);
                 alive = false;
             }
         }

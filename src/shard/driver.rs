@@ -29,24 +29,32 @@ impl BoundPort {
         self.socket.receive(batch)
     }
 
-    /// Sends this port's datagrams of `outbox`; returns how many the kernel refused.
-    pub(super) fn send(&self, outbox: &Outbox) -> u64 {
-        let mut pending = outbox.transmits().iter().filter(|t| t.port == self.port).peekable();
-        let mut refused = 0;
-        while pending.peek().is_some() {
+    /// Sends this port's datagrams of `outbox`.
+    pub(super) fn send(&self, outbox: &Outbox) -> Sent {
+        let mut pending = outbox.transmits().iter().filter(|t| t.port == self.port);
+        let mut result = Sent::default();
+        loop {
             let batch = pending.clone().take(BATCH).map(|t| (t.to, outbox.datagram(t)));
-            let sent = match self.socket.send(batch) {
-                Ok(sent) if sent > 0 => sent,
-                // The first one was not taken, for whatever reason: its sender's retransmission is
-                // the remedy, as for any datagram that is lost.
-                _ => {
-                    refused += 1;
-                    1
-                }
+            let (offered, sent) = match self.socket.send(batch) {
+                Ok(sent) => (sent.max(1), sent),
+                Err(_) => (1, 0),
             };
-            pending.by_ref().take(sent).for_each(drop);
+            let mut any = false;
+            for (index, transmit) in pending.by_ref().take(offered).enumerate() {
+                any = true;
+                if index < sent {
+                    result.datagrams += 1;
+                    result.bytes += transmit.range.len() as u64;
+                } else {
+                    // Not taken, for whatever reason. As for any datagram that is lost, the
+                    // retransmission of whoever misses it is the remedy.
+                    result.refused += 1;
+                }
+            }
+            if !any {
+                return result;
+            }
         }
-        refused
     }
 
     /// What waits for the socket on the executor's ring. Call within the executor.
@@ -55,6 +63,15 @@ impl BoundPort {
         // SAFETY: the descriptor is a UDP socket, open, and given up by its owner here.
         Ok(Waiter(unsafe { UdpSocket::from_raw_fd(descriptor.into_raw_fd()) }))
     }
+}
+
+/// What became of an outbox's datagrams.
+#[derive(Debug, Default)]
+pub(super) struct Sent {
+    pub(super) datagrams: u64,
+    pub(super) bytes: u64,
+    /// Datagrams that the kernel did not take.
+    pub(super) refused: u64,
 }
 
 /// Waits for datagrams on the executor's ring without taking them.

@@ -176,13 +176,22 @@ impl Shard {
             return 0;
         }
         let now = self.clock.now();
-        self.metrics.add(Counter::DatagramsReceived, received as u64);
+        self.metrics.increment(Counter::ReceiveBatches);
+        self.metrics.add(
+            match port {
+                Port::Plain => Counter::DatagramsReceivedCoap,
+                Port::Secure => Counter::DatagramsReceivedCoaps,
+            },
+            received as u64,
+        );
+        let mut bytes = 0;
         for datagram in batch.datagrams() {
             if datagram.truncated {
-                self.metrics.drop(DropReason::DatagramTruncated);
+                self.metrics.count_drop(DropReason::DatagramTruncated);
                 continue;
             }
             let from = datagram.from;
+            bytes += datagram.bytes.len() as u64;
             let handled = catch_unwind(AssertUnwindSafe(|| {
                 endpoint.handle_datagram(now, from, port, datagram.bytes, outbox);
             }));
@@ -192,11 +201,20 @@ impl Shard {
                 endpoint.forget(from, port);
             }
         }
-        for request in outbox.requests.drain(..).collect::<Vec<_>>() {
+        self.metrics.add(
+            match port {
+                Port::Plain => Counter::BytesReceivedCoap,
+                Port::Secure => Counter::BytesReceivedCoaps,
+            },
+            bytes,
+        );
+        let mut requests = std::mem::take(&mut outbox.requests);
+        for request in requests.drain(..) {
             if let Err(full) = self.queue.submit(request) {
                 endpoint.handle_refusal(now, &full.0, outbox);
             }
         }
+        outbox.requests = requests;
         self.queue.notify();
         self.flush(&mut state);
         received
@@ -219,6 +237,7 @@ impl Shard {
     /// Sleeps until the pool wakes the inbox; returns at once when something is in it.
     async fn sleep_until_woken(&self) {
         let mut slept = false;
+        self.metrics.increment(Counter::Sleeps);
         poll_fn(|_| {
             if slept || !self.inbox.prepare_sleep() || self.stop.load(Ordering::Acquire) {
                 self.inbox.awake();
@@ -289,11 +308,17 @@ impl Shard {
     fn flush(&self, state: &mut State) {
         let State { endpoint, outbox, ports, .. } = state;
         if !outbox.is_sent() {
-            let refused: u64 = ports.iter().map(|port| port.send(outbox)).sum();
-            let sent = outbox.transmits().len() as u64 - refused;
-            self.metrics.add(Counter::DatagramsSent, sent);
-            for _ in 0..refused {
-                self.metrics.drop(DropReason::SendFailed);
+            for port in ports.iter() {
+                let sent = port.send(outbox);
+                let (datagrams, bytes) = match port.port {
+                    Port::Plain => (Counter::DatagramsSentCoap, Counter::BytesSentCoap),
+                    Port::Secure => (Counter::DatagramsSentCoaps, Counter::BytesSentCoaps),
+                };
+                self.metrics.add(datagrams, sent.datagrams);
+                self.metrics.add(bytes, sent.bytes);
+                for _ in 0..sent.refused {
+                    self.metrics.count_drop(DropReason::SendFailed);
+                }
             }
             outbox.clear_transmits();
         }
