@@ -4,9 +4,13 @@
 //! `dtls, coap <- endpoint <- shard <- server`; `dtls` and `coap` never name each other, and
 //! `auth` sees only plain requests and verdicts.
 
+pub mod admin;
 pub mod auth;
+pub mod config;
 pub mod crypto;
 pub mod drop_reason;
+pub mod logging;
+pub mod metrics;
 pub mod random;
 pub mod time;
 pub mod wire;
