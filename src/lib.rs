@@ -6,11 +6,14 @@
 
 pub mod admin;
 pub mod auth;
+pub mod coap;
 pub mod config;
 pub mod crypto;
 pub mod drop_reason;
 pub mod logging;
 pub mod metrics;
 pub mod random;
+pub mod slab;
 pub mod time;
+pub mod timer_wheel;
 pub mod wire;
