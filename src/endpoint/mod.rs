@@ -19,7 +19,7 @@ use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
+use arc_swap::ArcSwapOption;
 
 pub use outbox::{Outbox, PeerSink, Port, Transmit};
 use peer::{Peer, coap_output};
@@ -42,8 +42,9 @@ const RETRY_AFTER_S: u32 = 5;
 /// What all endpoints of a server share.
 #[derive(Debug)]
 pub struct EndpointSettings {
-    /// DTLS configuration; a replacement takes effect on handshakes that start after it.
-    pub dtls: ArcSwap<dtls::ServerConfig>,
+    /// DTLS configuration, `None` without DTLS; a replacement takes effect on handshakes that start
+    /// after it.
+    pub dtls: ArcSwapOption<dtls::ServerConfig>,
     /// Cookie secrets, common to all shards.
     pub cookies: dtls::CookieJar,
     /// CoAP message layer parameters.
@@ -162,10 +163,11 @@ impl Endpoint {
     fn handle_secure(&mut self, now: Now, key: PeerKey, datagram: &mut [u8], out: &mut Outbox) {
         let address = AddressBytes::new(key.address);
         let config = self.settings.dtls.load();
+        let Some(config) = config.as_ref() else { return };
         let mut drops = |reason| self.metrics.count_drop(reason);
         let mut sink = out.to(key.address, key.port);
         let mut context = dtls::Context {
-            config: &config,
+            config,
             cookies: &self.settings.cookies,
             random: &mut *self.random,
             out: &mut sink,
@@ -342,10 +344,10 @@ impl Endpoint {
         let more = slots.end < self.peers.slots();
         for key in slots.filter_map(|slot| self.peers.key_of(slot)).collect::<Vec<_>>() {
             let Some(peer) = self.peers.get_mut(key) else { continue };
-            if let Some(association) = &mut peer.association {
-                let config = self.settings.dtls.load();
+            let config = self.settings.dtls.load();
+            if let (Some(association), Some(config)) = (&mut peer.association, config.as_ref()) {
                 association.close(&mut dtls::Context {
-                    config: &config,
+                    config,
                     cookies: &self.settings.cookies,
                     random: &mut *self.random,
                     out: &mut out.to(peer.address, peer.port),

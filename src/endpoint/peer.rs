@@ -189,12 +189,12 @@ impl Endpoint {
         let was_handshaking = peer.is_handshaking();
         let Peer { address, port, association, coap, last_activity, .. } = peer;
         let mut alive = true;
-        if let Some(association) = association {
-            let config = self.settings.dtls.load();
+        let config = self.settings.dtls.load();
+        if let (Some(association), Some(config)) = (association.as_mut(), config.as_ref()) {
             let mut sink = out.to(*address, *port);
             let mut drops = |reason| self.metrics.count_drop(reason);
             let mut context = dtls::Context {
-                config: &config,
+                config,
                 cookies: &self.settings.cookies,
                 random: &mut *self.random,
                 out: &mut sink,

@@ -34,7 +34,7 @@ fn every_suite_delivers_a_reading_with_a_token() {
         let message_id = 0x2000 + u16::try_from(index).unwrap();
         client.send(&telemetry_post(message_id, "METERTOKEN", &format!("{{\"suite\":{index}}}")));
         client.expect(&created(message_id)).unwrap_or_else(|e| panic!("{cipher}: {e}"));
-        assert_eq!(server.latest("meter")["suite"][0]["value"], serde_json::json!(index));
+        assert_eq!(server.latest("meter")["suite"]["value"], serde_json::json!(index));
     }
 }
 
@@ -55,7 +55,7 @@ fn every_group_works_one_way_and_two_way() {
         client.expect(b"Extended master secret").unwrap_or_else(|e| panic!("{group}: {e}"));
         client.send(&certificate_telemetry_post(0x3001, &format!("{{\"group\":{index}}}")));
         client.expect(&created(0x3001)).unwrap_or_else(|e| panic!("{group}: {e}"));
-        assert_eq!(server.latest("tracker")["group"][0]["value"], serde_json::json!(index));
+        assert_eq!(server.latest("tracker")["group"]["value"], serde_json::json!(index));
     }
 }
 
