@@ -25,6 +25,7 @@ pub use error::{ConfigError, Problem};
 pub use resolve::{EffectiveSetting, Origin};
 
 use crate::config::value::LogFormat;
+use crate::crypto::suite::CipherSuite;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -83,8 +84,8 @@ pub struct Dtls {
     pub max_transmission_unit: Option<u16>,
     /// `COAP_DTLS_MAX_FRAGMENT_LENGTH`: 512, 1024, 2048 or 4096 bytes; `None`: off.
     pub max_fragment_length: Option<u16>,
-    /// `TIDEGATE_CIPHER_SUITES`: IANA names, all known, none twice.
-    pub cipher_suites: Vec<String>,
+    /// `TIDEGATE_CIPHER_SUITES`: not empty, none twice.
+    pub cipher_suites: Vec<CipherSuite>,
     /// Where the server's certificate and key are.
     pub credentials: CredentialSettings,
 }
