@@ -86,7 +86,9 @@ fn is_local(authority: &str) -> bool {
         Some(rest) => match rest.split_once(']') {
             Some((host, after)) => (
                 host,
-                after.strip_prefix(':').or(after.is_empty().then_some("0")),
+                after
+                    .strip_prefix(':')
+                    .or_else(|| after.is_empty().then_some("0")),
             ),
             None => return false,
         },
