@@ -79,7 +79,11 @@ impl Outbox {
         self.bytes.resize(start + length, 0);
         match write(&mut self.bytes[start..]) {
             Ok(()) => {
-                self.transmits.push(Transmit { to, port, range: start..start + length });
+                self.transmits.push(Transmit {
+                    to,
+                    port,
+                    range: start..start + length,
+                });
                 Ok(())
             }
             Err(error) => {
@@ -93,12 +97,20 @@ impl Outbox {
     pub fn push(&mut self, to: SocketAddr, port: Port, datagram: &[u8]) {
         let start = self.bytes.len();
         self.bytes.extend_from_slice(datagram);
-        self.transmits.push(Transmit { to, port, range: start..self.bytes.len() });
+        self.transmits.push(Transmit {
+            to,
+            port,
+            range: start..self.bytes.len(),
+        });
     }
 
     /// A sink whose datagrams all go to one peer.
     pub fn to(&mut self, to: SocketAddr, port: Port) -> PeerSink<'_> {
-        PeerSink { outbox: self, to, port }
+        PeerSink {
+            outbox: self,
+            to,
+            port,
+        }
     }
 }
 
@@ -125,16 +137,25 @@ mod tests {
         let to = "127.0.0.1:7".parse().unwrap();
         let mut outbox = Outbox::default();
         outbox.push(to, Port::Plain, b"one");
-        assert_eq!(outbox.push_with(to, Port::Secure, 9, |_| Err("no")), Err("no"));
+        assert_eq!(
+            outbox.push_with(to, Port::Secure, 9, |_| Err("no")),
+            Err("no")
+        );
         outbox
             .push_with(to, Port::Secure, 2, |bytes| {
                 bytes.copy_from_slice(b"2!");
                 Ok::<(), ()>(())
             })
             .unwrap();
-        let sent: Vec<_> =
-            outbox.transmits().iter().map(|t| (t.port, outbox.datagram(t))).collect();
-        assert_eq!(sent, [(Port::Plain, &b"one"[..]), (Port::Secure, &b"2!"[..])]);
+        let sent: Vec<_> = outbox
+            .transmits()
+            .iter()
+            .map(|t| (t.port, outbox.datagram(t)))
+            .collect();
+        assert_eq!(
+            sent,
+            [(Port::Plain, &b"one"[..]), (Port::Secure, &b"2!"[..])]
+        );
         outbox.clear_transmits();
         assert!(outbox.is_sent());
     }

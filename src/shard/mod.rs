@@ -81,9 +81,15 @@ pub fn spawn(parts: ShardParts) -> io::Result<ExecutorJoinHandle<io::Result<()>>
 }
 
 async fn run(parts: ShardParts) -> io::Result<()> {
-    let ports: Vec<_> =
-        parts.sockets.into_iter().map(|(port, socket)| BoundPort::new(port, socket)).collect();
-    let waiters = ports.iter().map(BoundPort::waiter).collect::<io::Result<Vec<_>>>()?;
+    let ports: Vec<_> = parts
+        .sockets
+        .into_iter()
+        .map(|(port, socket)| BoundPort::new(port, socket))
+        .collect();
+    let waiters = ports
+        .iter()
+        .map(BoundPort::waiter)
+        .collect::<io::Result<Vec<_>>>()?;
     let now = parts.clock.now();
     let shard = Rc::new(Shard {
         state: RefCell::new(State {
@@ -162,8 +168,15 @@ impl Shard {
     /// One turn of a socket: returns how many datagrams there were.
     fn receive_batch(&self, index: usize) -> usize {
         let mut state = self.state.borrow_mut();
-        let State { endpoint, outbox, batch, ports } = &mut *state;
-        let Some(bound) = ports.get(index) else { return 0 };
+        let State {
+            endpoint,
+            outbox,
+            batch,
+            ports,
+        } = &mut *state;
+        let Some(bound) = ports.get(index) else {
+            return 0;
+        };
         let port = bound.port;
         let received = match bound.receive(batch) {
             Ok(received) => received,
@@ -253,11 +266,15 @@ impl Shard {
     /// One turn of the inbox.
     fn take_verdicts(&self) {
         let mut state = self.state.borrow_mut();
-        let State { endpoint, outbox, .. } = &mut *state;
+        let State {
+            endpoint, outbox, ..
+        } = &mut *state;
         let mut taken = 0;
         let mut now = None;
         while taken < VERDICTS_PER_TURN {
-            let Some(verdict) = self.inbox.pop() else { break };
+            let Some(verdict) = self.inbox.pop() else {
+                break;
+            };
             let now = *now.get_or_insert_with(|| self.clock.now());
             endpoint.handle_verdict(now, &verdict, outbox);
             taken += 1;
@@ -272,7 +289,9 @@ impl Shard {
             let now = self.clock.now();
             let next = {
                 let mut state = self.state.borrow_mut();
-                let State { endpoint, outbox, .. } = &mut *state;
+                let State {
+                    endpoint, outbox, ..
+                } = &mut *state;
                 if let Some(sweep) = endpoint.handle_timeout(now, outbox) {
                     tracing::info!(
                         shard = self.index,
@@ -287,7 +306,9 @@ impl Shard {
                 self.flush(&mut state);
                 next
             };
-            let sleep = next.saturating_duration_since(self.clock.instant()).min(IDLE_SLEEP);
+            let sleep = next
+                .saturating_duration_since(self.clock.instant())
+                .min(IDLE_SLEEP);
             if sleep.is_zero() {
                 glommio::yield_if_needed().await;
                 continue;
@@ -306,7 +327,12 @@ impl Shard {
 
     /// Sends what the step left in the outbox and wakes the timer task when it would sleep too long.
     fn flush(&self, state: &mut State) {
-        let State { endpoint, outbox, ports, .. } = state;
+        let State {
+            endpoint,
+            outbox,
+            ports,
+            ..
+        } = state;
         if !outbox.is_sent() {
             for port in ports.iter() {
                 let sent = port.send(outbox);
@@ -345,7 +371,9 @@ impl Shard {
         let mut slot = 0;
         loop {
             let mut state = self.state.borrow_mut();
-            let State { endpoint, outbox, .. } = &mut *state;
+            let State {
+                endpoint, outbox, ..
+            } = &mut *state;
             let more = endpoint.close_peers(slot..slot + GOODBYES_PER_TURN, outbox);
             self.flush(&mut state);
             slot += GOODBYES_PER_TURN;
