@@ -8,6 +8,7 @@ pub mod auth;
 pub mod coap;
 pub mod crypto;
 pub mod drop_reason;
+pub mod dtls;
 pub mod random;
 pub mod slab;
 pub mod time;
