@@ -335,7 +335,7 @@ impl MessageLayer {
     /// (RFC 7252 section 4.2: both are otherwise silently ignored).
     fn handle_reply(&mut self, head: &Head, message: &[u8]) -> Input {
         match code::class(head.code) {
-            code::Class::Empty if message.len() == HEADER_LEN => {
+            code::Class::Empty if head.is_of_empty(message) => {
                 let ended = self
                     .kept
                     .as_mut()
@@ -543,6 +543,29 @@ impl MessageLayer {
     }
 }
 
+#[cfg(test)]
+impl MessageLayer {
+    /// The state of the request with this Message ID, if it is remembered at `now`.
+    pub(super) fn state_of(&self, message_id: u16, now: Instant) -> Option<State> {
+        let index = self.exchanges.find(message_id, now)?;
+        self.exchanges.at(index).map(|exchange| exchange.state)
+    }
+
+    /// Requests remembered, those in work, messages that await an ACK, bytes of messages kept.
+    pub(super) fn memory(&self) -> (usize, usize, usize, usize) {
+        let (outgoing, bytes) = self
+            .kept
+            .as_ref()
+            .map_or((0, 0), |kept| (kept.outgoing_len(), kept.bytes()));
+        (
+            self.exchanges.len(),
+            self.exchanges.in_work(),
+            outgoing,
+            bytes,
+        )
+    }
+}
+
 /// When the empty ACK of a request is due that nothing was sent for.
 fn acknowledge_due(exchange: &Exchange, settings: &Settings) -> Instant {
     acknowledge_at(
@@ -554,7 +577,7 @@ fn acknowledge_due(exchange: &Exchange, settings: &Settings) -> Instant {
 
 /// A ping (RFC 7252 section 4.3), or an empty message that is not allowed.
 fn handle_empty(head: &Head, message: &[u8], cx: &mut Context<'_>) -> Input {
-    if head.kind == MessageType::Confirmable && message.len() == HEADER_LEN {
+    if head.kind == MessageType::Confirmable && head.is_of_empty(message) {
         (cx.out)(&message::empty(MessageType::Reset, head.message_id));
         return Input::Nothing;
     }
