@@ -5,6 +5,7 @@
 //! `auth` sees only plain requests and verdicts.
 
 pub mod auth;
+pub mod credentials;
 pub mod crypto;
 pub mod drop_reason;
 pub mod random;
