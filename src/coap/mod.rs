@@ -35,6 +35,19 @@ use crate::drop_reason::DropReason;
 use crate::random::Random;
 use crate::time::Duration;
 
+/// Whether a datagram begins as a CoAP message does (RFC 7252 section 3): worth a peer's place.
+///
+/// # Errors
+///
+/// Why it is to be ignored.
+pub fn check_header(datagram: &[u8]) -> Result<(), DropReason> {
+    match datagram {
+        [first, _, _, _, ..] if first >> 6 == 1 => Ok(()),
+        [_, _, _, _, ..] => Err(DropReason::CoapVersion),
+        _ => Err(DropReason::CoapMalformed),
+    }
+}
+
 /// Limits and times of the message layer, common to all peers of a shard.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
