@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 
-pub use outbox::{Outbox, PeerSink, Port, Transmit};
+pub use outbox::{Note, Outbox, PeerSink, Port, Transmit};
 use peer::{Peer, coap_output};
 
 use crate::auth::request::{PeerRef, Request, Response, Verdict};
@@ -174,14 +174,17 @@ impl Endpoint {
         let mut context = dtls::Context {
             config,
             cookies: &self.settings.cookies,
+            admit_handshakes: self.handshakes < self.settings.handshakes_max
+                && self.secure_peers < self.settings.sessions_max,
             random: &mut *self.random,
             out: &mut sink,
             drops: &mut drops,
         };
         let Some(&known) = self.by_address.get(&key) else {
-            let accepted = dtls::accept(now, address.as_slice(), datagram, &mut context);
-            if let dtls::Accepted::New(association) = accepted {
-                self.insert_secure(now, key, association);
+            match dtls::accept(now, address.as_slice(), datagram, &mut context) {
+                dtls::Accepted::Nothing => {}
+                dtls::Accepted::Refused(error) => self.note_failure(key, error, out),
+                dtls::Accepted::New(association) => self.insert_secure(now, key, association),
             }
             return;
         };
@@ -195,6 +198,12 @@ impl Endpoint {
         let received = association.handle_datagram(now, address.as_slice(), datagram, &mut context);
         if !received.plaintexts.is_empty() || received.established {
             peer.last_activity = now.instant;
+        }
+        if let Some(error) = received.failure {
+            self.note_failure(key, error, out);
+        }
+        if let Some(alert) = received.peer_alert {
+            out.note(Note::Alert(key.address, alert));
         }
         self.count_handshake(known, was_handshaking);
         let mut current = known;
@@ -215,6 +224,15 @@ impl Endpoint {
         } else {
             self.rearm(now, current);
         }
+    }
+
+    fn note_failure(&self, key: PeerKey, error: dtls::Error, out: &mut Outbox) {
+        self.metrics.increment(match error {
+            dtls::Error::PeerAlert(_) => Counter::HandshakesAborted,
+            dtls::Error::TimedOut => Counter::HandshakesTimedOut,
+            _ => Counter::HandshakesRefused,
+        });
+        out.note(Note::Failed(key.address, error));
     }
 
     /// Hands one CoAP message to the peer's message layer.
@@ -406,6 +424,7 @@ impl Endpoint {
                 association.close(&mut dtls::Context {
                     config,
                     cookies: &self.settings.cookies,
+                    admit_handshakes: false,
                     random: &mut *self.random,
                     out: &mut out.to(peer.address, peer.port),
                     drops: &mut |reason| self.metrics.count_drop(reason),

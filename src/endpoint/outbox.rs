@@ -12,6 +12,7 @@ use std::net::SocketAddr;
 use std::ops::Range;
 
 use crate::auth::request::Request;
+use crate::dtls;
 use crate::wire::DatagramSink;
 
 /// Which of the server's sockets a datagram belongs to.
@@ -34,11 +35,24 @@ pub struct Transmit {
     pub range: Range<usize>,
 }
 
+/// Something about a peer that an operator may want to read in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Note {
+    /// A handshake or connection ended with an error.
+    Failed(SocketAddr, dtls::Error),
+    /// The peer sent an alert: for example unknown_ca, of a client that does not trust the server.
+    Alert(SocketAddr, dtls::AlertDescription),
+}
+
+/// Notes kept of one step: a peer can cause them, so it cannot cause many.
+const NOTES_MAX: usize = 8;
+
 /// Output of the endpoint, lent by the shard.
 #[derive(Debug, Default)]
 pub struct Outbox {
     bytes: Vec<u8>,
     transmits: Vec<Transmit>,
+    notes: Vec<Note>,
     /// Requests for the authenticator pool, in order of arrival.
     pub requests: Vec<Request>,
 }
@@ -102,6 +116,18 @@ impl Outbox {
             port,
             range: start..self.bytes.len(),
         });
+    }
+
+    /// Adds a note, unless there are enough of this step.
+    pub fn note(&mut self, note: Note) {
+        if self.notes.len() < NOTES_MAX {
+            self.notes.push(note);
+        }
+    }
+
+    /// Takes the notes.
+    pub fn take_notes(&mut self) -> impl Iterator<Item = Note> + '_ {
+        self.notes.drain(..)
     }
 
     /// A sink whose datagrams all go to one peer.

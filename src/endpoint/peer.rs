@@ -88,13 +88,9 @@ impl Endpoint {
         Some(peer)
     }
 
-    /// Makes a peer of an association whose cookie was valid, unless the budgets are spent.
+    /// Makes a peer of an association whose cookie was valid; the budgets were looked at before.
     pub(super) fn insert_secure(&mut self, now: Now, key: PeerKey, association: Association) {
-        if self.handshakes >= self.settings.handshakes_max {
-            self.metrics.count_drop(DropReason::HandshakeBudget);
-        } else if self.secure_peers >= self.settings.sessions_max {
-            self.metrics.count_drop(DropReason::SessionBudget);
-        } else if let Some(peer) = self.insert(key, Some(association), now) {
+        if let Some(peer) = self.insert(key, Some(association), now) {
             self.metrics.increment(Counter::HandshakesStarted);
             self.rearm(now, peer);
         }
@@ -215,11 +211,15 @@ impl Endpoint {
             let mut context = dtls::Context {
                 config,
                 cookies: &self.settings.cookies,
+                admit_handshakes: false,
                 random: &mut *self.random,
                 out: &mut sink,
                 drops: &mut drops,
             };
             alive = association.handle_timeout(now, &mut context);
+            if !alive && was_handshaking {
+                self.metrics.increment(Counter::HandshakesTimedOut);
+            }
             let idle = now.instant.saturating_duration_since(*last_activity);
             if alive
                 && idle >= self.settings.session_inactivity_timeout

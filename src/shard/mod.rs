@@ -30,13 +30,15 @@ use self::driver::{BoundPort, Waiter};
 use self::socket::{ReceiveBatch, Socket};
 use crate::crypto::random::SystemRandom;
 use crate::drop_reason::DropReason;
-use crate::endpoint::{Endpoint, EndpointSettings, Outbox, Port};
+use crate::endpoint::{Endpoint, EndpointSettings, Note, Outbox, Port};
 use crate::metrics::{Counter, ShardMetrics};
 use crate::queue::{Inbox, RequestQueue};
 use crate::time::Instant;
 
 /// Verdicts handled in one turn.
 const VERDICTS_PER_TURN: usize = 256;
+/// Log lines about peers that a shard writes in one second.
+const NOTES_PER_SECOND: u32 = 10;
 /// How long a stopping shard waits for the answers to requests in work.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// Slots whose peers are told of the end in one turn.
@@ -112,6 +114,7 @@ async fn run(parts: ShardParts) -> io::Result<()> {
         clock: parts.clock,
         timer_armed: Cell::new(Instant::ZERO),
         timer_waker: Cell::new(None),
+        notes_logged: Cell::new((0, 0)),
     });
     let sockets: Vec<_> = waiters
         .into_iter()
@@ -144,6 +147,8 @@ struct Shard {
     /// When the timer task will wake, and how to wake it sooner.
     timer_armed: Cell<Instant>,
     timer_waker: Cell<Option<Waker>>,
+    /// The second of the latest log line about a peer, and how many there were in it.
+    notes_logged: Cell<(u64, u32)>,
 }
 
 struct State {
@@ -354,6 +359,21 @@ impl Shard {
             if let Some(waker) = self.timer_waker.take() {
                 waker.wake();
             }
+        }
+    }
+
+    /// Logs what a peer did, a bounded number of times a second: peers decide how often it happens.
+    fn log(&self, note: Note) {
+        let second = self.clock.instant().as_micros() / 1_000_000;
+        let (last, logged) = self.notes_logged.get();
+        let logged = if last == second { logged } else { 0 };
+        if logged >= NOTES_PER_SECOND {
+            return;
+        }
+        self.notes_logged.set((second, logged + 1));
+        match note {
+            Note::Failed(peer, error) => tracing::info!(%peer, %error, "DTLS ended"),
+            Note::Alert(peer, alert) => tracing::info!(%peer, %alert, "the peer sent an alert"),
         }
     }
 

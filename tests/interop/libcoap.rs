@@ -109,12 +109,5 @@ fn plain_coap_stores_a_reading_too() {
     let output = run_client(CLIENTS[0], &arguments, server.directory.path());
     let printed = text(&output.stdout) + &text(&output.stderr);
     assert!(printed.contains("2.01"), "{printed}");
-<<<<<<< HEAD
     assert_eq!(server.latest("plain")["t"]["value"], serde_json::json!(1));
-=======
-    assert_eq!(
-        server.latest("plain")["t"][0]["value"],
-        serde_json::json!(1)
-    );
->>>>>>> helper-b
 }
