@@ -8,6 +8,7 @@ pub mod admin;
 pub mod auth;
 pub mod coap;
 pub mod config;
+pub mod credentials;
 pub mod crypto;
 pub mod drop_reason;
 pub mod dtls;
