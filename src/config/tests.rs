@@ -183,7 +183,7 @@ fn the_manuals_snippet_works_unchanged() {
     assert_eq!(credentials.credentials_type, CredentialsType::Pem);
     assert_eq!(credentials.pem_cert, "server.pem");
     assert_eq!(credentials.pem_key, "server_key.pem");
-    assert_eq!(credentials.pem_key_password, "secret");
+    assert_eq!(credentials.pem_key_password, "secret".into());
     assert_eq!(credentials.search_path, [std::env::temp_dir()]);
     assert!(config.warnings.is_empty(), "{:?}", config.warnings);
     let password = effective(&config, "COAP_DTLS_PEM_KEY_PASSWORD");

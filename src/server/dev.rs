@@ -13,6 +13,9 @@ const TOKEN_DEVICE: &str = "dev-token";
 /// The device that shows a certificate.
 const CERTIFICATE_DEVICE: &str = "dev-x509";
 
+/// Validity of the certificates made here.
+const DAYS: u32 = 365;
+
 /// Makes the data directory, the server's certificate and the client's, unless they are there.
 pub(super) fn prepare_files(config: &Config) -> Result<(), StartError> {
     let directory = &config.tidegate.data_dir;
@@ -24,16 +27,21 @@ pub(super) fn prepare_files(config: &Config) -> Result<(), StartError> {
     // Only the certificate of our own making: what the operator configured is theirs.
     let certificate = directory.join("server.pem");
     if Path::new(&config.dtls.credentials.pem_cert) == certificate && !certificate.exists() {
-        let request = generate::SelfSigned {
+        let request = generate::ServerRequest {
             common_name: "localhost".into(),
-            subject_alternative_names: vec!["localhost".into(), "127.0.0.1".into(), "::1".into()],
-            ..generate::SelfSigned::default()
+            alternative_names: vec!["localhost".into(), "127.0.0.1".into(), "::1".into()],
+            days: DAYS,
+            password: None,
         };
-        generate::self_signed(directory, &request).map_err(|error| failed(&certificate, &error))?;
+        generate::server(&request)
+            .and_then(|made| generate::write(&made, directory, "server.pem", "server_key.pem"))
+            .map_err(|error| failed(&certificate, &error))?;
     }
     let client = directory.join(CERTIFICATE_DEVICE);
     if !client.join("client.pem").exists() {
-        generate::client(&client, CERTIFICATE_DEVICE).map_err(|error| failed(&client, &error))?;
+        generate::client(CERTIFICATE_DEVICE, DAYS)
+            .and_then(|made| generate::write(&made, &client, "client.pem", "client_key.pem"))
+            .map_err(|error| failed(&client, &error))?;
     }
     Ok(())
 }
@@ -52,12 +60,25 @@ pub(super) fn register_devices(
             .next()
             .and_then(Result::ok)
             .ok_or_else(|| failed(&certificate, &"there is no certificate in it"))?;
-        add(registry, CERTIFICATE_DEVICE, NewCredential::Certificate(der.to_vec()), directory)?;
+        add(
+            registry,
+            CERTIFICATE_DEVICE,
+            NewCredential::Certificate(der.to_vec()),
+            directory,
+        )?;
     }
     if registry.device_by_name(TOKEN_DEVICE).is_none() {
-        add(registry, TOKEN_DEVICE, NewCredential::RandomToken, directory)?;
+        add(
+            registry,
+            TOKEN_DEVICE,
+            NewCredential::RandomToken,
+            directory,
+        )?;
     }
-    let token = match registry.device_by_name(TOKEN_DEVICE).map(|d| d.credential.clone()) {
+    let token = match registry
+        .device_by_name(TOKEN_DEVICE)
+        .map(|d| d.credential.clone())
+    {
         Some(Credential::AccessToken(token)) => token,
         _ => return Ok(()),
     };
@@ -71,12 +92,22 @@ fn add(
     credential: NewCredential,
     directory: &Path,
 ) -> Result<(), StartError> {
-    let device = NewDevice { name: name.into(), profile: None, credential };
-    registry.add(device).map(drop).map_err(|error| failed(directory, &error))
+    let device = NewDevice {
+        name: name.into(),
+        profile: None,
+        credential,
+    };
+    registry
+        .add(device)
+        .map(drop)
+        .map_err(|error| failed(directory, &error))
 }
 
 fn failed(file: &Path, problem: &dyn std::fmt::Display) -> StartError {
-    StartError::Development { file: file.into(), problem: problem.to_string() }
+    StartError::Development {
+        file: file.into(),
+        problem: problem.to_string(),
+    }
 }
 
 fn welcome(directory: &Path, token: &str, addresses: &Addresses) -> String {
