@@ -1,5 +1,6 @@
 use super::table::{SETTINGS, Setting};
 use super::*;
+use crate::credentials::CredentialsType;
 use std::collections::BTreeSet;
 use std::io::Write as _;
 
