@@ -45,7 +45,7 @@ impl Pool {
 
     /// Handles what is queued, then ends the threads. Verdicts that wait for the store still come
     /// from there: close the store afterwards.
-    pub fn stop(self) {
+    pub fn stop(&self) {
         self.queues.close();
     }
 }

@@ -1,6 +1,18 @@
 //! The CoAP message layer (RFC 7252) of one peer, without a socket, clock or randomness of its own.
 //!
 //! Bytes in, requests out; responses in, bytes out. It knows neither DTLS nor devices.
+//!
+//! ```text
+//! message ---> Head ---> MessageLayer ---> RequestMessage ---> (the caller)
+//! bytes        message   | exchange          option               |
+//!                        | kept                                   |
+//! message <--------------+ retransmission <---------------------- Response
+//! bytes                    message_id
+//! ```
+//!
+//! [`discovery`] answers what is the same for every peer; `client` is the other side, for load and
+//! tests. Not here yet: block-wise transfer (RFC 7959) beyond a single block, and notifications
+//! (RFC 7641).
 
 #[cfg(any(feature = "client", test))]
 pub mod client;

@@ -238,7 +238,9 @@ impl Endpoint {
                 random: &mut *self.random,
                 out: &mut send,
             };
-            layer.handle_timeout(now.instant, &mut context);
+            let timeouts = layer.handle_timeout(now.instant, &mut context);
+            self.metrics
+                .add(Counter::RetransmissionsCoap, timeouts.retransmitted.into());
             if layer.is_idle(now.instant) {
                 *coap = None;
             }

@@ -3,7 +3,7 @@
 use coap_lite::Packet;
 use proptest::prelude::*;
 
-use super::super::option::{Options, check_format};
+use super::super::option::{Evaluated, Options, check_format, evaluate};
 use super::*;
 
 /// What comes of a message whose first byte's type bits are zero, as CON, NON, ACK and RST.
@@ -185,8 +185,30 @@ fn body() -> impl Strategy<Value = Vec<u8>> {
         })
 }
 
+/// Reads a request by way of coap-lite.
+fn evaluate_by_coap_lite(method: u8, message: &[u8]) -> Option<Evaluated> {
+    let packet = Packet::from_bytes(message).ok()?;
+    let mut evaluated = Evaluated::new(method);
+    for (&number, values) in packet.options() {
+        for (occurrence, value) in values.iter().enumerate() {
+            evaluated.add(number, value, occurrence > 0);
+        }
+    }
+    evaluated.message.payload = packet.payload;
+    Some(evaluated)
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(4096))]
+
+    /// Requests are read as coap-lite would read them.
+    #[test]
+    fn requests_agree_with_coap_lite(method in 1u8..32, body in body()) {
+        let message = [&[0x40, method, 0, 0][..], &body].concat();
+        if let Ok(evaluated) = evaluate(method, &body) {
+            prop_assert_eq!(Some(evaluated), evaluate_by_coap_lite(method, &message));
+        }
+    }
 
     /// The walk over the options and coap-lite agree, but for the marker without payload.
     #[test]
