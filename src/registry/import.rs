@@ -1,6 +1,6 @@
 //! Bulk import of devices from CSV: `name,token` or `name,certificate path`, a line each.
 
-use super::Registry;
+use super::NewDevice;
 use std::io::BufRead;
 use std::path::Path;
 
@@ -26,7 +26,11 @@ pub struct Progress {
     pub refused: u64,
 }
 
-/// Imports devices from `csv`; relative certificate paths start at `base`.
+/// Adds devices, each for itself: one result per device, in order, with the reason of a refusal. An
+/// error ends the import.
+pub type Add<'a> = dyn FnMut(Vec<NewDevice>) -> std::io::Result<Vec<Result<(), String>>> + 'a;
+
+/// Imports devices from `csv` through `add`; relative certificate paths start at `base`.
 ///
 /// `progress` is called after each group of lines made durable, and once at the end; `refused` for
 /// each bad line. A bad line does not stop the rest.
@@ -35,12 +39,12 @@ pub struct Progress {
 ///
 /// `csv` could not be read; what was added until then stays.
 pub fn import(
-    registry: &dyn Registry,
+    add: &mut Add<'_>,
     csv: &mut dyn BufRead,
     base: &Path,
     progress: &mut dyn FnMut(Progress),
     refused: &mut dyn FnMut(Refused),
 ) -> std::io::Result<Progress> {
-    let _ = (registry, csv, base, progress, refused);
+    let _ = (add, csv, base, progress, refused);
     unimplemented!()
 }
