@@ -139,7 +139,13 @@ impl Api {
             }
         };
         let mark = batch.begin();
-        let uploaded = upload(&message.payload, device.id, received_ms, &self.settings, batch);
+        let uploaded = upload(
+            &message.payload,
+            device.id,
+            received_ms,
+            &self.settings,
+            batch,
+        );
         match uploaded {
             Err(refusal) => {
                 batch.rollback(mark);

@@ -100,7 +100,9 @@ pub(super) fn root() -> Response {
     Response {
         code: code::CONTENT,
         content_format: Some(0),
-        payload: concat!("Tidegate ", env!("CARGO_PKG_VERSION")).as_bytes().to_vec(),
+        payload: concat!("Tidegate ", env!("CARGO_PKG_VERSION"))
+            .as_bytes()
+            .to_vec(),
         ..Response::default()
     }
 }

@@ -61,7 +61,11 @@ pub(super) fn segments(message: &RequestMessage) -> Cow<'_, [Vec<u8>]> {
     }
     let start = single.iter().take_while(|&&byte| byte == b'/').count();
     let path = single.get(start..).unwrap_or_default();
-    Cow::Owned(path.split(|&byte| byte == b'/').map(<[u8]>::to_vec).collect())
+    Cow::Owned(
+        path.split(|&byte| byte == b'/')
+            .map(<[u8]>::to_vec)
+            .collect(),
+    )
 }
 
 /// Finds out what `message`, whose path is `segments`, asks for.
@@ -119,8 +123,7 @@ impl Feature {
 /// A path below `/api/v1`; `rest` is what follows these two segments.
 fn device_api<'a>(message: &RequestMessage, rest: &'a [Vec<u8>]) -> Route<'a> {
     let refused = Route::Refused(code::BAD_REQUEST);
-    let is_numeric =
-        |segment: &[u8]| !segment.is_empty() && segment.iter().all(u8::is_ascii_digit);
+    let is_numeric = |segment: &[u8]| !segment.is_empty() && segment.iter().all(u8::is_ascii_digit);
     let named = match rest {
         [] => return refused,
         [feature] => feature,
@@ -179,7 +182,10 @@ mod tests {
     fn message(method: u8, path: &[&str], observe: Option<u32>) -> RequestMessage {
         RequestMessage {
             method,
-            path: path.iter().map(|segment| segment.as_bytes().to_vec()).collect(),
+            path: path
+                .iter()
+                .map(|segment| segment.as_bytes().to_vec())
+                .collect(),
             observe,
             ..RequestMessage::default()
         }
@@ -200,12 +206,24 @@ mod tests {
     #[test]
     fn paths_and_methods() {
         for (method, path, expected) in [
-            (POST, &["api", "v1", "T", "telemetry"][..], "PostTelemetry T"),
+            (
+                POST,
+                &["api", "v1", "T", "telemetry"][..],
+                "PostTelemetry T",
+            ),
             (POST, &["api", "v1", "T", "TeleMetry"], "PostTelemetry T"),
             (POST, &["api", "v1", "T", "attributes"], "PostAttributes T"),
             (GET, &["api", "v1", "T", "attributes"], "ReadAttributes T"),
-            (GET, &["api", "v1", "T", "attributes", "updates"], "ReadAttributes T"),
-            (POST, &["api", "v1", "T", "telemetry", ""], "PostTelemetry T"),
+            (
+                GET,
+                &["api", "v1", "T", "attributes", "updates"],
+                "ReadAttributes T",
+            ),
+            (
+                POST,
+                &["api", "v1", "T", "telemetry", ""],
+                "PostTelemetry T",
+            ),
             (POST, &["api", "v1", "T", "rpc", "5"], "Rpc T"),
             (POST, &["api", "v1", "T", "claim"], "Claim T"),
             // Certificate form.
@@ -213,9 +231,17 @@ mod tests {
             (POST, &["api", "v1", "rpc", "5"], "Rpc rpc"),
             (GET, &["api", "v1", "attributes"], "ReadAttributes -"),
             (GET, &["api", "v1", "attributes", "updates"], "4.00"),
-            (POST, &["api", "v1", "telemetry", "7"], "PostTelemetry telemetry"),
+            (
+                POST,
+                &["api", "v1", "telemetry", "7"],
+                "PostTelemetry telemetry",
+            ),
             // A token of digits with a feature behind it is a token.
-            (POST, &["api", "v1", "123", "telemetry"], "PostTelemetry 123"),
+            (
+                POST,
+                &["api", "v1", "123", "telemetry"],
+                "PostTelemetry 123",
+            ),
             (POST, &["api", "v1", "", "telemetry"], "PostTelemetry "),
             // Provisioning.
             (POST, &["api", "v1", "provision"], "Provision"),
@@ -279,7 +305,13 @@ mod tests {
     #[test]
     fn rpc_is_read_only_by_observing() {
         assert_eq!(routed(GET, &["api", "v1", "T", "rpc"], Some(0)), "Rpc T");
-        assert_eq!(routed(GET, &["api", "v1", "T", "telemetry"], Some(0)), "4.00");
-        assert_eq!(routed(GET, &["api", "v1", "T", "attributes"], Some(0)), "ReadAttributes T");
+        assert_eq!(
+            routed(GET, &["api", "v1", "T", "telemetry"], Some(0)),
+            "4.00"
+        );
+        assert_eq!(
+            routed(GET, &["api", "v1", "T", "attributes"], Some(0)),
+            "ReadAttributes T"
+        );
     }
 }

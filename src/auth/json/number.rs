@@ -63,7 +63,9 @@ pub fn is_castable(text: &str) -> bool {
     !unsigned.is_empty()
         && !unsigned.ends_with('.')
         && points <= 1
-        && unsigned.bytes().all(|byte| byte == b'.' || byte.is_ascii_digit())
+        && unsigned
+            .bytes()
+            .all(|byte| byte == b'.' || byte.is_ascii_digit())
 }
 
 /// The usual case, without a detour: a few digits and perhaps a sign.
@@ -113,7 +115,11 @@ impl<'a> Decimal<'a> {
     }
 
     fn is_integral(&self) -> bool {
-        let zeros = self.digits().rev().take_while(|&digit| digit == '0').count();
+        let zeros = self
+            .digits()
+            .rev()
+            .take_while(|&digit| digit == '0')
+            .count();
         self.is_zero() || self.scale <= i64::try_from(zeros).unwrap_or(i64::MAX)
     }
 
@@ -142,8 +148,12 @@ impl<'a> Decimal<'a> {
     fn to_plain(&self) -> Number {
         let digits: String = self.digits().skip_while(|&digit| digit == '0').collect();
         let length = i64::try_from(digits.len()).unwrap_or(i64::MAX);
-        let expanded = length.max(self.scale).max(length.saturating_sub(self.scale));
-        let Some(expanded) = usize::try_from(expanded).ok().filter(|&n| n <= PLAIN_DIGITS_MAX)
+        let expanded = length
+            .max(self.scale)
+            .max(length.saturating_sub(self.scale));
+        let Some(expanded) = usize::try_from(expanded)
+            .ok()
+            .filter(|&n| n <= PLAIN_DIGITS_MAX)
         else {
             return Number::Excessive;
         };

@@ -317,7 +317,12 @@ impl<'a> Members<'a> {
 
 /// Whether `text` is a number of RFC 8259 section 6.
 fn is_number(text: &str) -> bool {
-    let digits = |bytes: &[u8]| bytes.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let digits = |bytes: &[u8]| {
+        bytes
+            .iter()
+            .take_while(|byte| byte.is_ascii_digit())
+            .count()
+    };
     let mut rest = text.as_bytes();
     rest = rest.strip_prefix(b"-").unwrap_or(rest);
     let integer = digits(rest);

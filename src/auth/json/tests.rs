@@ -15,7 +15,10 @@ fn text(source: &str) -> String {
 fn lenient_documents() {
     for (source, expected) in [
         // RFC 8259.
-        (r#"{"a":1,"b":[true,false,null],"c":{}}"#, r#"{"a":1,"b":[true,false,null],"c":{}}"#),
+        (
+            r#"{"a":1,"b":[true,false,null],"c":{}}"#,
+            r#"{"a":1,"b":[true,false,null],"c":{}}"#,
+        ),
         (" [ ] ", "[]"),
         ("5", "5"),
         (r#""x""#, r#""x""#),
@@ -28,9 +31,14 @@ fn lenient_documents() {
         ("{true:1,null:2,5:3}", r#"{"true":1,"null":2,"5":3}"#),
         ("[TRUE,False,nULL]", "[true,false,null]"),
         ("[truely]", r#"["truely"]"#),
-        ("[NaN,-Infinity,007,+1,1.,.5,1e,0x1F,-]",
-         r#"["NaN","-Infinity","007","+1","1.",".5","1e","0x1F","-"]"#),
-        ("[0,-0,0.0,1E5,1e+5,1.5e-3,12abc]", r#"[0,-0,0.0,1E5,1e+5,1.5e-3,"12abc"]"#),
+        (
+            "[NaN,-Infinity,007,+1,1.,.5,1e,0x1F,-]",
+            r#"["NaN","-Infinity","007","+1","1.",".5","1e","0x1F","-"]"#,
+        ),
+        (
+            "[0,-0,0.0,1E5,1e+5,1.5e-3,12abc]",
+            r#"[0,-0,0.0,1E5,1e+5,1.5e-3,"12abc"]"#,
+        ),
         // Separators.
         ("{a=1;b=>2;c:3}", r#"{"a":1,"b":2,"c":3}"#),
         ("{a= >2}", r#"{"a":">2"}"#),
@@ -44,7 +52,10 @@ fn lenient_documents() {
         ("{a:,b:1}", "error: value expected at byte 3"),
         ("{a}", "error: colon expected at byte 2"),
         // Comments.
-        ("/* a */ {a: // b\n 1 # c\r,/**/b:2} // end", r#"{"a":1,"b":2}"#),
+        (
+            "/* a */ {a: // b\n 1 # c\r,/**/b:2} // end",
+            r#"{"a":1,"b":2}"#,
+        ),
         ("{a:1} /* open", "error: comment without an end at byte 6"),
         ("/*/ {}", "error: comment without an end at byte 0"),
         ("[1 / 2]", "error: array without an end at byte 3"),
@@ -66,9 +77,18 @@ fn lenient_documents() {
         // Escapes.
         (r#"["\u00e4\t\/\'\"\\"]"#, r#"["ä\t/'\"\\"]"#),
         (r#"["\ud83d\ude00"]"#, r#"["😀"]"#),
-        (r#"["\ud83dx","\ude00","\ud83d\u0041"]"#, "[\"\u{fffd}x\",\"\u{fffd}\",\"\u{fffd}A\"]"),
-        (r#"["\u12"]"#, "error: four hexadecimal digits expected at byte 4"),
-        (r#"["\u+123"]"#, "error: four hexadecimal digits expected at byte 4"),
+        (
+            r#"["\ud83dx","\ude00","\ud83d\u0041"]"#,
+            "[\"\u{fffd}x\",\"\u{fffd}\",\"\u{fffd}A\"]",
+        ),
+        (
+            r#"["\u12"]"#,
+            "error: four hexadecimal digits expected at byte 4",
+        ),
+        (
+            r#"["\u+123"]"#,
+            "error: four hexadecimal digits expected at byte 4",
+        ),
         (r#"["\x"]"#, "error: unknown escape at byte 3"),
         ("[\"a\nb\\\nc\"]", r#"["a\nb\nc"]"#),
         ("[\"a", "error: string without an end at byte 2"),
@@ -83,12 +103,18 @@ fn lenient_documents() {
 
 #[test]
 fn repeated_names_among_many_are_found() {
-    let members: Vec<_> = (0..100).chain(0..100).map(|i| format!("k{i}:{i}")).collect();
+    let members: Vec<_> = (0..100)
+        .chain(0..100)
+        .map(|i| format!("k{i}:{i}"))
+        .collect();
     let Ok(Json::Object(members)) = parse(&format!("{{{}}}", members.join(","))).map(|j| {
         // The borrowed text ends here, so keep what is compared.
         match j {
             Json::Object(members) => Json::Object(
-                members.into_iter().map(|(name, _)| (name.into_owned().into(), Json::Null)).collect(),
+                members
+                    .into_iter()
+                    .map(|(name, _)| (name.into_owned().into(), Json::Null))
+                    .collect(),
             ),
             _ => Json::Null,
         }
@@ -96,7 +122,12 @@ fn repeated_names_among_many_are_found() {
         panic!("not an object");
     };
     assert_eq!(members.len(), 100);
-    assert!(members.iter().enumerate().all(|(i, (name, _))| *name == format!("k{i}")));
+    assert!(
+        members
+            .iter()
+            .enumerate()
+            .all(|(i, (name, _))| *name == format!("k{i}"))
+    );
 }
 
 #[test]
@@ -126,7 +157,10 @@ fn numbers_become_what_thingsboard_makes_of_them() {
         ("15e-1", Number::Double(1.5)),
         ("1e-16", Number::Double(1e-16)),
         ("1e-17", plain("0.00000000000000001")),
-        ("0.1234567890123456", Number::Double(0.123_456_789_012_345_6)),
+        (
+            "0.1234567890123456",
+            Number::Double(0.123_456_789_012_345_6),
+        ),
         ("0.12345678901234567", plain("0.12345678901234567")),
         ("-1.50000000000000000", plain("-1.50000000000000000")),
         ("9223372036854775807", Number::Long(i64::MAX)),
@@ -156,7 +190,9 @@ fn only_plain_numbers_are_cast() {
     for text in ["25", "007", "-1", "-1.5", "0.0", ".5", "-.5"] {
         assert!(is_castable(text), "{text}");
     }
-    for text in ["", "-", ".", "1.", "-1.", "1.2.3", "1e3", "+1", " 1", "--1", "0x1", "1-", "٣"] {
+    for text in [
+        "", "-", ".", "1.", "-1.", "1.2.3", "1e3", "+1", " 1", "--1", "0x1", "1-", "٣",
+    ] {
         assert!(!is_castable(text), "{text}");
     }
 }
