@@ -109,9 +109,9 @@ const fn type_name(device: &DeviceView) -> &'static str {
 /// Lists page by page: a table whose columns fit the page, or a JSON array with a device a line.
 fn list(operations: &dyn Operations, json: bool) -> Result<(), Failure> {
     let mut out = output::stdout();
-    let (mut after, mut first) = (None, true);
+    let (mut after, mut first) = (None::<String>, true);
     loop {
-        let page = operations.devices(after, PAGE)?;
+        let page = operations.devices(after.as_deref(), PAGE)?;
         if json {
             for device in &page.devices {
                 out.write_all(if first { b"[" } else { b",\n" })?;
