@@ -1,0 +1,38 @@
+# Thin: what these targets do stands in .ci/setup and in Rust.
+CARGO ?= cargo
+FEATURES ?=
+
+.PHONY: run test check fmt bench load clean help
+
+help: ## this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+
+run: ## build in release mode and start a development server with its own devices
+	@./.ci/setup build
+	$(CARGO) build --release --bin tidegate
+	exec ./target/release/tidegate serve --dev
+
+test: ## the whole test suite, with third-party clients
+	@./.ci/setup test
+	$(CARGO) build --workspace --all-targets $(FEATURES)
+	$(CARGO) test --workspace $(FEATURES)
+
+check: ## formatting, lints, documentation, feature builds, licences
+	@./.ci/setup build
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	$(CARGO) check --lib --no-default-features
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --quiet
+	@if command -v cargo-deny >/dev/null; then cargo deny check licenses bans sources; \
+	else echo "cargo-deny is not installed; licences are checked by tests/protocol (tidy) only"; fi
+
+bench: ## measure cryptography, records and CoAP
+	$(CARGO) run --release -p tidegate-bench
+
+load: ## put load on a development server that runs (make run)
+	$(CARGO) run --release -p tidegate-loadgen -- --target coaps://127.0.0.1:5684 \
+	  --scenario telemetry --devices 1000 --auth x509 --closed --duration 20s \
+	  --admin http://127.0.0.1:5680
+
+clean:
+	$(CARGO) clean

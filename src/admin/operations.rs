@@ -1,0 +1,207 @@
+//! What an administrator can do, wherever the registry and the store are.
+
+use crate::store::HistoryQuery;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// A device to be.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewDevice {
+    /// Its name: unique, 1 to 255 characters, no control characters.
+    pub name: String,
+    /// Its access token; one is made at random when there is neither this nor a certificate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
+    /// Its certificate, which becomes the credential: PEM text, of which the first certificate
+    /// counts, or the base64 of its DER.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<String>,
+    /// Its device profile; `default` when there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile: Option<String>,
+}
+
+/// How a device proves who it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CredentialsType {
+    /// A token in the path.
+    #[serde(rename = "ACCESS_TOKEN")]
+    AccessToken,
+    /// The key of a certificate.
+    #[serde(rename = "X509_CERTIFICATE")]
+    X509Certificate,
+}
+
+/// A device as it is shown.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DeviceView {
+    /// The registry's number for it, never given again.
+    pub id: u64,
+    /// Its name.
+    pub name: String,
+    /// Its device profile.
+    pub profile: String,
+    /// When it was added, milliseconds since the UNIX epoch.
+    pub created_ms: u64,
+    /// How it proves who it is.
+    pub credentials_type: CredentialsType,
+    /// The token, or the certificate's fingerprint (TB section 4). `None` in lists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials_id: Option<String>,
+}
+
+/// Part of the list of devices, in the order in which they were added.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DevicePage {
+    /// The devices.
+    pub devices: Vec<DeviceView>,
+    /// The id after which the next page starts; `None` on the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_after: Option<u64>,
+}
+
+/// What was stored under a key at a time.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Reading {
+    /// Milliseconds since the UNIX epoch.
+    pub ts: i64,
+    /// A string, boolean, whole number, number with fraction, or JSON: its text as stored.
+    pub value: Box<RawValue>,
+}
+
+/// The newest reading of each key.
+pub type Latest = BTreeMap<String, Reading>;
+
+/// Attributes by scope and key.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Attributes {
+    /// Set by the device.
+    pub client: BTreeMap<String, Reading>,
+    /// Set for the device, which may read them.
+    pub shared: BTreeMap<String, Reading>,
+    /// Set for the server; the device does not see them.
+    pub server: BTreeMap<String, Reading>,
+}
+
+/// What became of one device of many.
+pub type Added = Result<(), OperationError>;
+
+/// Why an operation was not done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorKind {
+    /// No such device.
+    NotFound,
+    /// A device of that name, or with those credentials, is there already.
+    Conflict,
+    /// What was asked makes no sense.
+    Invalid,
+    /// Not for this asker.
+    Forbidden,
+    /// The registry or the store failed, or the server cannot be reached.
+    Failed,
+}
+
+/// An operation that was not done, for the administrator.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OperationError {
+    /// What sort.
+    pub kind: ErrorKind,
+    /// What is wrong.
+    pub message: String,
+    /// What to do; may be empty.
+    pub remedy: String,
+}
+
+impl OperationError {
+    /// An error of that sort.
+    pub fn new(kind: ErrorKind, message: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self {
+            kind,
+            message: message.into(),
+            remedy: remedy.into(),
+        }
+    }
+}
+
+impl fmt::Display for OperationError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        if self.remedy.is_empty() {
+            Ok(())
+        } else {
+            write!(f, "; {}", self.remedy)
+        }
+    }
+}
+
+impl std::error::Error for OperationError {}
+
+/// What an administrator can do. Calls block; none is for a shard's thread.
+pub trait Operations: Send + Sync {
+    /// Up to `limit` devices whose ids are above `after` (from the first when `None`).
+    ///
+    /// # Errors
+    ///
+    /// When the registry fails.
+    fn devices(&self, after: Option<u64>, limit: usize) -> Result<DevicePage, OperationError>;
+
+    /// A device, with its credentials.
+    ///
+    /// # Errors
+    ///
+    /// When there is none of that name, or the registry fails.
+    fn device(&self, name: &str) -> Result<DeviceView, OperationError>;
+
+    /// Adds a device; gives it with its credentials. Durable when it returns.
+    ///
+    /// # Errors
+    ///
+    /// When the name or the credentials are taken or not acceptable, or the registry fails.
+    fn add(&self, device: &NewDevice) -> Result<DeviceView, OperationError>;
+
+    /// Adds devices; one outcome for each. Durable when it returns.
+    ///
+    /// # Errors
+    ///
+    /// When the registry fails as a whole.
+    fn add_all(&self, devices: &[NewDevice]) -> Result<Vec<Added>, OperationError>;
+
+    /// Removes a device and its data.
+    ///
+    /// # Errors
+    ///
+    /// When there is none of that name, or the registry fails.
+    fn remove(&self, name: &str) -> Result<(), OperationError>;
+
+    /// The newest reading of each key: `{"temperature":{"ts":1700000000000,"value":42}}`.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such device, or the store fails.
+    fn latest(&self, name: &str) -> Result<Latest, OperationError>;
+
+    /// Readings of a key.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such device, or the store fails. A key without readings is no error.
+    fn history(
+        &self,
+        name: &str,
+        key: &str,
+        query: HistoryQuery,
+    ) -> Result<Vec<Reading>, OperationError>;
+
+    /// The attributes.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such device, or the store fails.
+    fn attributes(&self, name: &str) -> Result<Attributes, OperationError>;
+}

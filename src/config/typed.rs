@@ -1,0 +1,273 @@
+//! From parsed values to the fields of [`Config`], and the rules that join several settings.
+
+use crate::config::error::{ConfigError, Problem};
+use crate::config::resolve::{EffectiveSetting, Resolved, ResolvedSetting, shown};
+use crate::config::value::{LogFormat, Value};
+use crate::config::{Coap, Config, Dtls, Json, Reload, Sources, Tidegate, X509};
+use crate::credentials::{CredentialSettings, CredentialsType};
+use crate::crypto::suite::CipherSuite;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The values by name. A name that is not in the table, or of another kind, is a defect of this
+/// module, which the test that loads the defaults would show.
+struct Values<'a>(&'a [ResolvedSetting]);
+
+impl Values<'_> {
+    fn find(&self, name: &str) -> &ResolvedSetting {
+        self.0
+            .iter()
+            .find(|resolved| resolved.setting.name == name)
+            .unwrap_or_else(|| unreachable!("{name} is not in the table"))
+    }
+
+    fn boolean(&self, name: &str) -> bool {
+        match self.find(name).value {
+            Value::Boolean(value) => value,
+            ref other => unreachable!("{name} is {other:?}"),
+        }
+    }
+
+    fn integer(&self, name: &str) -> i64 {
+        match self.find(name).value {
+            Value::Integer(value) => value,
+            ref other => unreachable!("{name} is {other:?}"),
+        }
+    }
+
+    /// The number as another type; the table's range makes it fit.
+    fn number<T: TryFrom<i64>>(&self, name: &str) -> T {
+        let value = self.integer(name);
+        T::try_from(value).unwrap_or_else(|_| unreachable!("{name} is {value}"))
+    }
+
+    fn optional_number<T: TryFrom<i64>>(&self, name: &str) -> Option<T> {
+        match self.find(name).value {
+            Value::OptionalInteger(None) => None,
+            Value::OptionalInteger(Some(value)) => {
+                let number = T::try_from(value).ok();
+                Some(number.unwrap_or_else(|| unreachable!("{name} is {value}")))
+            }
+            ref other => unreachable!("{name} is {other:?}"),
+        }
+    }
+
+    /// Zero when negative.
+    fn millis(&self, name: &str) -> Duration {
+        Duration::from_millis(u64::try_from(self.integer(name)).unwrap_or(0))
+    }
+
+    fn bind(&self, address: &str, port: &str) -> SocketAddr {
+        let ip: IpAddr = match self.find(address).value {
+            Value::Address(ip) => ip,
+            ref other => unreachable!("{address} is {other:?}"),
+        };
+        SocketAddr::new(ip, self.number(port))
+    }
+
+    fn text(&self, name: &str) -> String {
+        match &self.find(name).value {
+            Value::Text(value) => value.clone(),
+            other => unreachable!("{name} is {other:?}"),
+        }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        match &self.find(name).value {
+            Value::Path(value) => value.clone(),
+            other => unreachable!("{name} is {other:?}"),
+        }
+    }
+
+    fn problem(&self, name: &str, reason: &str, remedy: &str) -> Problem {
+        let found = self.find(name);
+        Problem {
+            setting: name.to_owned(),
+            value: Some(shown(found.setting, &found.text)),
+            origin: found.origin.clone(),
+            reason: reason.to_owned(),
+            remedy: remedy.to_owned(),
+        }
+    }
+}
+
+pub(super) fn build(resolved: Resolved, sources: &Sources) -> Result<Config, ConfigError> {
+    let values = Values(&resolved.settings);
+    let coap = coap(&values);
+    let dtls = dtls(&values, sources);
+    let problems = contradictions(&values, &coap, &dtls);
+    if !problems.is_empty() {
+        return Err(ConfigError { problems });
+    }
+    let tidegate = tidegate(&values, sources);
+    let mut warnings = resolved.warnings;
+    warnings.extend(resolved.settings.iter().filter_map(|found| {
+        let changed = found.text.trim() != found.setting.default;
+        (changed && !found.setting.in_effect).then(|| {
+            let (name, origin) = (found.setting.name, &found.origin);
+            format!("{name} ({origin}) is accepted but has no effect yet")
+        })
+    }));
+    let effective = effective(&resolved.settings, &tidegate, &dtls);
+    Ok(Config {
+        x509: X509 {
+            skip_validity_check: values
+                .boolean("TB_COAP_X509_DTLS_SKIP_VALIDITY_CHECK_FOR_CLIENT_CERT"),
+            session_inactivity_timeout: values
+                .millis("TB_COAP_X509_DTLS_SESSION_INACTIVITY_TIMEOUT"),
+            session_report_timeout: values.millis("TB_COAP_X509_DTLS_SESSION_REPORT_TIMEOUT"),
+        },
+        json: Json {
+            type_cast: values.boolean("JSON_TYPE_CAST_ENABLED"),
+            max_string_value_length: Some(values.number("JSON_MAX_STRING_VALUE_LENGTH"))
+                .filter(|&length| length > 0),
+        },
+        reload: Reload {
+            enabled: values.boolean("TB_TRANSPORT_SSL_CERTIFICATE_RELOAD_ENABLED"),
+            check_interval: Duration::from_secs(
+                values.number("TB_TRANSPORT_SSL_CERTIFICATE_RELOAD_CHECK_INTERVAL_SECONDS"),
+            ),
+        },
+        coap,
+        dtls,
+        tidegate,
+        warnings,
+        effective,
+    })
+}
+
+fn coap(values: &Values<'_>) -> Coap {
+    Coap {
+        enabled: values.boolean("TIDEGATE_PLAIN_COAP"),
+        bind: values.bind("COAP_BIND_ADDRESS", "COAP_BIND_PORT"),
+        device_api: values.boolean("COAP_ENABLED"),
+        timeout: values.millis("COAP_TIMEOUT"),
+        piggyback_timeout: values.millis("COAP_PIGGYBACK_TIMEOUT"),
+    }
+}
+
+fn dtls(values: &Values<'_>, sources: &Sources) -> Dtls {
+    let cipher_suites = match &values.find("TIDEGATE_CIPHER_SUITES").value {
+        Value::Suites(suites) => suites.clone(),
+        other => unreachable!("TIDEGATE_CIPHER_SUITES is {other:?}"),
+    };
+    let fragment_length = values.integer("COAP_DTLS_MAX_FRAGMENT_LENGTH");
+    Dtls {
+        enabled: values.boolean("COAP_DTLS_ENABLED"),
+        bind: values.bind("COAP_DTLS_BIND_ADDRESS", "COAP_DTLS_BIND_PORT"),
+        retransmission_timeout: values.millis("COAP_DTLS_RETRANSMISSION_TIMEOUT_MS"),
+        connection_id_length: values.optional_number("COAP_DTLS_CONNECTION_ID_LENGTH"),
+        max_transmission_unit: Some(values.number("COAP_DTLS_MAX_TRANSMISSION_UNIT"))
+            .filter(|&bytes| bytes > 0),
+        max_fragment_length: u16::try_from(fragment_length)
+            .ok()
+            .filter(|length| [512, 1024, 2048, 4096].contains(length)),
+        cipher_suites,
+        credentials: credentials(values, sources),
+    }
+}
+
+fn credentials(values: &Values<'_>, sources: &Sources) -> CredentialSettings {
+    let is_keystore = values.text("COAP_DTLS_CREDENTIALS_TYPE") == "KEYSTORE";
+    let file = |name| values.path(name).display().to_string();
+    // ThingsBoard finds bare names in its configuration directory, where its file lies too.
+    let beside_file = sources.file.as_deref().and_then(|file| file.parent());
+    CredentialSettings {
+        credentials_type: if is_keystore {
+            CredentialsType::Keystore
+        } else {
+            CredentialsType::Pem
+        },
+        pem_cert: file("COAP_DTLS_PEM_CERT"),
+        pem_key: file("COAP_DTLS_PEM_KEY"),
+        pem_key_password: values.text("COAP_DTLS_PEM_KEY_PASSWORD").into(),
+        key_store_type: values.text("COAP_DTLS_KEY_STORE_TYPE"),
+        key_store: file("COAP_DTLS_KEY_STORE"),
+        key_store_password: values.text("COAP_DTLS_KEY_STORE_PASSWORD").into(),
+        key_alias: values.text("COAP_DTLS_KEY_ALIAS"),
+        key_password: values.text("COAP_DTLS_KEY_PASSWORD").into(),
+        search_path: beside_file.map(PathBuf::from).into_iter().collect(),
+    }
+}
+
+fn tidegate(values: &Values<'_>, sources: &Sources) -> Tidegate {
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    let shards = values
+        .optional_number("TIDEGATE_SHARDS")
+        .unwrap_or_else(|| u16::try_from(cpus.min(256)).unwrap_or(256));
+    let json = values.text("TIDEGATE_LOG_FORMAT") == "json";
+    Tidegate {
+        data_dir: values.path("TIDEGATE_DATA_DIR"),
+        shards,
+        auth_threads: values
+            .optional_number("TIDEGATE_AUTH_THREADS")
+            .unwrap_or_else(|| (shards / 2).max(1)),
+        admin_bind: match values.find("TIDEGATE_ADMIN_BIND").value {
+            Value::OptionalSocket(address) => address,
+            ref other => unreachable!("TIDEGATE_ADMIN_BIND is {other:?}"),
+        },
+        log: values.text("TIDEGATE_LOG"),
+        log_format: if json {
+            LogFormat::Json
+        } else {
+            LogFormat::Text
+        },
+        node_id: values.number("TIDEGATE_NODE_ID"),
+        sessions_max: values.number("TIDEGATE_SESSIONS_MAX"),
+        handshakes_max: values.number("TIDEGATE_HANDSHAKES_MAX"),
+        dev: sources.dev,
+    }
+}
+
+/// Settings that are right one by one, but not together.
+fn contradictions(values: &Values<'_>, coap: &Coap, dtls: &Dtls) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for name in ["TB_TRANSPORT_API_ENABLED", "COAP_SERVER_ENABLED"] {
+        if !values.boolean(name) {
+            let reason = "switches the CoAP server off, and this process serves nothing else";
+            problems.push(values.problem(name, reason, "set it to true, or do not start tidegate"));
+        }
+    }
+    if !coap.enabled && !dtls.enabled {
+        let reason = "plain CoAP is off and so is DTLS: no port would be open";
+        let remedy = "set COAP_DTLS_ENABLED=true, or TIDEGATE_PLAIN_COAP=true";
+        problems.push(values.problem("TIDEGATE_PLAIN_COAP", reason, remedy));
+    }
+    let same_address = coap.bind.ip() == dtls.bind.ip()
+        || coap.bind.ip().is_unspecified()
+        || dtls.bind.ip().is_unspecified();
+    let same_port = coap.bind.port() == dtls.bind.port() && coap.bind.port() != 0;
+    if coap.enabled && dtls.enabled && same_address && same_port {
+        let reason = "the same port as COAP_BIND_PORT";
+        let remedy = "give each its own port (5683 and 5684 are the usual ones)";
+        problems.push(values.problem("COAP_DTLS_BIND_PORT", reason, remedy));
+    }
+    problems
+}
+
+fn effective(
+    settings: &[ResolvedSetting],
+    tidegate: &Tidegate,
+    dtls: &Dtls,
+) -> Vec<EffectiveSetting> {
+    settings
+        .iter()
+        .map(|found| EffectiveSetting {
+            name: found.setting.name,
+            value: match found.setting.name {
+                "TIDEGATE_SHARDS" => tidegate.shards.to_string(),
+                "TIDEGATE_AUTH_THREADS" => tidegate.auth_threads.to_string(),
+                "TIDEGATE_CIPHER_SUITES" => suite_names(&dtls.cipher_suites),
+                _ => shown(found.setting, &found.text),
+            },
+            origin: found.origin.clone(),
+            in_effect: found.setting.in_effect,
+        })
+        .collect()
+}
+
+fn suite_names(suites: &[CipherSuite]) -> String {
+    let names: Vec<_> = suites.iter().map(|suite| suite.name()).collect();
+    names.join(",")
+}

@@ -1,0 +1,507 @@
+//! One shard's brain: peers, their DTLS associations and CoAP message layers, without any I/O.
+//!
+//! ```text
+//! handle_datagram -> dtls -> coap -> Outbox.requests   ==> authenticator pool
+//! handle_verdict  -> coap -> dtls -> Outbox.transmits  ==> socket
+//! handle_timeout  -> whatever is due
+//! ```
+//!
+//! Every input takes the time and an [`Outbox`] that the shard lends. Nothing is stored for a DTLS
+//! peer before its cookie was valid; a plain CoAP peer takes a place in a bounded ring whose oldest
+//! member makes room. No step visits idle peers: each has at most one entry in the timer wheel.
+
+mod outbox;
+mod peer;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{HashMap, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+
+pub use outbox::{Note, Outbox, PeerSink, Port, Transmit};
+use peer::{Peer, coap_output};
+
+use crate::auth::request::{PeerRef, Request, Response, Verdict};
+use crate::coap::{self, Input, MessageLayer};
+use crate::drop_reason::DropReason;
+use crate::dtls;
+use crate::metrics::{Counter, ShardMetrics};
+use crate::random::Random;
+use crate::slab::{Key, Slab};
+use crate::time::{Duration, Instant, Now};
+use crate::timer_wheel::TimerWheel;
+
+/// Response code 5.03 Service Unavailable.
+const SERVICE_UNAVAILABLE: u8 = 0xa3;
+/// Seconds that an overloaded server asks a device to wait (Max-Age of a 5.03, RFC 7252 section 5.9.3.4).
+const RETRY_AFTER_S: u32 = 5;
+
+/// What all endpoints of a server share.
+#[derive(Debug)]
+pub struct EndpointSettings {
+    /// DTLS configuration, `None` without DTLS; a replacement takes effect on handshakes that start
+    /// after it.
+    pub dtls: ArcSwapOption<dtls::ServerConfig>,
+    /// Cookie secrets, common to all shards.
+    pub cookies: dtls::CookieJar,
+    /// CoAP message layer parameters.
+    pub coap: coap::Settings,
+    /// A session without traffic for this long is dropped (`TB_COAP_X509_DTLS_SESSION_INACTIVITY_TIMEOUT`).
+    pub session_inactivity_timeout: Duration,
+    /// Period of that sweep (`TB_COAP_X509_DTLS_SESSION_REPORT_TIMEOUT`), at least a millisecond.
+    pub session_report_timeout: Duration,
+    /// DTLS peers of one shard, handshakes included.
+    pub sessions_max: usize,
+    /// Half-open handshakes of one shard.
+    pub handshakes_max: usize,
+    /// Plain CoAP peers of one shard.
+    pub plain_peers_max: usize,
+    /// Requests of one shard that the pool may have in work.
+    pub requests_max: usize,
+}
+
+/// Key of a peer: where its datagrams come from, and through which socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct PeerKey {
+    address: SocketAddr,
+    port: Port,
+}
+
+/// The state machine of one shard.
+pub struct Endpoint {
+    shard: u16,
+    settings: Arc<EndpointSettings>,
+    metrics: Arc<ShardMetrics>,
+    random: Box<dyn Random>,
+    peers: Slab<Peer>,
+    /// Keyed by what the peer chooses, so hashed with a secret key (std's SipHash).
+    by_address: HashMap<PeerKey, Key>,
+    /// Plain peers in the order in which they came; those that left on their own are still listed.
+    plain_peers: VecDeque<Key>,
+    timers: TimerWheel,
+    secure_peers: usize,
+    handshakes: usize,
+    requests_in_work: usize,
+    /// Sessions dropped as idle since the last report, and when the sweep that counts them ends.
+    idle_dropped: u64,
+    sweep_at: Instant,
+}
+
+impl Endpoint {
+    /// An endpoint without peers.
+    ///
+    /// `random` decides message ids, server randoms and jitter; `now` starts the sweep's period.
+    pub fn new(
+        shard: u16,
+        settings: Arc<EndpointSettings>,
+        metrics: Arc<ShardMetrics>,
+        mut random: Box<dyn Random>,
+        now: Now,
+    ) -> Self {
+        // The first sweep comes at a random point of the period (as ThingsBoard's does), so that
+        // shards do not sweep at once.
+        let period = settings.session_report_timeout;
+        let first = random.below(u64::try_from(period.as_micros()).unwrap_or(u64::MAX).max(1));
+        Self {
+            shard,
+            peers: Slab::new(
+                u32::try_from(settings.sessions_max + settings.plain_peers_max).unwrap_or(u32::MAX),
+            ),
+            by_address: HashMap::new(),
+            plain_peers: VecDeque::new(),
+            timers: TimerWheel::new(now.instant),
+            secure_peers: 0,
+            handshakes: 0,
+            requests_in_work: 0,
+            idle_dropped: 0,
+            sweep_at: now.instant + Duration::from_micros(first),
+            settings,
+            metrics,
+            random,
+        }
+    }
+
+    /// Takes one datagram, which is decrypted in place, and writes what follows from it to `out`.
+    pub fn handle_datagram(
+        &mut self,
+        now: Now,
+        from: SocketAddr,
+        port: Port,
+        datagram: &mut [u8],
+        out: &mut Outbox,
+    ) {
+        let key = PeerKey {
+            address: canonical(from),
+            port,
+        };
+        match port {
+            Port::Plain => self.handle_plain(now, key, datagram, out),
+            Port::Secure => self.handle_secure(now, key, datagram, out),
+        }
+    }
+
+    fn handle_plain(&mut self, now: Now, key: PeerKey, datagram: &[u8], out: &mut Outbox) {
+        let peer = match self.by_address.get(&key) {
+            Some(&peer) => peer,
+            None => {
+                // A peer is worth a slot only if it speaks CoAP at all.
+                if let Err(reason) = coap::check_header(datagram) {
+                    self.metrics.count_drop(reason);
+                    return;
+                }
+                let Some(peer) = self.insert_plain(key, now) else {
+                    self.metrics.count_drop(DropReason::SessionBudget);
+                    return;
+                };
+                peer
+            }
+        };
+        self.handle_message(now, peer, datagram, out);
+        self.rearm(now, peer);
+    }
+
+    fn handle_secure(&mut self, now: Now, key: PeerKey, datagram: &mut [u8], out: &mut Outbox) {
+        let address = AddressBytes::new(key.address);
+        let config = self.settings.dtls.load();
+        let Some(config) = config.as_ref() else {
+            return;
+        };
+        let mut drops = |reason| self.metrics.count_drop(reason);
+        let mut sink = out.to(key.address, key.port);
+        let mut context = dtls::Context {
+            config,
+            cookies: &self.settings.cookies,
+            admit_handshakes: self.handshakes < self.settings.handshakes_max
+                && self.secure_peers < self.settings.sessions_max,
+            random: &mut *self.random,
+            out: &mut sink,
+            drops: &mut drops,
+        };
+        let Some(&known) = self.by_address.get(&key) else {
+            match dtls::accept(now, address.as_slice(), datagram, &mut context) {
+                dtls::Accepted::Nothing => {}
+                dtls::Accepted::Refused(error) => self.note_failure(key, error, out),
+                dtls::Accepted::New(association) => self.insert_secure(now, key, association),
+            }
+            return;
+        };
+        let Some(peer) = self.peers.get_mut(known) else {
+            return;
+        };
+        let Some(association) = peer.association.as_mut() else {
+            return;
+        };
+        let was_handshaking = association.is_handshaking();
+        let received = association.handle_datagram(now, address.as_slice(), datagram, &mut context);
+        if !received.plaintexts.is_empty() || received.established {
+            peer.last_activity = now.instant;
+        }
+        if let Some(error) = received.failure {
+            self.note_failure(key, error, out);
+        }
+        if let Some(alert) = received.peer_alert {
+            out.note(Note::Alert(key.address, alert));
+        }
+        self.count_handshake(known, was_handshaking);
+        let mut current = known;
+        if received.established {
+            self.metrics.increment(Counter::HandshakesCompleted);
+            let Some(renewed) = self.renew(now, known) else {
+                return;
+            };
+            current = renewed;
+        }
+        for range in &received.plaintexts {
+            if let Some(message) = datagram.get(range.clone()) {
+                self.handle_message(now, current, message, out);
+            }
+        }
+        if received.closed {
+            self.remove(current);
+        } else {
+            self.rearm(now, current);
+        }
+    }
+
+    fn note_failure(&self, key: PeerKey, error: dtls::Error, out: &mut Outbox) {
+        self.metrics.increment(match error {
+            dtls::Error::PeerAlert(_) => Counter::HandshakesAborted,
+            dtls::Error::TimedOut => Counter::HandshakesTimedOut,
+            _ => Counter::HandshakesRefused,
+        });
+        out.note(Note::Failed(key.address, error));
+    }
+
+    /// Hands one CoAP message to the peer's message layer.
+    fn handle_message(&mut self, now: Now, key: Key, message: &[u8], out: &mut Outbox) {
+        let Some(peer) = self.peers.get_mut(key) else {
+            return;
+        };
+        peer.last_activity = now.instant;
+        let identity = peer.identity();
+        let secure = peer.association.is_some();
+        let Peer {
+            address,
+            port,
+            association,
+            coap,
+            ..
+        } = peer;
+        let layer = coap.get_or_insert_with(|| Box::new(MessageLayer::new(&mut *self.random)));
+        let mut requests = std::mem::take(&mut out.requests);
+        let mut send = coap_output(*address, *port, association, out, &self.metrics);
+        let mut context = coap::Context {
+            settings: &self.settings.coap,
+            random: &mut *self.random,
+            out: &mut send,
+        };
+        match layer.handle_message(now.instant, message, &mut context) {
+            Input::Nothing => {}
+            Input::Dropped(reason) => self.metrics.count_drop(reason),
+            Input::Answered(code) => count_response(&self.metrics, code),
+            Input::Request { exchange, message } => {
+                self.metrics.increment(match port {
+                    Port::Plain => Counter::RequestsCoap,
+                    Port::Secure => Counter::RequestsCoaps,
+                });
+                if self.requests_in_work < self.settings.requests_max {
+                    self.requests_in_work += 1;
+                    let Key { slot, generation } = key;
+                    requests.push(Request {
+                        peer: PeerRef {
+                            shard: self.shard,
+                            slot,
+                            generation,
+                        },
+                        exchange,
+                        identity,
+                        secure,
+                        received_unix_ms: now.unix_ms,
+                        message,
+                    });
+                } else {
+                    self.metrics.increment(Counter::QueueFull);
+                    count_response(&self.metrics, SERVICE_UNAVAILABLE);
+                    let refusal = overloaded();
+                    if let Err(reason) =
+                        layer.respond(now.instant, exchange, &refusal, &mut context)
+                    {
+                        self.metrics.count_drop(reason);
+                    }
+                }
+            }
+        }
+        drop(send);
+        out.requests = requests;
+    }
+
+    /// Takes the pool's answer to a request of this shard; returns the permit that the request held.
+    pub fn handle_verdict(&mut self, now: Now, verdict: &Verdict, out: &mut Outbox) {
+        self.requests_in_work = self.requests_in_work.saturating_sub(1);
+        self.metrics.increment(Counter::Verdicts);
+        self.metrics
+            .set(Counter::RequestsInWork, self.requests_in_work as u64);
+        let PeerRef {
+            slot, generation, ..
+        } = verdict.peer;
+        let key = Key { slot, generation };
+        let Some(peer) = self.peers.get_mut(key) else {
+            self.metrics.count_drop(DropReason::VerdictStale);
+            return;
+        };
+        let Peer {
+            address,
+            port,
+            association,
+            coap,
+            ..
+        } = peer;
+        let Some(layer) = coap else {
+            self.metrics.count_drop(DropReason::VerdictStale);
+            return;
+        };
+        count_response(&self.metrics, verdict.response.code);
+        let mut send = coap_output(*address, *port, association, out, &self.metrics);
+        let mut context = coap::Context {
+            settings: &self.settings.coap,
+            random: &mut *self.random,
+            out: &mut send,
+        };
+        let answered = layer.respond(
+            now.instant,
+            verdict.exchange,
+            &verdict.response,
+            &mut context,
+        );
+        drop(send);
+        if let Err(reason) = answered {
+            self.metrics.count_drop(reason);
+        }
+        self.rearm(now, key);
+    }
+
+    /// The queue to the pool was full: answers 5.03 in its stead.
+    pub fn handle_refusal(&mut self, now: Now, request: &Request, out: &mut Outbox) {
+        self.metrics.increment(Counter::QueueFull);
+        let verdict = Verdict {
+            peer: request.peer,
+            exchange: request.exchange,
+            response: overloaded(),
+        };
+        self.handle_verdict(now, &verdict, out);
+    }
+
+    /// Does what is due, at most [`TIMEOUTS_PER_STEP`] peers of it; call again while
+    /// [`Self::next_timeout`] is in the past. Returns the report of a sweep that ended.
+    pub fn handle_timeout(&mut self, now: Now, out: &mut Outbox) -> Option<SweepReport> {
+        for _ in 0..TIMEOUTS_PER_STEP {
+            let Some(slot) = self.timers.pop_expired(now.instant) else {
+                return self.end_sweep(now);
+            };
+            if let Some(key) = self.peers.key_of(slot) {
+                self.handle_peer_timeout(now, key, out);
+            }
+        }
+        None
+    }
+
+    fn end_sweep(&mut self, now: Now) -> Option<SweepReport> {
+        if now.instant < self.sweep_at {
+            return None;
+        }
+        let period = self.settings.session_report_timeout;
+        self.sweep_at = peer::idle_deadline(
+            now.instant + Duration::from_micros(1),
+            self.sweep_at,
+            period,
+        );
+        Some(SweepReport {
+            dropped: std::mem::take(&mut self.idle_dropped),
+            sessions: self.secure_peers,
+        })
+    }
+
+    /// When [`Self::handle_timeout`] is due.
+    pub fn next_timeout(&self) -> Instant {
+        self.timers
+            .next_timeout()
+            .map_or(self.sweep_at, |due| due.min(self.sweep_at))
+    }
+
+    /// Requests that the pool has not answered yet.
+    pub fn requests_in_work(&self) -> usize {
+        self.requests_in_work
+    }
+
+    /// Forgets a peer whose datagram made the endpoint panic, as far as it is known.
+    pub fn forget(&mut self, from: SocketAddr, port: Port) {
+        self.metrics.count_drop(DropReason::Panicked);
+        self.metrics.increment(Counter::Panics);
+        if let Some(&key) = self.by_address.get(&PeerKey {
+            address: canonical(from),
+            port,
+        }) {
+            self.remove(key);
+        }
+    }
+
+    /// Says goodbye to the peers in the slots of `slots` (close_notify, RFC 5246 section 7.2.1);
+    /// returns whether there are slots after these. For the end of the server.
+    pub fn close_peers(&mut self, slots: std::ops::Range<u32>, out: &mut Outbox) -> bool {
+        let more = slots.end < self.peers.slots();
+        for key in slots
+            .filter_map(|slot| self.peers.key_of(slot))
+            .collect::<Vec<_>>()
+        {
+            let Some(peer) = self.peers.get_mut(key) else {
+                continue;
+            };
+            let config = self.settings.dtls.load();
+            if let (Some(association), Some(config)) = (&mut peer.association, config.as_ref()) {
+                association.close(&mut dtls::Context {
+                    config,
+                    cookies: &self.settings.cookies,
+                    admit_handshakes: false,
+                    random: &mut *self.random,
+                    out: &mut out.to(peer.address, peer.port),
+                    drops: &mut |reason| self.metrics.count_drop(reason),
+                });
+            }
+            self.remove(key);
+        }
+        more
+    }
+
+    fn publish_gauges(&self) {
+        let plain = self.peers.len() as usize - self.secure_peers;
+        self.metrics
+            .set(Counter::Sessions, self.secure_peers as u64);
+        self.metrics
+            .set(Counter::HandshakesOpen, self.handshakes as u64);
+        self.metrics.set(Counter::PeersCoap, plain as u64);
+    }
+}
+
+/// Peers looked at in one call of [`Endpoint::handle_timeout`].
+const TIMEOUTS_PER_STEP: usize = 256;
+
+/// What a sweep over idle sessions did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SweepReport {
+    /// Sessions dropped as idle since the sweep before.
+    pub dropped: u64,
+    /// Sessions left, handshakes included.
+    pub sessions: usize,
+}
+
+fn count_response(metrics: &ShardMetrics, code: u8) {
+    metrics.increment(match code >> 5 {
+        2 => Counter::ResponsesSuccess,
+        4 => Counter::ResponsesClientError,
+        _ => Counter::ResponsesServerError,
+    });
+}
+
+/// 5.03 with the time to wait.
+fn overloaded() -> Response {
+    Response {
+        max_age: Some(RETRY_AFTER_S),
+        ..Response::empty(SERVICE_UNAVAILABLE)
+    }
+}
+
+/// An IPv4 peer on a dual-stack socket and on an IPv4 socket is the same peer.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+/// A peer's address as the bytes that its cookie is bound to.
+struct AddressBytes {
+    bytes: [u8; 18],
+    length: usize,
+}
+
+impl AddressBytes {
+    fn new(address: SocketAddr) -> Self {
+        let mut bytes = [0; 18];
+        bytes[..2].copy_from_slice(&address.port().to_be_bytes());
+        let length = match address.ip() {
+            IpAddr::V4(ip) => {
+                bytes[2..6].copy_from_slice(&ip.octets());
+                6
+            }
+            IpAddr::V6(ip) => {
+                bytes[2..].copy_from_slice(&ip.octets());
+                18
+            }
+        };
+        Self { bytes, length }
+    }
+
+    fn as_slice(&self) -> &[u8] {
+        &self.bytes[..self.length]
+    }
+}

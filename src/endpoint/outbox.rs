@@ -1,0 +1,188 @@
+//! What a step of the endpoint produced: datagrams to send and requests to submit.
+//!
+//! The shard lends one `Outbox` to every step and empties it afterwards; its memory is reused, so a
+//! busy shard allocates nothing here. Datagrams lie back to back in one buffer:
+//!
+//! ```text
+//! bytes:     | datagram 0 | datagram 1 | datagram 2 ...
+//! transmits:   {to, port, 0..a}  {to, port, a..b}  ...
+//! ```
+
+use std::net::SocketAddr;
+use std::ops::Range;
+
+use crate::auth::request::Request;
+use crate::dtls;
+use crate::wire::DatagramSink;
+
+/// Which of the server's sockets a datagram belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Port {
+    /// CoAP without protection.
+    Plain,
+    /// CoAP over DTLS.
+    Secure,
+}
+
+/// One datagram to send.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transmit {
+    /// The peer.
+    pub to: SocketAddr,
+    /// The socket that sends it.
+    pub port: Port,
+    /// Where its bytes lie in the outbox.
+    pub range: Range<usize>,
+}
+
+/// Something about a peer that an operator may want to read in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Note {
+    /// A handshake or connection ended with an error.
+    Failed(SocketAddr, dtls::Error),
+    /// The peer sent an alert: for example unknown_ca, of a client that does not trust the server.
+    Alert(SocketAddr, dtls::AlertDescription),
+}
+
+/// Notes kept of one step: a peer can cause them, so it cannot cause many.
+const NOTES_MAX: usize = 8;
+
+/// Output of the endpoint, lent by the shard.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    bytes: Vec<u8>,
+    transmits: Vec<Transmit>,
+    notes: Vec<Note>,
+    /// Requests for the authenticator pool, in order of arrival.
+    pub requests: Vec<Request>,
+}
+
+impl Outbox {
+    /// Datagrams not yet sent.
+    pub fn transmits(&self) -> &[Transmit] {
+        &self.transmits
+    }
+
+    /// Bytes of a datagram listed in [`Self::transmits`].
+    pub fn datagram(&self, transmit: &Transmit) -> &[u8] {
+        &self.bytes[transmit.range.clone()]
+    }
+
+    /// Whether nothing is waiting to be sent.
+    pub fn is_sent(&self) -> bool {
+        self.transmits.is_empty()
+    }
+
+    /// Forgets the datagrams, keeping the memory.
+    pub fn clear_transmits(&mut self) {
+        self.bytes.clear();
+        self.transmits.clear();
+    }
+
+    /// Adds a datagram of `length` zero bytes and lets `write` fill it.
+    ///
+    /// An error of `write` takes the datagram back and is handed on.
+    pub fn push_with<E>(
+        &mut self,
+        to: SocketAddr,
+        port: Port,
+        length: usize,
+        write: impl FnOnce(&mut [u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let start = self.bytes.len();
+        self.bytes.resize(start + length, 0);
+        match write(&mut self.bytes[start..]) {
+            Ok(()) => {
+                self.transmits.push(Transmit {
+                    to,
+                    port,
+                    range: start..start + length,
+                });
+                Ok(())
+            }
+            Err(error) => {
+                self.bytes.truncate(start);
+                Err(error)
+            }
+        }
+    }
+
+    /// Adds a finished datagram.
+    pub fn push(&mut self, to: SocketAddr, port: Port, datagram: &[u8]) {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(datagram);
+        self.transmits.push(Transmit {
+            to,
+            port,
+            range: start..self.bytes.len(),
+        });
+    }
+
+    /// Adds a note, unless there are enough of this step.
+    pub fn note(&mut self, note: Note) {
+        if self.notes.len() < NOTES_MAX {
+            self.notes.push(note);
+        }
+    }
+
+    /// Takes the notes.
+    pub fn take_notes(&mut self) -> impl Iterator<Item = Note> + '_ {
+        self.notes.drain(..)
+    }
+
+    /// A sink whose datagrams all go to one peer.
+    pub fn to(&mut self, to: SocketAddr, port: Port) -> PeerSink<'_> {
+        PeerSink {
+            outbox: self,
+            to,
+            port,
+        }
+    }
+}
+
+/// Sends every datagram to one peer.
+#[derive(Debug)]
+pub struct PeerSink<'a> {
+    outbox: &'a mut Outbox,
+    to: SocketAddr,
+    port: Port,
+}
+
+impl DatagramSink for PeerSink<'_> {
+    fn push_datagram(&mut self, datagram: &[u8]) {
+        self.outbox.push(self.to, self.port, datagram);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn datagrams_keep_their_bytes_and_a_failed_write_leaves_no_trace() {
+        let to = "127.0.0.1:7".parse().unwrap();
+        let mut outbox = Outbox::default();
+        outbox.push(to, Port::Plain, b"one");
+        assert_eq!(
+            outbox.push_with(to, Port::Secure, 9, |_| Err("no")),
+            Err("no")
+        );
+        outbox
+            .push_with(to, Port::Secure, 2, |bytes| {
+                bytes.copy_from_slice(b"2!");
+                Ok::<(), ()>(())
+            })
+            .unwrap();
+        let sent: Vec<_> = outbox
+            .transmits()
+            .iter()
+            .map(|t| (t.port, outbox.datagram(t)))
+            .collect();
+        assert_eq!(
+            sent,
+            [(Port::Plain, &b"one"[..]), (Port::Secure, &b"2!"[..])]
+        );
+        outbox.clear_transmits();
+        assert!(outbox.is_sent());
+    }
+}

@@ -1,0 +1,269 @@
+//! A peer of a shard and the upkeep of its places: slot, indices, timer.
+
+use std::net::SocketAddr;
+
+use super::{Endpoint, Outbox, PeerKey, Port};
+use crate::auth::request::Identity;
+use crate::coap::{self, MessageLayer};
+use crate::drop_reason::DropReason;
+use crate::dtls::{self, Association};
+use crate::metrics::{Counter, ShardMetrics};
+use crate::slab::Key;
+use crate::time::{Duration, Instant, Now};
+
+/// One peer: an address and a socket, with what DTLS and CoAP keep for it.
+pub(super) struct Peer {
+    pub(super) address: SocketAddr,
+    pub(super) port: Port,
+    /// The DTLS association; `None` for a plain peer.
+    pub(super) association: Option<Association>,
+    /// The CoAP message layer, while it has something to remember.
+    pub(super) coap: Option<Box<MessageLayer>>,
+    /// When a record of the peer was last authentic (DTLS) or a message arrived (plain).
+    pub(super) last_activity: Instant,
+    /// When the timer wheel will call; never later than what is due next.
+    armed_at: Option<Instant>,
+}
+
+/// Sends CoAP messages to a peer, sealed when it has an association.
+pub(super) fn coap_output<'a>(
+    to: SocketAddr,
+    port: Port,
+    association: &'a mut Option<Association>,
+    out: &'a mut Outbox,
+    metrics: &'a ShardMetrics,
+) -> impl FnMut(&[u8]) + 'a {
+    move |message| match association {
+        None => out.push(to, port, message),
+        Some(association) => {
+            let (prefix, suffix) = association.record_overhead();
+            let sealed = out.push_with(to, port, prefix + message.len() + suffix, |record| {
+                record[prefix..prefix + message.len()].copy_from_slice(message);
+                association.seal_application_data(record)
+            });
+            if sealed.is_err() {
+                metrics.count_drop(DropReason::SendFailed);
+            }
+        }
+    }
+}
+
+impl Peer {
+    fn next_timeout(&self) -> Option<Instant> {
+        let association = self
+            .association
+            .as_ref()
+            .and_then(Association::next_timeout);
+        let coap = self.coap.as_ref().and_then(|layer| layer.next_timeout());
+        association.into_iter().chain(coap).min()
+    }
+
+    /// Who the session has proven to be.
+    pub(super) fn identity(&self) -> Identity {
+        self.association
+            .as_ref()
+            .and_then(Association::peer_fingerprint)
+            .map_or(Identity::Anonymous, Identity::Certificate)
+    }
+
+    fn is_handshaking(&self) -> bool {
+        self.association
+            .as_ref()
+            .is_some_and(Association::is_handshaking)
+    }
+}
+
+impl Endpoint {
+    /// Makes a plain peer; the oldest one gives way when their number is at its limit.
+    pub(super) fn insert_plain(&mut self, key: PeerKey, now: Now) -> Option<Key> {
+        while self.plain_peers.len() >= self.settings.plain_peers_max {
+            let oldest = self.plain_peers.pop_front()?;
+            if self.peers.get(oldest).is_some() {
+                self.metrics.increment(Counter::PlainPeersEvicted);
+                self.remove(oldest);
+            }
+        }
+        let peer = self.insert(key, None, now)?;
+        self.plain_peers.push_back(peer);
+        Some(peer)
+    }
+
+    /// Makes a peer of an association whose cookie was valid; the budgets were looked at before.
+    pub(super) fn insert_secure(&mut self, now: Now, key: PeerKey, association: Association) {
+        if let Some(peer) = self.insert(key, Some(association), now) {
+            self.metrics.increment(Counter::HandshakesStarted);
+            self.rearm(now, peer);
+        }
+    }
+
+    fn insert(&mut self, key: PeerKey, association: Option<Association>, now: Now) -> Option<Key> {
+        let peer = Peer {
+            address: key.address,
+            port: key.port,
+            association,
+            coap: None,
+            last_activity: now.instant,
+            armed_at: None,
+        };
+        let secure = peer.association.is_some();
+        let handshaking = peer.is_handshaking();
+        let peer = self.peers.insert(peer).ok()?;
+        self.handshakes += usize::from(handshaking);
+        self.secure_peers += usize::from(secure);
+        self.by_address.insert(key, peer);
+        self.publish_gauges();
+        Some(peer)
+    }
+
+    /// Forgets a peer with all that was kept for it.
+    pub(super) fn remove(&mut self, key: Key) {
+        let Some(peer) = self.peers.remove(key) else {
+            return;
+        };
+        self.timers.cancel(key.slot);
+        self.by_address.remove(&PeerKey {
+            address: peer.address,
+            port: peer.port,
+        });
+        self.handshakes -= usize::from(peer.is_handshaking());
+        self.secure_peers -= usize::from(peer.association.is_some());
+        self.publish_gauges();
+    }
+
+    /// A new session took the place of the peer's old one: same address, nothing else in common.
+    ///
+    /// The slot's generation moves on, so that an answer to a request of the old session is stale.
+    pub(super) fn renew(&mut self, now: Now, key: Key) -> Option<Key> {
+        let mut peer = self.peers.remove(key)?;
+        self.timers.cancel(key.slot);
+        let address = PeerKey {
+            address: peer.address,
+            port: peer.port,
+        };
+        peer.coap = None;
+        peer.armed_at = None;
+        peer.last_activity = now.instant;
+        let renewed = self.peers.insert(peer).ok()?;
+        self.by_address.insert(address, renewed);
+        Some(renewed)
+    }
+
+    /// Keeps the count of half-open handshakes in step with one peer's change.
+    pub(super) fn count_handshake(&mut self, key: Key, was_handshaking: bool) {
+        let is_handshaking = self.peers.get(key).is_some_and(Peer::is_handshaking);
+        match (was_handshaking, is_handshaking) {
+            (true, false) => self.handshakes -= 1,
+            (false, true) => {
+                self.handshakes += 1;
+                self.metrics.increment(Counter::HandshakesStarted);
+            }
+            _ => return,
+        }
+        self.publish_gauges();
+    }
+
+    /// Arms the wheel for what the peer is due next, unless it calls earlier anyway.
+    ///
+    /// A timer that turned out too early costs one look at the peer; moving it on every request
+    /// would cost more.
+    pub(super) fn rearm(&mut self, now: Now, key: Key) {
+        let sweep = self.sweep_at;
+        let Some(peer) = self.peers.get_mut(key) else {
+            return;
+        };
+        let idle = match peer.association {
+            // Swept with the others of its period, so that a sweep's work comes at one time.
+            Some(_) => idle_deadline(
+                peer.last_activity + self.settings.session_inactivity_timeout,
+                sweep,
+                self.settings.session_report_timeout,
+            ),
+            // A plain peer lives as long as its message layer has something to remember.
+            None => now.instant + PLAIN_PEER_CHECK,
+        };
+        let due = peer.next_timeout().map_or(idle, |due| due.min(idle));
+        if peer.armed_at.is_none_or(|armed| due < armed) {
+            peer.armed_at = Some(due);
+            self.timers.schedule(key.slot, due);
+        }
+    }
+
+    /// Does what is due for one peer.
+    pub(super) fn handle_peer_timeout(&mut self, now: Now, key: Key, out: &mut Outbox) {
+        let Some(peer) = self.peers.get_mut(key) else {
+            return;
+        };
+        peer.armed_at = None;
+        let was_handshaking = peer.is_handshaking();
+        let Peer {
+            address,
+            port,
+            association,
+            coap,
+            last_activity,
+            ..
+        } = peer;
+        let mut alive = true;
+        let config = self.settings.dtls.load();
+        if let (Some(association), Some(config)) = (association.as_mut(), config.as_ref()) {
+            let mut sink = out.to(*address, *port);
+            let mut drops = |reason| self.metrics.count_drop(reason);
+            let mut context = dtls::Context {
+                config,
+                cookies: &self.settings.cookies,
+                admit_handshakes: false,
+                random: &mut *self.random,
+                out: &mut sink,
+                drops: &mut drops,
+            };
+            alive = association.handle_timeout(now, &mut context);
+            if !alive && was_handshaking {
+                self.metrics.increment(Counter::HandshakesTimedOut);
+            }
+            let idle = now.instant.saturating_duration_since(*last_activity);
+            if alive
+                && idle >= self.settings.session_inactivity_timeout
+                && now.instant >= self.sweep_at
+            {
+                association.close(&mut context);
+                self.idle_dropped += 1;
+                self.metrics.increment(Counter::SessionsExpired);
+                alive = false;
+            }
+        }
+        if let Some(layer) = coap {
+            let mut send = coap_output(*address, *port, association, out, &self.metrics);
+            let mut context = coap::Context {
+                settings: &self.settings.coap,
+                random: &mut *self.random,
+                out: &mut send,
+            };
+            let timeouts = layer.handle_timeout(now.instant, &mut context);
+            self.metrics
+                .add(Counter::RetransmissionsCoap, timeouts.retransmitted.into());
+            if layer.is_idle(now.instant) {
+                *coap = None;
+            }
+        }
+        if *port == Port::Plain && coap.is_none() {
+            alive = false;
+        }
+        self.count_handshake(key, was_handshaking);
+        if alive {
+            self.rearm(now, key);
+        } else {
+            self.remove(key);
+        }
+    }
+}
+
+/// How often a plain peer's message layer is looked at for being forgotten.
+const PLAIN_PEER_CHECK: Duration = Duration::from_secs(60);
+
+/// The first sweep at or after `due`; sweeps are at `sweep_at` and every `period` from there.
+pub(super) fn idle_deadline(due: Instant, sweep_at: Instant, period: Duration) -> Instant {
+    let behind = due.saturating_duration_since(sweep_at);
+    let periods = behind.as_micros().div_ceil(period.as_micros().max(1));
+    let delay = periods.saturating_mul(period.as_micros());
+    sweep_at + Duration::from_micros(u64::try_from(delay).unwrap_or(u64::MAX))
+}

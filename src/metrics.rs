@@ -1,0 +1,530 @@
+//! Counters, gauges and latencies of one thread, and their sum in the Prometheus text format.
+//!
+//! Each shard owns one [`ShardMetrics`] and is its only writer: an update is a relaxed load and a
+//! relaxed store, so it costs what a plain addition costs. Readers (a scrape, the status page) add
+//! the values of all shards up; they may see one counter a moment ahead of another.
+//!
+//! Names start with `tidegate_`, counters end with `_total`, units are base units. Labels come from
+//! the tables in this file only: nothing that a peer chooses ever becomes a label.
+
+use crate::drop_reason::DropReason;
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+/// How a family's value moves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+}
+
+impl Kind {
+    /// The word after `# TYPE`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+        }
+    }
+}
+
+/// Metrics of one name, told apart by their labels.
+#[derive(Clone, Copy, Debug)]
+pub struct Family {
+    /// Name as exported.
+    pub name: &'static str,
+    /// Counter or gauge.
+    pub kind: Kind,
+    /// The `# HELP` text.
+    pub help: &'static str,
+    /// Exported once per shard, with a `shard` label, rather than as a sum.
+    pub per_shard: bool,
+    /// The members, each with its labels (`port="coap"`, or empty).
+    pub members: &'static [(Counter, &'static str)],
+}
+
+macro_rules! counters {
+    ($($kind:ident $name:literal $per_shard:literal $help:literal {
+        $($(#[doc = $text:literal])+ $variant:ident $labels:literal,)+
+    })+) => {
+        /// What is counted: the index into a [`ShardMetrics`].
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[repr(usize)]
+        pub enum Counter {
+            $($($(#[doc = $text])+ $variant,)+)+
+        }
+
+        impl Counter {
+            /// All of them, in the order of their indices.
+            pub const ALL: &'static [Self] = &[$($(Self::$variant,)+)+];
+        }
+
+        /// The exported families of counters and gauges.
+        pub const FAMILIES: &[Family] = &[$(Family {
+            name: $name,
+            kind: Kind::$kind,
+            help: $help,
+            per_shard: $per_shard,
+            members: &[$((Counter::$variant, $labels),)+],
+        },)+];
+    };
+}
+
+counters! {
+    Counter "tidegate_datagrams_received_total" true "Datagrams taken from the sockets." {
+        /// On the plain CoAP port.
+        DatagramsReceivedCoap r#"port="coap""#,
+        /// On the CoAPS port.
+        DatagramsReceivedCoaps r#"port="coaps""#,
+    }
+    Counter "tidegate_datagrams_sent_total" true "Datagrams handed to the kernel." {
+        /// From the plain CoAP port.
+        DatagramsSentCoap r#"port="coap""#,
+        /// From the CoAPS port.
+        DatagramsSentCoaps r#"port="coaps""#,
+    }
+    Counter "tidegate_received_bytes_total" false "Bytes of the received datagrams." {
+        /// On the plain CoAP port.
+        BytesReceivedCoap r#"port="coap""#,
+        /// On the CoAPS port.
+        BytesReceivedCoaps r#"port="coaps""#,
+    }
+    Counter "tidegate_sent_bytes_total" false "Bytes of the sent datagrams." {
+        /// From the plain CoAP port.
+        BytesSentCoap r#"port="coap""#,
+        /// From the CoAPS port.
+        BytesSentCoaps r#"port="coaps""#,
+    }
+    Counter "tidegate_receive_batches_total" false "Batches in which datagrams were received." {
+        /// One turn of a shard's loop that received something.
+        ReceiveBatches "",
+    }
+    Counter "tidegate_hello_verify_requests_total" false "HelloVerifyRequests sent (RFC 6347 section 4.2.1)." {
+        /// A ClientHello without a valid cookie was answered; no state was kept.
+        HelloVerifyRequests "",
+    }
+    Counter "tidegate_handshakes_started_total" false "Handshakes begun after a valid cookie." {
+        /// State was made for a peer.
+        HandshakesStarted "",
+    }
+    Counter "tidegate_handshakes_completed_total" false "Handshakes whose Finished verified." {
+        /// With all flights.
+        HandshakesCompleted r#"kind="full""#,
+        /// Abbreviated.
+        HandshakesResumed r#"kind="resumed""#,
+    }
+    Counter "tidegate_handshakes_failed_total" false "Handshakes that ended without a session." {
+        /// Ended by an alert of ours.
+        HandshakesRefused r#"cause="refused""#,
+        /// Ended by an alert of the peer.
+        HandshakesAborted r#"cause="aborted""#,
+        /// The peer fell silent.
+        HandshakesTimedOut r#"cause="timeout""#,
+    }
+    Gauge "tidegate_handshakes" true "Handshakes in progress." {
+        /// Those that hold state.
+        HandshakesOpen "",
+    }
+    Gauge "tidegate_sessions" true "DTLS sessions held." {
+        /// Established and not closed.
+        Sessions "",
+    }
+    Gauge "tidegate_coap_peers" true "Peers with CoAP message layer state." {
+        /// On the plain CoAP port.
+        PeersCoap r#"port="coap""#,
+        /// On the CoAPS port.
+        PeersCoaps r#"port="coaps""#,
+    }
+    Counter "tidegate_plain_peers_evicted_total" false "Plain CoAP peers whose state was given up to make room." {
+        /// The one that was idle for longest.
+        PlainPeersEvicted "",
+    }
+    Counter "tidegate_sessions_ended_total" false "DTLS sessions that ended." {
+        /// Idle for TB_COAP_X509_DTLS_SESSION_INACTIVITY_TIMEOUT.
+        SessionsExpired r#"cause="expired""#,
+        /// By the peer's close_notify or fatal alert.
+        SessionsClosed r#"cause="closed""#,
+        /// By a newer handshake of the same peer.
+        SessionsReplaced r#"cause="replaced""#,
+        /// To make room, or because a limit of the session was reached.
+        SessionsEvicted r#"cause="evicted""#,
+    }
+    Counter "tidegate_alerts_sent_total" false "DTLS alerts sent." {
+        /// Level warning, close_notify included.
+        AlertsSentWarning r#"level="warning""#,
+        /// Level fatal.
+        AlertsSentFatal r#"level="fatal""#,
+    }
+    Counter "tidegate_alerts_received_total" false "DTLS alerts received, those without effect included." {
+        /// Level warning, close_notify included.
+        AlertsReceivedWarning r#"level="warning""#,
+        /// Level fatal.
+        AlertsReceivedFatal r#"level="fatal""#,
+    }
+    Counter "tidegate_retransmissions_total" false "Messages and flights sent again." {
+        /// A DTLS flight, after its timer or a repeated flight of the peer.
+        RetransmissionsDtls r#"layer="dtls""#,
+        /// A confirmable CoAP message without acknowledgement.
+        RetransmissionsCoap r#"layer="coap""#,
+    }
+    Counter "tidegate_requests_total" false "CoAP requests handed to the authenticator pool." {
+        /// From the plain CoAP port.
+        RequestsCoap r#"port="coap""#,
+        /// From the CoAPS port.
+        RequestsCoaps r#"port="coaps""#,
+    }
+    Counter "tidegate_responses_total" false "CoAP responses by code class (RFC 7252 section 5.9)." {
+        /// 2.xx.
+        ResponsesSuccess r#"class="2""#,
+        /// 4.xx.
+        ResponsesClientError r#"class="4""#,
+        /// 5.xx.
+        ResponsesServerError r#"class="5""#,
+    }
+    Counter "tidegate_duplicates_answered_total" false "Repeated CoAP requests answered from the deduplication store." {
+        /// RFC 7252 section 4.5.
+        DuplicatesAnswered "",
+    }
+    Counter "tidegate_empty_acknowledgements_total" false "Empty ACKs sent because the answer took longer than COAP_PIGGYBACK_TIMEOUT." {
+        /// The response follows separately (RFC 7252 section 5.2.2).
+        EmptyAcknowledgements "",
+    }
+    Counter "tidegate_queue_full_total" false "Requests answered 5.03 because the authenticator's queue was full." {
+        /// Counted per request.
+        QueueFull "",
+    }
+    Gauge "tidegate_requests_in_work" true "Requests handed to the authenticator pool and not answered yet." {
+        /// Permits taken.
+        RequestsInWork "",
+    }
+    Counter "tidegate_verdicts_total" false "Verdicts taken from the inbox." {
+        /// Counted per verdict.
+        Verdicts "",
+    }
+    Counter "tidegate_shard_sleeps_total" true "Times that a shard had nothing to do." {
+        /// The shard waited in the kernel.
+        Sleeps "",
+    }
+    Counter "tidegate_shard_panics_total" false "Panics contained by a shard: defects." {
+        /// One datagram, or the whole shard, was given up.
+        Panics "",
+    }
+}
+
+macro_rules! latencies {
+    ($($(#[doc = $text:literal])+ $variant:ident $name:literal $help:literal,)+) => {
+        /// What is timed: the index into a [`ShardMetrics`].
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[repr(usize)]
+        pub enum Latency {
+            $($(#[doc = $text])+ $variant,)+
+        }
+
+        impl Latency {
+            /// All of them, in the order of their indices.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name),+ }
+            }
+
+            const fn help(self) -> &'static str {
+                match self { $(Self::$variant => $help),+ }
+            }
+        }
+    };
+}
+
+latencies! {
+    /// From a request's datagram to its response.
+    Request "tidegate_request_seconds" "From the datagram of a request to its response.",
+    /// From the ClientHello with a valid cookie to the verified Finished.
+    Handshake "tidegate_handshake_seconds" "From a ClientHello with a valid cookie to the verified Finished.",
+}
+
+const COUNTERS: usize = Counter::ALL.len();
+const REASONS: usize = DropReason::ALL.len();
+const LATENCIES: usize = Latency::ALL.len();
+
+/// Counters of one shard. Any thread may read; only the owner may write.
+///
+/// Aligned so that two shards' counters never share a cache line, adjacent-line prefetch included.
+#[repr(align(128))]
+#[derive(Debug)]
+pub struct ShardMetrics {
+    counters: [AtomicU64; COUNTERS],
+    drops: [AtomicU64; REASONS],
+    latencies: [Histogram; LATENCIES],
+}
+
+impl Default for ShardMetrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl ShardMetrics {
+    /// All zero.
+    pub const fn new() -> Self {
+        Self {
+            counters: [const { AtomicU64::new(0) }; COUNTERS],
+            drops: [const { AtomicU64::new(0) }; REASONS],
+            latencies: [const { Histogram::new() }; LATENCIES],
+        }
+    }
+
+    /// Adds one. Owner only.
+    #[inline]
+    pub fn increment(&self, counter: Counter) {
+        self.add(counter, 1);
+    }
+
+    /// Adds `amount`. Owner only.
+    #[inline]
+    pub fn add(&self, counter: Counter, amount: u64) {
+        bump(&self.counters[counter as usize], amount);
+    }
+
+    /// Sets a gauge. Owner only.
+    #[inline]
+    pub fn set(&self, counter: Counter, value: u64) {
+        self.counters[counter as usize].store(value, Relaxed);
+    }
+
+    /// Counts something discarded. Owner only.
+    #[inline]
+    pub fn count_drop(&self, reason: DropReason) {
+        bump(&self.drops[reason as usize], 1);
+    }
+
+    /// Adds a time taken. Owner only.
+    #[inline]
+    pub fn record(&self, latency: Latency, time: Duration) {
+        self.latencies[latency as usize].record(time);
+    }
+
+    /// The value now.
+    pub fn value(&self, counter: Counter) -> u64 {
+        self.counters[counter as usize].load(Relaxed)
+    }
+
+    /// How often that was the reason.
+    pub fn drops(&self, reason: DropReason) -> u64 {
+        self.drops[reason as usize].load(Relaxed)
+    }
+
+    /// The times recorded.
+    pub fn histogram(&self, latency: Latency) -> &Histogram {
+        &self.latencies[latency as usize]
+    }
+}
+
+/// Adds to a cell that this thread alone writes: no read-modify-write instruction is needed.
+#[inline]
+fn bump(cell: &AtomicU64, amount: u64) {
+    cell.store(cell.load(Relaxed).wrapping_add(amount), Relaxed);
+}
+
+/// Times in buckets that grow: four to each doubling, from 1 microsecond to 67 seconds, so that a
+/// quantile is at most 25 % too high. Fixed size, single writer.
+#[derive(Debug)]
+pub struct Histogram {
+    buckets: [AtomicU64; Self::BUCKETS],
+    sum_micros: AtomicU64,
+}
+
+impl Default for Histogram {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Histogram {
+    const OCTAVES: usize = 26;
+    const PER_OCTAVE: usize = 4;
+    /// The last one holds all that took 2^26 microseconds or longer.
+    const BUCKETS: usize = Self::OCTAVES * Self::PER_OCTAVE + 1;
+
+    /// Empty.
+    pub const fn new() -> Self {
+        Self {
+            buckets: [const { AtomicU64::new(0) }; Self::BUCKETS],
+            sum_micros: AtomicU64::new(0),
+        }
+    }
+
+    fn record(&self, time: Duration) {
+        let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        bump(&self.buckets[Self::index(micros)], 1);
+        bump(&self.sum_micros, micros);
+    }
+
+    /// The bucket of `micros`: its power of two, and the two bits below the leading one.
+    #[inline]
+    fn index(micros: u64) -> usize {
+        let micros = micros.max(1);
+        let octave = micros.ilog2() as usize;
+        if octave >= Self::OCTAVES {
+            return Self::BUCKETS - 1;
+        }
+        let second_bit = octave.checked_sub(1).map_or(0, |bit| micros >> bit & 1);
+        let third_bit = octave.checked_sub(2).map_or(0, |bit| micros >> bit & 1);
+        octave * Self::PER_OCTAVE + usize::from(second_bit == 1) * 2 + usize::from(third_bit == 1)
+    }
+
+    /// The first number of microseconds that lies above the bucket; `None` for the last one.
+    fn upper_bound_micros(index: usize) -> Option<u64> {
+        let octave = index / Self::PER_OCTAVE;
+        let quarter = (index % Self::PER_OCTAVE) as u64;
+        (octave < Self::OCTAVES).then(|| ((5 + quarter) << octave).div_ceil(4))
+    }
+}
+
+/// The sum of histograms, at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HistogramSum {
+    buckets: [u64; Histogram::BUCKETS],
+    sum_micros: u64,
+}
+
+impl HistogramSum {
+    /// Adds up `histograms`.
+    pub fn of<'a>(histograms: impl IntoIterator<Item = &'a Histogram>) -> Self {
+        let mut sum = Self {
+            buckets: [0; Histogram::BUCKETS],
+            sum_micros: 0,
+        };
+        for histogram in histograms {
+            for (total, cell) in sum.buckets.iter_mut().zip(&histogram.buckets) {
+                *total = total.wrapping_add(cell.load(Relaxed));
+            }
+            sum.sum_micros = sum
+                .sum_micros
+                .wrapping_add(histogram.sum_micros.load(Relaxed));
+        }
+        sum
+    }
+
+    /// How many times were recorded.
+    pub fn count(&self) -> u64 {
+        self.buckets.iter().sum()
+    }
+
+    /// An upper bound of the time that `quantile` (0 to 1) of the records did not exceed; `None`
+    /// when there is none, and for the bucket without bound.
+    pub fn quantile(&self, quantile: f64) -> Option<Duration> {
+        let count = self.count();
+        if count == 0 {
+            return None;
+        }
+        // Precise enough: counts are far below 2^52.
+        #[allow(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            clippy::cast_precision_loss
+        )]
+        let rank = ((count as f64 * quantile.clamp(0.0, 1.0)).ceil() as u64).max(1);
+        let mut seen = 0;
+        for (index, bucket) in self.buckets.iter().enumerate() {
+            seen += bucket;
+            if seen >= rank {
+                return Histogram::upper_bound_micros(index).map(Duration::from_micros);
+            }
+        }
+        None
+    }
+}
+
+/// Writes the Prometheus text format (version 0.0.4).
+#[derive(Debug, Default)]
+pub struct Encoder(String);
+
+impl Encoder {
+    /// The content type of what [`Self::finish`] gives.
+    pub const CONTENT_TYPE: &'static str = "text/plain; version=0.0.4; charset=utf-8";
+
+    /// An empty page.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Begins a family. `help` must have no line break or backslash.
+    pub fn family(&mut self, name: &str, kind: &str, help: &str) {
+        debug_assert!(!help.contains(['\n', '\\']));
+        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
+    }
+
+    /// Adds a sample; `labels` as in `port="coap"`, or empty.
+    pub fn sample(&mut self, name: &str, labels: &str, value: impl std::fmt::Display) {
+        let _ = if labels.is_empty() {
+            writeln!(self.0, "{name} {value}")
+        } else {
+            writeln!(self.0, "{name}{{{labels}}} {value}")
+        };
+    }
+
+    /// A family with one sample without labels.
+    pub fn single(&mut self, name: &str, kind: &str, help: &str, value: impl std::fmt::Display) {
+        self.family(name, kind, help);
+        self.sample(name, "", value);
+    }
+
+    /// A histogram, with a bound at each doubling.
+    pub fn histogram(&mut self, name: &str, help: &str, sum: &HistogramSum) {
+        self.family(name, "histogram", help);
+        let bucket_name = format!("{name}_bucket");
+        let mut cumulative = 0;
+        for (index, count) in sum.buckets.iter().enumerate() {
+            cumulative += count;
+            let octave_ends = index % Histogram::PER_OCTAVE == Histogram::PER_OCTAVE - 1;
+            if let Some(micros) = Histogram::upper_bound_micros(index)
+                && octave_ends
+            {
+                let bound = Duration::from_micros(micros).as_secs_f64();
+                self.sample(&bucket_name, &format!("le=\"{bound}\""), cumulative);
+            }
+        }
+        self.sample(&bucket_name, "le=\"+Inf\"", cumulative);
+        let seconds = Duration::from_micros(sum.sum_micros).as_secs_f64();
+        self.sample(&format!("{name}_sum"), "", seconds);
+        self.sample(&format!("{name}_count"), "", cumulative);
+    }
+
+    /// The page.
+    pub fn finish(self) -> String {
+        self.0
+    }
+}
+
+/// Adds the families of all `shards`.
+pub fn encode(encoder: &mut Encoder, shards: &[Arc<ShardMetrics>]) {
+    for family in FAMILIES {
+        encoder.family(family.name, family.kind.as_str(), family.help);
+        for &(counter, labels) in family.members {
+            if !family.per_shard {
+                let total: u64 = shards.iter().map(|shard| shard.value(counter)).sum();
+                encoder.sample(family.name, labels, total);
+                continue;
+            }
+            for (index, shard) in shards.iter().enumerate() {
+                let comma = if labels.is_empty() { "" } else { "," };
+                let labels = format!("{labels}{comma}shard=\"{index}\"");
+                encoder.sample(family.name, &labels, shard.value(counter));
+            }
+        }
+    }
+    let name = "tidegate_drops_total";
+    encoder.family(name, "counter", "Input discarded, by reason.");
+    for &reason in DropReason::ALL {
+        let total: u64 = shards.iter().map(|shard| shard.drops(reason)).sum();
+        encoder.sample(name, &format!("reason=\"{}\"", reason.label()), total);
+    }
+    for &latency in Latency::ALL {
+        let sum = HistogramSum::of(shards.iter().map(|shard| shard.histogram(latency)));
+        encoder.histogram(latency.name(), latency.help(), &sum);
+    }
+}

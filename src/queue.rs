@@ -1,0 +1,350 @@
+//! The queues between the shards and the authenticator pool: requests over, verdicts back.
+//!
+//! ```text
+//!  shard 0 --submit--> [ ArrayQueue ] \                 / worker 0 --push--> [ inbox 0 ] -> shard 0
+//!  shard 1 --submit--> [ ArrayQueue ] -+-- take, fair -+  worker 1 --push--> [ inbox 1 ] -> shard 1
+//!                        notify() once per batch          wake() once per batch
+//! ```
+//!
+//! Both directions are bounded and lock-free, and neither side ever waits for the other: a full
+//! request queue hands the request back (the shard answers 5.03), and an inbox has room for every
+//! verdict because a shard holds a permit per request.
+//!
+//! # No lost wake-up
+//!
+//! Who is about to sleep first publishes that (the worker's bit in `asleep`, the inbox's
+//! `sleeping`), then looks at its queues once more. Who has put something in first puts it, then
+//! looks whether the other one sleeps. A sequentially consistent fence stands between the two
+//! steps on both sides, so at least one of them sees the other. Whoever takes the mark away is the
+//! one who wakes, so a sleeper is woken once.
+
+use crate::auth::request::{Request, Verdict};
+use crossbeam::queue::ArrayQueue;
+use crossbeam::sync::{Parker, Unparker};
+use crossbeam::utils::CachePadded;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
+use std::sync::{Arc, OnceLock};
+
+/// Most workers that one [`RequestQueues`] can serve: one bit each.
+pub const WORKERS_MAX: usize = 64;
+
+/// Most requests that a worker takes at a time.
+pub const TAKE_MAX: usize = 64;
+
+/// From this many waiting requests in a shard's queue on, a second worker is woken although one is
+/// awake. Below, the one that is awake gets there sooner than a wake-up would.
+const CROWD: usize = TAKE_MAX / 2;
+
+/// The queue did not take the item: here it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Full<T>(pub T);
+
+/// The request queues of all shards, and the workers that sleep on them.
+#[derive(Debug)]
+pub struct RequestQueues {
+    queues: Box<[CachePadded<ArrayQueue<Request>>]>,
+    /// Bit per worker that sleeps or is about to.
+    asleep: CachePadded<AtomicU64>,
+    /// Workers inside [`WorkerQueues::blocking`]: awake, but of no help for a while.
+    blocked: CachePadded<AtomicUsize>,
+    closed: AtomicBool,
+    unparkers: Box<[Unparker]>,
+}
+
+impl RequestQueues {
+    /// Queues of `capacity` requests for each of `shards` shards, and the ends for `workers`
+    /// workers. All three are at least 1; at most [`WORKERS_MAX`] workers are made.
+    pub fn new(shards: usize, capacity: usize, workers: usize) -> (Arc<Self>, Vec<WorkerQueues>) {
+        let parkers: Vec<Parker> = (0..workers.clamp(1, WORKERS_MAX))
+            .map(|_| Parker::new())
+            .collect();
+        let queues = Arc::new(Self {
+            queues: (0..shards.max(1))
+                .map(|_| CachePadded::new(ArrayQueue::new(capacity.max(1))))
+                .collect(),
+            asleep: CachePadded::default(),
+            blocked: CachePadded::default(),
+            closed: AtomicBool::new(false),
+            unparkers: parkers.iter().map(|p| p.unparker().clone()).collect(),
+        });
+        let ends = parkers
+            .into_iter()
+            .enumerate()
+            .map(|(worker, parker)| WorkerQueues {
+                shared: Arc::clone(&queues),
+                parker,
+                worker,
+                next: worker,
+            })
+            .collect();
+        (queues, ends)
+    }
+
+    /// The end of shard number `shard`; `None` when there is no such shard.
+    pub fn shard(self: &Arc<Self>, shard: usize) -> Option<RequestQueue> {
+        (shard < self.queues.len()).then(|| RequestQueue {
+            shared: Arc::clone(self),
+            shard,
+        })
+    }
+
+    /// Requests waiting, over all shards; a moment's view.
+    pub fn len(&self) -> usize {
+        self.queues.iter().map(|queue| queue.len()).sum()
+    }
+
+    /// Whether no request waits; a moment's view.
+    pub fn is_empty(&self) -> bool {
+        self.queues.iter().all(|queue| queue.is_empty())
+    }
+
+    /// Lets the workers end once the queues are empty. What is submitted afterwards may stay unread.
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+        for unparker in &self.unparkers {
+            unparker.unpark();
+        }
+    }
+
+    /// Wakes one sleeping worker, if there is one.
+    fn wake_one(&self) {
+        let mut asleep = self.asleep.load(Ordering::SeqCst);
+        while asleep != 0 {
+            let worker = asleep.trailing_zeros();
+            let bit = 1 << worker;
+            let before = self.asleep.fetch_and(!bit, Ordering::SeqCst);
+            if before & bit != 0 {
+                if let Some(unparker) = self.unparkers.get(worker as usize) {
+                    unparker.unpark();
+                }
+                return;
+            }
+            asleep = before & !bit;
+        }
+    }
+
+    /// Whether no worker is awake and free to look at the queues.
+    fn nobody_looks(&self) -> bool {
+        let asleep = self.asleep.load(Ordering::SeqCst).count_ones() as usize;
+        asleep + self.blocked.load(Ordering::SeqCst) >= self.unparkers.len()
+    }
+}
+
+/// One shard's end of the [`RequestQueues`].
+#[derive(Clone, Debug)]
+pub struct RequestQueue {
+    shared: Arc<RequestQueues>,
+    shard: usize,
+}
+
+impl RequestQueue {
+    /// Puts a request in. The workers are not told before [`Self::notify`].
+    ///
+    /// # Errors
+    ///
+    /// Gives the request back when the queue is full.
+    #[allow(clippy::result_large_err, reason = "the request itself is handed back")]
+    pub fn submit(&self, request: Request) -> Result<(), Full<Request>> {
+        self.shared.queues[self.shard].push(request).map_err(Full)
+    }
+
+    /// Tells the workers that requests were submitted: once after a batch.
+    ///
+    /// Wakes at most one worker, and none while one is awake and the queue is short.
+    pub fn notify(&self) {
+        fence(Ordering::SeqCst);
+        let shared = &self.shared;
+        if shared.asleep.load(Ordering::SeqCst) == 0 {
+            return;
+        }
+        let waiting = shared.queues[self.shard].len();
+        if waiting > CROWD || (waiting > 0 && shared.nobody_looks()) {
+            shared.wake_one();
+        }
+    }
+
+    /// Requests of this shard that wait; a moment's view.
+    pub fn len(&self) -> usize {
+        self.shared.queues[self.shard].len()
+    }
+
+    /// Whether no request of this shard waits; a moment's view.
+    pub fn is_empty(&self) -> bool {
+        self.shared.queues[self.shard].is_empty()
+    }
+}
+
+/// One worker's end of the [`RequestQueues`].
+#[derive(Debug)]
+pub struct WorkerQueues {
+    shared: Arc<RequestQueues>,
+    parker: Parker,
+    worker: usize,
+    next: usize,
+}
+
+impl WorkerQueues {
+    /// Waits for requests and takes up to [`TAKE_MAX`] of them into `requests`, from the shards in
+    /// turn. `false` when the queues are closed and empty: the worker's time is over.
+    pub fn take(&mut self, requests: &mut Vec<Request>) -> bool {
+        loop {
+            if self.take_now(requests) > 0 {
+                return true;
+            }
+            if self.shared.closed.load(Ordering::SeqCst) {
+                return self.take_now(requests) > 0;
+            }
+            self.sleep();
+        }
+    }
+
+    /// Takes up to [`TAKE_MAX`] requests without waiting; returns how many.
+    ///
+    /// Every shard gets an equal part of the batch before any gets more, and the next call begins
+    /// with the next shard, so that a busy shard cannot starve another.
+    pub fn take_now(&mut self, requests: &mut Vec<Request>) -> usize {
+        let shards = self.shared.queues.len();
+        let share = TAKE_MAX.div_ceil(shards);
+        let mut room = TAKE_MAX;
+        // The second round fills what quiet shards left over.
+        for limit in [share, TAKE_MAX] {
+            for offset in 0..shards {
+                let queue = &self.shared.queues[(self.next + offset) % shards];
+                for _ in 0..limit.min(room) {
+                    let Some(request) = queue.pop() else { break };
+                    requests.push(request);
+                    room -= 1;
+                }
+            }
+        }
+        self.next = (self.next + 1) % shards;
+        let taken = TAKE_MAX - room;
+        if room == 0 && !self.shared.is_empty() {
+            // More than one batch waits: pass the word on.
+            self.shared.wake_one();
+        }
+        taken
+    }
+
+    /// Runs `work`, which may take long (reads from disk). Others are woken for what comes meanwhile.
+    pub fn blocking<T>(&self, work: impl FnOnce() -> T) -> T {
+        struct Unblock<'a>(&'a AtomicUsize);
+        impl Drop for Unblock<'_> {
+            fn drop(&mut self) {
+                self.0.fetch_sub(1, Ordering::SeqCst);
+            }
+        }
+        self.shared.blocked.fetch_add(1, Ordering::SeqCst);
+        let _unblock = Unblock(&self.shared.blocked);
+        fence(Ordering::SeqCst);
+        if !self.shared.is_empty() {
+            self.shared.wake_one();
+        }
+        work()
+    }
+
+    fn sleep(&self) {
+        let bit = 1_u64 << self.worker;
+        self.shared.asleep.fetch_or(bit, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+        if self.shared.is_empty() && !self.shared.closed.load(Ordering::SeqCst) {
+            self.parker.park();
+        }
+        self.shared.asleep.fetch_and(!bit, Ordering::SeqCst);
+    }
+}
+
+/// The verdicts for one shard.
+pub struct Inbox {
+    verdicts: ArrayQueue<Verdict>,
+    sleeping: CachePadded<AtomicBool>,
+    waker: OnceLock<Box<dyn Fn() + Send + Sync>>,
+    overflows: AtomicU64,
+}
+
+impl Inbox {
+    /// An inbox with room for `capacity` verdicts (at least 1): the number of the shard's permits.
+    pub fn new(capacity: usize) -> Self {
+        Self {
+            verdicts: ArrayQueue::new(capacity.max(1)),
+            sleeping: CachePadded::default(),
+            waker: OnceLock::new(),
+            overflows: AtomicU64::new(0),
+        }
+    }
+
+    /// Sets what wakes the shard; it is called from other threads. Only the first call counts.
+    pub fn set_waker(&self, waker: Box<dyn Fn() + Send + Sync>) {
+        let _ = self.waker.set(waker);
+    }
+
+    /// Puts a verdict in. The shard is not told before [`Self::wake`].
+    ///
+    /// A verdict that does not fit is dropped and counted: the shard broke its promise to hold a
+    /// permit per request, and its peers will retransmit.
+    pub fn push(&self, verdict: Verdict) {
+        if self.verdicts.push(verdict).is_err() {
+            self.overflows.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Wakes the shard if it sleeps: once after a batch of [`Self::push`].
+    pub fn wake(&self) {
+        fence(Ordering::SeqCst);
+        if self.sleeping.load(Ordering::SeqCst)
+            && self.sleeping.swap(false, Ordering::SeqCst)
+            && let Some(waker) = self.waker.get()
+        {
+            waker();
+        }
+    }
+
+    /// Takes the oldest verdict.
+    pub fn pop(&self) -> Option<Verdict> {
+        self.verdicts.pop()
+    }
+
+    /// Announces that the shard is about to sleep. `true`: it may, and will be woken; `false`: a
+    /// verdict is there already. Either way it calls [`Self::awake`] or pops when it goes on.
+    pub fn prepare_sleep(&self) -> bool {
+        self.sleeping.store(true, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+        if self.verdicts.is_empty() {
+            return true;
+        }
+        self.sleeping.store(false, Ordering::SeqCst);
+        false
+    }
+
+    /// Takes back [`Self::prepare_sleep`] after the shard woke, for whatever reason.
+    pub fn awake(&self) {
+        self.sleeping.store(false, Ordering::SeqCst);
+    }
+
+    /// Verdicts waiting; a moment's view.
+    pub fn len(&self) -> usize {
+        self.verdicts.len()
+    }
+
+    /// Whether none waits; a moment's view.
+    pub fn is_empty(&self) -> bool {
+        self.verdicts.is_empty()
+    }
+
+    /// Verdicts that did not fit; zero unless the shard is defective.
+    pub fn overflows(&self) -> u64 {
+        self.overflows.load(Ordering::Relaxed)
+    }
+}
+
+impl std::fmt::Debug for Inbox {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Inbox")
+            .field("verdicts", &self.verdicts.len())
+            .field("overflows", &self.overflows())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,174 @@
+//! Devices and their credentials: who may speak, and as whom.
+//!
+//! [`Registry`] is what the authenticator pool and the commands see. The default implementation,
+//! [`embedded::EmbeddedRegistry`], keeps everything in memory for reading and in the data directory
+//! for good; others (ThingsBoard's tables in PostgreSQL) can take its place.
+//!
+//! Invariants: a name, an access token and a certificate fingerprint each belong to one device at
+//! most; a [`DeviceId`] is never given twice, so readings of a removed device never reappear under
+//! a new one.
+
+pub mod embedded;
+pub mod import;
+mod validate;
+
+use std::fmt;
+use std::sync::Arc;
+
+/// A device's number, given by the registry, never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DeviceId(pub u64);
+
+impl fmt::Display for DeviceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// How a device proves who it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Credential {
+    /// A token in the path of each request; compared exactly, case included.
+    AccessToken(Box<str>),
+    /// The key of a certificate, proven in the DTLS handshake.
+    X509 {
+        /// SHA3-256 over the base64 text (TB section 4).
+        fingerprint: [u8; 32],
+        /// Base64 of the certificate's DER: standard alphabet, padded, one line.
+        certificate: Box<str>,
+    },
+}
+
+/// A registered device. A change makes a new one: what a reader holds stays as it was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Device {
+    /// The registry's number for it.
+    pub id: DeviceId,
+    /// Unique name.
+    pub name: Box<str>,
+    /// Name of its profile.
+    pub profile: Arc<str>,
+    /// When it was added, milliseconds since the UNIX epoch.
+    pub created_unix_ms: u64,
+    /// How it proves who it is.
+    pub credential: Credential,
+    /// How often the credential was changed.
+    pub credential_generation: u64,
+}
+
+/// The credential that a device is to get.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum NewCredential {
+    /// A token of 20 random alphanumeric characters.
+    #[default]
+    RandomToken,
+    /// This access token.
+    AccessToken(String),
+    /// The holder of the key of this certificate (DER, not parsed here).
+    Certificate(Vec<u8>),
+}
+
+/// A device to be added.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NewDevice {
+    /// Unique name.
+    pub name: String,
+    /// Name of its profile; [`DEFAULT_PROFILE`] when none is given.
+    pub profile: Option<String>,
+    /// How it will prove who it is.
+    pub credential: NewCredential,
+}
+
+/// The profile of a device for which none was named.
+pub const DEFAULT_PROFILE: &str = "default";
+
+/// Why a change of the registry was refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RegistryError {
+    /// The name is empty, too long or holds control characters.
+    #[error("device name {0:?} is not usable: {1}")]
+    Name(String, &'static str),
+    /// The profile's name is not usable.
+    #[error("profile name {0:?} is not usable: {1}")]
+    Profile(String, &'static str),
+    /// The token is not usable; it is a secret, so not part of the message.
+    #[error("the access token is not usable: {0}")]
+    Token(&'static str),
+    /// The certificate is not usable.
+    #[error("the certificate is not usable: {0}")]
+    Certificate(&'static str),
+    /// The name belongs to a device already.
+    #[error("a device named {0:?} exists already")]
+    NameTaken(String),
+    /// The token belongs to a device already.
+    #[error("the access token belongs to another device already")]
+    TokenTaken,
+    /// The certificate belongs to a device already.
+    #[error("the certificate belongs to device {0:?} already")]
+    CertificateTaken(String),
+    /// There is no such device.
+    #[error("there is no device named {0:?}")]
+    Unknown(String),
+    /// The change could not be made durable.
+    #[error("the registry cannot be written: {0}")]
+    Storage(String),
+}
+
+/// Devices and credentials. Reading is cheap and never waits for the disk; a change returns once it
+/// is durable, and holds for the very next request.
+pub trait Registry: Send + Sync {
+    /// The device with this access token (exact, case-sensitive).
+    fn device_by_token(&self, token: &str) -> Option<Arc<Device>>;
+
+    /// The device whose certificate has this fingerprint.
+    fn device_by_fingerprint(&self, fingerprint: &[u8; 32]) -> Option<Arc<Device>>;
+
+    /// The device of this name.
+    fn device_by_name(&self, name: &str) -> Option<Arc<Device>>;
+
+    /// The device of this number.
+    fn device(&self, id: DeviceId) -> Option<Arc<Device>>;
+
+    /// Number of devices.
+    fn len(&self) -> usize;
+
+    /// Whether there is no device.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Up to `limit` devices with a number above `after`, in the order of their numbers.
+    fn list(&self, after: Option<DeviceId>, limit: usize) -> Vec<Arc<Device>>;
+
+    /// Adds a device.
+    ///
+    /// # Errors
+    ///
+    /// Says what of it is not usable or taken, or that it could not be stored.
+    fn add(&self, device: NewDevice) -> Result<Arc<Device>, RegistryError> {
+        self.add_many(vec![device])
+            .pop()
+            .unwrap_or_else(|| Err(RegistryError::Storage("nothing was added".into())))
+    }
+
+    /// Adds devices, each for itself, made durable together. One result per device, in order.
+    fn add_many(&self, devices: Vec<NewDevice>) -> Vec<Result<Arc<Device>, RegistryError>>;
+
+    /// Removes a device; its credential ends at once. Its readings are the store's to remove.
+    ///
+    /// # Errors
+    ///
+    /// There is no such device, or the change could not be stored.
+    fn remove(&self, name: &str) -> Result<Arc<Device>, RegistryError>;
+
+    /// Replaces a device's credential; the old one ends at once.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::add`] and [`Self::remove`].
+    fn set_credential(
+        &self,
+        name: &str,
+        credential: NewCredential,
+    ) -> Result<Arc<Device>, RegistryError>;
+}

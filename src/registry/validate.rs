@@ -1,0 +1,1 @@
+//! What names and tokens may look like.

@@ -1,0 +1,89 @@
+//! From settings to a DTLS configuration, at the start and at every reload.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use super::StartError;
+use crate::config::Config;
+use crate::credentials;
+use crate::crypto::hash::{Digest, Hash, digest};
+use crate::crypto::key_exchange::NamedGroup;
+use crate::dtls;
+
+/// Handshake datagrams when `COAP_DTLS_MAX_TRANSMISSION_UNIT` leaves it to the interface: Ethernet's
+/// MTU less the headers of IPv6 and UDP.
+const INTERFACE_DATAGRAM: usize = 1500 - 40 - 8;
+
+/// Reads the credentials and makes the configuration of new handshakes.
+///
+/// # Errors
+/// What is wrong with certificate, key or suites, and the remedy.
+pub(super) fn dtls_config(
+    config: &Config,
+) -> Result<(Option<dtls::ServerConfig>, Option<CredentialWatch>), StartError> {
+    if !config.dtls.enabled {
+        return Ok((None, None));
+    }
+    let loaded = credentials::load(&config.dtls.credentials)?;
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    let server = dtls::ServerConfig {
+        retransmission_timeout: config.dtls.retransmission_timeout,
+        max_transmission_unit: config
+            .dtls
+            .max_transmission_unit
+            .map_or(INTERFACE_DATAGRAM, usize::from),
+        skip_client_validity_check: config.x509.skip_validity_check,
+        groups: NamedGroup::ALL.to_vec(),
+        cipher_suites: config.dtls.cipher_suites.clone(),
+        ..dtls::ServerConfig::new(Arc::new(dtls::Credentials {
+            chain: loaded.credentials.chain,
+            key: loaded.credentials.key,
+        }))
+    };
+    Ok((Some(server), Some(CredentialWatch::new(loaded.files))))
+}
+
+/// Tells when one of the credential files holds something else than before.
+#[derive(Debug)]
+pub(super) struct CredentialWatch {
+    /// Content of each file by its digest, `None` while it cannot be read.
+    seen: Mutex<BTreeMap<PathBuf, Option<Digest>>>,
+}
+
+impl CredentialWatch {
+    fn new(files: Vec<PathBuf>) -> Self {
+        let seen = files
+            .into_iter()
+            .map(|file| (file.clone(), content(&file)))
+            .collect();
+        Self {
+            seen: Mutex::new(seen),
+        }
+    }
+
+    /// Whether a file changed since the last call; a file that cannot be read is not a change.
+    pub(super) fn changed(&self) -> bool {
+        let mut seen = self
+            .seen
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut changed = false;
+        for (file, before) in seen.iter_mut() {
+            let now = content(file);
+            if now.is_some() && now != *before {
+                *before = now;
+                changed = true;
+            }
+        }
+        changed
+    }
+}
+
+fn content(file: &PathBuf) -> Option<Digest> {
+    std::fs::read(file)
+        .ok()
+        .map(|bytes| digest(Hash::Sha256, &bytes))
+}

@@ -1,0 +1,156 @@
+//! `tidegate serve --dev`: everything that a first reading needs, made once, and told on screen.
+
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+
+use super::{Addresses, StartError};
+use crate::config::Config;
+use crate::credentials::generate;
+use crate::registry::{Credential, NewCredential, NewDevice, Registry};
+
+/// The device that shows a token.
+const TOKEN_DEVICE: &str = "dev-token";
+/// The device that shows a certificate.
+const CERTIFICATE_DEVICE: &str = "dev-x509";
+
+/// Validity of the certificates made here.
+const DAYS: u32 = 365;
+
+/// Makes the data directory, the server's certificate and the client's, unless they are there.
+pub(super) fn prepare_files(config: &Config) -> Result<(), StartError> {
+    let directory = &config.tidegate.data_dir;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory)
+        .map_err(|error| failed(directory, &error))?;
+    // Only the certificate of our own making: what the operator configured is theirs.
+    let certificate = directory.join("server.pem");
+    if Path::new(&config.dtls.credentials.pem_cert) == certificate && !certificate.exists() {
+        let request = generate::ServerRequest {
+            common_name: "localhost".into(),
+            alternative_names: vec!["localhost".into(), "127.0.0.1".into(), "::1".into()],
+            days: DAYS,
+            password: None,
+        };
+        generate::server(&request)
+            .and_then(|made| generate::write(&made, directory, "server.pem", "server_key.pem"))
+            .map_err(|error| failed(&certificate, &error))?;
+    }
+    let client = directory.join(CERTIFICATE_DEVICE);
+    if !client.join("client.pem").exists() {
+        generate::client(CERTIFICATE_DEVICE, DAYS)
+            .and_then(|made| generate::write(&made, &client, "client.pem", "client_key.pem"))
+            .map_err(|error| failed(&client, &error))?;
+    }
+    Ok(())
+}
+
+/// Registers both devices, unless they are, and prints how to use them.
+pub(super) fn register_devices(
+    config: &Config,
+    registry: &dyn Registry,
+    addresses: &Addresses,
+) -> Result<(), StartError> {
+    let directory = &config.tidegate.data_dir;
+    let certificate = directory.join(CERTIFICATE_DEVICE).join("client.pem");
+    if registry.device_by_name(CERTIFICATE_DEVICE).is_none() {
+        let pem = std::fs::read(&certificate).map_err(|error| failed(&certificate, &error))?;
+        let der = rustls_pemfile::certs(&mut &*pem)
+            .next()
+            .and_then(Result::ok)
+            .ok_or_else(|| failed(&certificate, &"there is no certificate in it"))?;
+        add(
+            registry,
+            CERTIFICATE_DEVICE,
+            NewCredential::Certificate(der.to_vec()),
+            directory,
+        )?;
+    }
+    if registry.device_by_name(TOKEN_DEVICE).is_none() {
+        add(
+            registry,
+            TOKEN_DEVICE,
+            NewCredential::RandomToken,
+            directory,
+        )?;
+    }
+    let token = match registry
+        .device_by_name(TOKEN_DEVICE)
+        .map(|d| d.credential.clone())
+    {
+        Some(Credential::AccessToken(token)) => token,
+        _ => return Ok(()),
+    };
+    print!("{}", welcome(directory, &token, addresses));
+    Ok(())
+}
+
+fn add(
+    registry: &dyn Registry,
+    name: &str,
+    credential: NewCredential,
+    directory: &Path,
+) -> Result<(), StartError> {
+    let device = NewDevice {
+        name: name.into(),
+        profile: None,
+        credential,
+    };
+    registry
+        .add(device)
+        .map(drop)
+        .map_err(|error| failed(directory, &error))
+}
+
+fn failed(file: &Path, problem: &dyn std::fmt::Display) -> StartError {
+    StartError::Development {
+        file: file.into(),
+        problem: problem.to_string(),
+    }
+}
+
+fn welcome(directory: &Path, token: &str, addresses: &Addresses) -> String {
+    let data = directory.display();
+    let program = std::env::current_exe()
+        .ok()
+        .and_then(|program| {
+            let here = std::env::current_dir().ok()?;
+            Some(format!("./{}", program.strip_prefix(here).ok()?.display()))
+        })
+        .unwrap_or_else(|| "tidegate".into());
+    // The default port need not be told.
+    let port = |address: Option<std::net::SocketAddr>, default: u16| match address {
+        Some(address) if address.port() != default => format!(":{}", address.port()),
+        _ => String::new(),
+    };
+    let secure = port(addresses.secure, 5684);
+    let plain = port(addresses.plain, 5683);
+    let connect = addresses.secure.map_or(5684, |address| address.port());
+    let admin = addresses
+        .admin
+        .map_or_else(|| "(off)".into(), |address| format!("http://{address}/"));
+    format!(
+        "
+Tidegate is running. Data, certificates and devices are in {data}.
+
+Send a reading with an access token, over DTLS:
+  coap-client-openssl -m POST -t application/json -e '{{\"temperature\":42}}' coaps://localhost{secure}/api/v1/{token}/telemetry
+See it stored:
+  {program} data latest {TOKEN_DEVICE}
+
+Send one with a client certificate, which is the device:
+  coap-client-openssl -m POST -t application/json -e '{{\"temperature\":43}}' -C {data}/server.pem -c {data}/{CERTIFICATE_DEVICE}/client.pem -j {data}/{CERTIFICATE_DEVICE}/client_key.pem coaps://localhost{secure}/api/v1/telemetry
+  {program} data latest {CERTIFICATE_DEVICE}
+
+Look at the handshake:
+  openssl s_client -dtls1_2 -connect localhost:{connect} -CAfile {data}/server.pem -cert {data}/{CERTIFICATE_DEVICE}/client.pem -key {data}/{CERTIFICATE_DEVICE}/client_key.pem
+Without DTLS:
+  coap-client-notls -m POST -t application/json -e '{{\"temperature\":44}}' coap://localhost{plain}/api/v1/{token}/telemetry
+
+Status page: {admin}
+Stop with Ctrl-C.
+
+"
+    )
+}

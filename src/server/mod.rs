@@ -1,0 +1,355 @@
+//! The process: what starts when, and what stops when.
+//!
+//! ```text
+//! start   data directory -> credentials -> sockets -> pool -> shards -> admin -> ready
+//! SIGHUP  credentials again, for new handshakes; live sessions go on
+//! stop    not ready -> shards drain and say goodbye -> pool -> store -> admin
+//! ```
+//!
+//! Whatever can be refused is refused before the first socket is bound.
+
+mod credentials;
+mod dev;
+mod error;
+mod status;
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use glommio::ExecutorJoinHandle;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+
+pub use error::StartError;
+
+use self::credentials::CredentialWatch;
+use self::status::ServerStatus;
+use crate::admin::{self, AdminSettings};
+use crate::auth::api::{Api, ApiSettings};
+use crate::auth::pool::Pool;
+use crate::config::Config;
+use crate::crypto::random::{SystemRandom, warm_up};
+use crate::dtls::CookieJar;
+use crate::endpoint::{EndpointSettings, Port};
+use crate::metrics::ShardMetrics;
+use crate::queue::{Inbox, RequestQueues};
+use crate::random::Random;
+use crate::registry::Registry;
+use crate::shard::clock::Clock;
+use crate::shard::socket::Socket;
+use crate::shard::{self, ShardParts};
+use crate::store::Store;
+use crate::store::embedded::{Opened, StoreSettings};
+use crate::{coap, store};
+
+/// Requests of one shard that the pool may have in work: at 100 000 requests a second and shard,
+/// what arrives in 40 ms, the time of a slow sync.
+const REQUESTS_MAX: usize = 4096;
+/// Plain CoAP peers remembered by one shard; the oldest makes room for a new one.
+const PLAIN_PEERS_MAX: usize = 65_536;
+/// How long the main thread waits for a signal when it has nothing to look after.
+const LONGEST_WAIT: Duration = Duration::from_secs(3600);
+
+/// Runs the server until SIGTERM or SIGINT.
+///
+/// # Errors
+/// What kept it from starting, with the setting concerned and the remedy.
+pub fn run(config: &Config) -> Result<(), StartError> {
+    // AWS-LC's first random number takes tens of milliseconds: not at the first handshake's cost.
+    warm_up();
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    // From here on a signal waits for the loop below instead of killing a half-started server.
+    let signals = signals()?;
+    if config.tidegate.dev {
+        dev::prepare_files(config)?;
+    }
+    let opened = store::embedded::open(&config.tidegate.data_dir, &StoreSettings::default())?;
+    let server = Server::start(config, opened)?;
+    if config.tidegate.dev {
+        dev::register_devices(config, &*server.opened.registry, &server.addresses)?;
+    }
+    server.serve(config, &signals);
+    server.stop();
+    Ok(())
+}
+
+/// Signals, as they come, from a thread that waits for them.
+fn signals() -> Result<mpsc::Receiver<i32>, StartError> {
+    let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP])
+        .map_err(|error| StartError::Process("waiting for signals", error))?;
+    let (sender, receiver) = mpsc::channel();
+    std::thread::Builder::new()
+        .name("signals".into())
+        .spawn(move || {
+            for signal in signals.forever() {
+                if sender.send(signal).is_err() {
+                    return;
+                }
+            }
+        })
+        .map_err(|error| StartError::Process("starting a thread", error))?;
+    Ok(receiver)
+}
+
+/// Everything that runs.
+struct Server {
+    opened: Opened,
+    addresses: Addresses,
+    settings: Arc<EndpointSettings>,
+    watch: Option<CredentialWatch>,
+    status: Arc<ServerStatus>,
+    inboxes: Arc<[Arc<Inbox>]>,
+    stop: Arc<AtomicBool>,
+    shards: Vec<ExecutorJoinHandle<io::Result<()>>>,
+    pool: Arc<Pool>,
+    admin: admin::Admin,
+}
+
+/// Where the server can be reached.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Addresses {
+    pub(crate) plain: Option<SocketAddr>,
+    pub(crate) secure: Option<SocketAddr>,
+    pub(crate) admin: Option<SocketAddr>,
+}
+
+impl Server {
+    fn start(config: &Config, opened: Opened) -> Result<Self, StartError> {
+        let shards = usize::from(config.tidegate.shards);
+        if !config.coap.enabled && !config.dtls.enabled {
+            return Err(StartError::NothingToServe);
+        }
+        let (dtls, watch) = credentials::dtls_config(config)?;
+        let mut sockets: Vec<Vec<(Port, Socket)>> = (0..shards).map(|_| Vec::new()).collect();
+        let mut addresses = Addresses::default();
+        if config.coap.enabled {
+            let setting = "COAP_BIND_ADDRESS and COAP_BIND_PORT";
+            let bound = bind(config.coap.bind, shards, setting, Port::Plain, &mut sockets)?;
+            addresses.plain = Some(bound);
+        }
+        if config.dtls.enabled {
+            let setting = "COAP_DTLS_BIND_ADDRESS and COAP_DTLS_BIND_PORT";
+            let bound = bind(
+                config.dtls.bind,
+                shards,
+                setting,
+                Port::Secure,
+                &mut sockets,
+            )?;
+            addresses.secure = Some(bound);
+        }
+
+        let registry: Arc<dyn Registry> = opened.registry.clone();
+        let readings: Arc<dyn Store> = opened.store.clone();
+        let api = Arc::new(Api::new(
+            Arc::clone(&registry),
+            Arc::clone(&readings),
+            ApiSettings {
+                type_cast: config.json.type_cast,
+                string_value_length_max: config.json.max_string_value_length.unwrap_or(0),
+            },
+        ));
+        let workers = usize::from(config.tidegate.auth_threads);
+        let (queues, workers) = RequestQueues::new(shards, REQUESTS_MAX, workers);
+        let inboxes: Arc<[Arc<Inbox>]> = (0..shards)
+            .map(|_| Arc::new(Inbox::new(REQUESTS_MAX)))
+            .collect();
+        let pool = Pool::start(
+            Arc::clone(&queues),
+            workers,
+            Arc::clone(&inboxes),
+            api,
+            Arc::clone(&readings),
+        )
+        .map_err(|error| StartError::Process("starting the authenticator pool", error))?;
+        let pool = Arc::new(pool);
+
+        let mut master = [0; 32];
+        SystemRandom.fill(&mut master);
+        let settings = Arc::new(EndpointSettings {
+            dtls: ArcSwapOption::from_pointee(dtls),
+            cookies: CookieJar::new(master),
+            coap: coap::Settings {
+                piggyback_timeout: config.coap.piggyback_timeout,
+                ..coap::Settings::default()
+            },
+            session_inactivity_timeout: config.x509.session_inactivity_timeout,
+            session_report_timeout: config
+                .x509
+                .session_report_timeout
+                .max(Duration::from_millis(1)),
+            sessions_max: config.tidegate.sessions_max.div_ceil(shards),
+            handshakes_max: config.tidegate.handshakes_max.div_ceil(shards),
+            plain_peers_max: PLAIN_PEERS_MAX,
+            requests_max: REQUESTS_MAX,
+        });
+
+        let metrics: Vec<_> = (0..shards).map(|_| Arc::new(ShardMetrics::new())).collect();
+        let stop = Arc::new(AtomicBool::new(false));
+        let clock = Clock::start();
+        let cpus = allowed_cpus();
+        let mut handles = Vec::with_capacity(shards);
+        for (index, sockets) in sockets.into_iter().enumerate() {
+            let parts = ShardParts {
+                index: u16::try_from(index).unwrap_or(u16::MAX),
+                cpu: cpus[index % cpus.len()],
+                sockets,
+                settings: Arc::clone(&settings),
+                metrics: Arc::clone(&metrics[index]),
+                queue: queues
+                    .shard(index)
+                    .ok_or(StartError::Executor("no queue".into()))?,
+                inbox: Arc::clone(&inboxes[index]),
+                stop: Arc::clone(&stop),
+                clock,
+            };
+            handles.push(shard::spawn(parts).map_err(|e| StartError::Executor(e.to_string()))?);
+        }
+
+        let status = Arc::new(ServerStatus::new(
+            metrics,
+            Arc::clone(&pool),
+            Arc::clone(&readings),
+            Arc::clone(&registry),
+            addresses,
+        ));
+        let admin_settings = AdminSettings {
+            bind: config.tidegate.admin_bind,
+            socket: Some(config.admin_socket()),
+        };
+        let operations = Arc::new(admin::LocalOperations::new(registry, readings));
+        let admin = admin::spawn(&admin_settings, operations, Arc::clone(&status) as _)?;
+        addresses.admin = admin.address();
+        Ok(Self {
+            opened,
+            addresses,
+            settings,
+            watch,
+            status,
+            inboxes,
+            stop,
+            shards: handles,
+            pool,
+            admin,
+        })
+    }
+
+    /// Serves until a signal says to stop.
+    fn serve(&self, config: &Config, signals: &mpsc::Receiver<i32>) {
+        self.status.set_ready(true);
+        tracing::info!(
+            coap = self.addresses.plain.map(tracing::field::display),
+            coaps = self.addresses.secure.map(tracing::field::display),
+            admin = self.addresses.admin.map(tracing::field::display),
+            shards = self.shards.len(),
+            devices = self.opened.registry.len(),
+            "serving"
+        );
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+        let interval = if self.watch.is_some() && config.reload.enabled {
+            config.reload.check_interval.max(Duration::from_secs(1))
+        } else {
+            LONGEST_WAIT
+        };
+        loop {
+            match signals.recv_timeout(interval) {
+                Ok(SIGHUP) => self.reload(config),
+                Err(RecvTimeoutError::Timeout) => {
+                    if self.watch.as_ref().is_some_and(CredentialWatch::changed) {
+                        tracing::info!("credential files changed");
+                        self.reload(config);
+                    }
+                }
+                Ok(signal) => {
+                    tracing::info!(signal, "stopping");
+                    return;
+                }
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    /// New handshakes get what the files hold now; a file that cannot be used changes nothing.
+    fn reload(&self, config: &Config) {
+        match credentials::dtls_config(config) {
+            Ok((dtls, _)) => {
+                self.settings.dtls.store(dtls.map(Arc::new));
+                tracing::info!("credentials reloaded; live sessions go on");
+            }
+            Err(error) => {
+                tracing::error!("credentials not reloaded, the old ones stay: {error}");
+            }
+        }
+    }
+
+    /// Stops in the order in which nothing that was answered, or is in work, gets lost.
+    fn stop(self) {
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+        self.status.set_ready(false);
+        self.stop.store(true, Ordering::Release);
+        for inbox in self.inboxes.iter() {
+            inbox.wake();
+        }
+        for shard in self.shards {
+            match shard.join() {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::error!(%error, "a shard ended with an error"),
+                Err(error) => tracing::error!(%error, "a shard ended with an error"),
+            }
+        }
+        self.pool.stop();
+        self.opened.store.close();
+        self.admin.stop();
+        tracing::info!("stopped");
+    }
+}
+
+/// Binds a port for all shards and hands each its member of the group.
+fn bind(
+    address: SocketAddr,
+    shards: usize,
+    setting: &'static str,
+    port: Port,
+    sockets: &mut [Vec<(Port, Socket)>],
+) -> Result<SocketAddr, StartError> {
+    let refused = |source| StartError::Bind {
+        setting,
+        address,
+        source,
+    };
+    let group = Socket::bind_group(address, shards).map_err(refused)?;
+    let bound = group
+        .first()
+        .map_or(Ok(address), Socket::local_addr)
+        .map_err(refused)?;
+    for (shard, socket) in sockets.iter_mut().zip(group) {
+        shard.push((port, socket));
+    }
+    Ok(bound)
+}
+
+/// The cores that the process may run on, never empty.
+fn allowed_cpus() -> Vec<usize> {
+    let status = std::fs::read_to_string(Path::new("/proc/self/status")).unwrap_or_default();
+    let list = status
+        .lines()
+        .find_map(|line| line.strip_prefix("Cpus_allowed_list:"))
+        .unwrap_or_default();
+    let cpus: Vec<usize> = list
+        .trim()
+        .split(',')
+        .filter_map(|range| {
+            let (first, last) = range.split_once('-').unwrap_or((range, range));
+            Some(first.parse().ok()?..=last.parse().ok()?)
+        })
+        .flatten()
+        .collect();
+    if cpus.is_empty() { vec![0] } else { cpus }
+}

@@ -1,0 +1,405 @@
+//! A shard: one executor pinned to a core, its sockets, its endpoint. Nothing here is shared.
+//!
+//! ```text
+//! socket tasks   readable -> receive a batch -> clock -> endpoint -> submit requests -> send
+//! inbox task     woken by the pool -> take verdicts -> endpoint -> send
+//! timer task     next_timeout -> endpoint -> send
+//! ```
+//!
+//! The tasks of one executor take turns and never hold the state across an await, so a `RefCell`
+//! is all the exclusion there is. Every turn is bounded: one batch, then the others may run.
+
+pub mod clock;
+mod driver;
+pub mod socket;
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
+
+use self::clock::Clock;
+use self::driver::{BoundPort, Waiter};
+use self::socket::{ReceiveBatch, Socket};
+use crate::crypto::random::SystemRandom;
+use crate::drop_reason::DropReason;
+use crate::endpoint::{Endpoint, EndpointSettings, Note, Outbox, Port};
+use crate::metrics::{Counter, ShardMetrics};
+use crate::queue::{Inbox, RequestQueue};
+use crate::time::Instant;
+
+/// Verdicts handled in one turn.
+const VERDICTS_PER_TURN: usize = 256;
+/// Log lines about peers that a shard writes in one second.
+const NOTES_PER_SECOND: u32 = 10;
+/// How long a stopping shard waits for the answers to requests in work.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+/// Slots whose peers are told of the end in one turn.
+const GOODBYES_PER_TURN: u32 = 256;
+/// How long a shard without timers sleeps before it looks again.
+const IDLE_SLEEP: Duration = Duration::from_secs(3600);
+
+/// What a shard is made of.
+pub struct ShardParts {
+    /// The shard's number, 0 and up, in the order in which the sockets were bound.
+    pub index: u16,
+    /// The core to run on.
+    pub cpu: usize,
+    /// The shard's members of the reuseport groups.
+    pub sockets: Vec<(Port, Socket)>,
+    /// What all endpoints share.
+    pub settings: Arc<EndpointSettings>,
+    /// This shard's counters.
+    pub metrics: Arc<ShardMetrics>,
+    /// Requests to the pool.
+    pub queue: RequestQueue,
+    /// Verdicts from the pool.
+    pub inbox: Arc<Inbox>,
+    /// Set, and the inbox woken, to stop the shard.
+    pub stop: Arc<AtomicBool>,
+    /// The clocks.
+    pub clock: Clock,
+}
+
+/// Starts the shard's executor on a thread of its own.
+///
+/// # Errors
+/// When the executor or its ring cannot be made: no io_uring, or too little locked memory.
+pub fn spawn(parts: ShardParts) -> io::Result<ExecutorJoinHandle<io::Result<()>>> {
+    LocalExecutorBuilder::new(Placement::Fixed(parts.cpu))
+        .name(&format!("shard-{}", parts.index))
+        // The ring's own buffers serve files, which a shard has none of.
+        .io_memory(64 << 10)
+        .ring_depth(128)
+        .spawn(move || run(parts))
+        .map_err(|error| io::Error::other(error.to_string()))
+}
+
+async fn run(parts: ShardParts) -> io::Result<()> {
+    let ports: Vec<_> = parts
+        .sockets
+        .into_iter()
+        .map(|(port, socket)| BoundPort::new(port, socket))
+        .collect();
+    let waiters = ports
+        .iter()
+        .map(BoundPort::waiter)
+        .collect::<io::Result<Vec<_>>>()?;
+    let now = parts.clock.now();
+    let shard = Rc::new(Shard {
+        state: RefCell::new(State {
+            endpoint: Endpoint::new(
+                parts.index,
+                parts.settings,
+                Arc::clone(&parts.metrics),
+                Box::new(SystemRandom),
+                now,
+            ),
+            outbox: Outbox::default(),
+            batch: ReceiveBatch::default(),
+            ports,
+        }),
+        index: parts.index,
+        metrics: parts.metrics,
+        queue: parts.queue,
+        inbox: parts.inbox,
+        stop: parts.stop,
+        clock: parts.clock,
+        timer_armed: Cell::new(Instant::ZERO),
+        timer_waker: Cell::new(None),
+        notes_logged: Cell::new((0, 0)),
+    });
+    let sockets: Vec<_> = waiters
+        .into_iter()
+        .enumerate()
+        .map(|(port, waiter)| {
+            let shard = Rc::clone(&shard);
+            glommio::spawn_local(async move { shard.serve_socket(port, &waiter).await }).detach()
+        })
+        .collect();
+    let timer = {
+        let shard = Rc::clone(&shard);
+        glommio::spawn_local(async move { shard.serve_timers().await }).detach()
+    };
+    shard.serve_inbox().await;
+    shard.drain().await;
+    timer.cancel();
+    sockets.iter().for_each(glommio::task::JoinHandle::cancel);
+    Ok(())
+}
+
+/// What the tasks of one shard have in common.
+struct Shard {
+    state: RefCell<State>,
+    index: u16,
+    metrics: Arc<ShardMetrics>,
+    queue: RequestQueue,
+    inbox: Arc<Inbox>,
+    stop: Arc<AtomicBool>,
+    clock: Clock,
+    /// When the timer task will wake, and how to wake it sooner.
+    timer_armed: Cell<Instant>,
+    timer_waker: Cell<Option<Waker>>,
+    /// The second of the latest log line about a peer, and how many there were in it.
+    notes_logged: Cell<(u64, u32)>,
+}
+
+struct State {
+    endpoint: Endpoint,
+    outbox: Outbox,
+    batch: ReceiveBatch,
+    ports: Vec<BoundPort>,
+}
+
+impl Shard {
+    async fn serve_socket(&self, port: usize, waiter: &Waiter) {
+        loop {
+            waiter.readable().await;
+            while self.receive_batch(port) > 0 {
+                // Verdicts that came meanwhile go out with this turn, without a wake-up of their own.
+                self.take_verdicts();
+                glommio::yield_if_needed().await;
+            }
+        }
+    }
+
+    /// One turn of a socket: returns how many datagrams there were.
+    fn receive_batch(&self, index: usize) -> usize {
+        let mut state = self.state.borrow_mut();
+        let State {
+            endpoint,
+            outbox,
+            batch,
+            ports,
+        } = &mut *state;
+        let Some(bound) = ports.get(index) else {
+            return 0;
+        };
+        let port = bound.port;
+        let received = match bound.receive(batch) {
+            Ok(received) => received,
+            Err(error) => {
+                tracing::warn!(shard = self.index, %error, "receiving failed");
+                return 0;
+            }
+        };
+        if received == 0 {
+            return 0;
+        }
+        let now = self.clock.now();
+        self.metrics.increment(Counter::ReceiveBatches);
+        self.metrics.add(
+            match port {
+                Port::Plain => Counter::DatagramsReceivedCoap,
+                Port::Secure => Counter::DatagramsReceivedCoaps,
+            },
+            received as u64,
+        );
+        let mut bytes = 0;
+        for datagram in batch.datagrams() {
+            if datagram.truncated {
+                self.metrics.count_drop(DropReason::DatagramTruncated);
+                continue;
+            }
+            let from = datagram.from;
+            bytes += datagram.bytes.len() as u64;
+            let handled = catch_unwind(AssertUnwindSafe(|| {
+                endpoint.handle_datagram(now, from, port, datagram.bytes, outbox);
+            }));
+            if handled.is_err() {
+                // A defect of ours: the peer goes, the shard and all others stay.
+                tracing::error!(shard = self.index, peer = %from, "handling a datagram panicked");
+                endpoint.forget(from, port);
+            }
+        }
+        self.metrics.add(
+            match port {
+                Port::Plain => Counter::BytesReceivedCoap,
+                Port::Secure => Counter::BytesReceivedCoaps,
+            },
+            bytes,
+        );
+        let mut requests = std::mem::take(&mut outbox.requests);
+        for request in requests.drain(..) {
+            if let Err(full) = self.queue.submit(request) {
+                endpoint.handle_refusal(now, &full.0, outbox);
+            }
+        }
+        outbox.requests = requests;
+        self.queue.notify();
+        self.flush(&mut state);
+        received
+    }
+
+    async fn serve_inbox(&self) {
+        poll_fn(|context| {
+            let waker = context.waker().clone();
+            self.inbox.set_waker(Box::new(move || waker.wake_by_ref()));
+            Poll::Ready(())
+        })
+        .await;
+        while !self.stop.load(Ordering::Acquire) {
+            self.take_verdicts();
+            self.sleep_until_woken().await;
+            glommio::yield_if_needed().await;
+        }
+    }
+
+    /// Sleeps until the pool wakes the inbox; returns at once when something is in it.
+    async fn sleep_until_woken(&self) {
+        let mut slept = false;
+        self.metrics.increment(Counter::Sleeps);
+        poll_fn(|_| {
+            if slept || !self.inbox.prepare_sleep() || self.stop.load(Ordering::Acquire) {
+                self.inbox.awake();
+                Poll::Ready(())
+            } else {
+                slept = true;
+                Poll::Pending
+            }
+        })
+        .await;
+    }
+
+    /// One turn of the inbox.
+    fn take_verdicts(&self) {
+        let mut state = self.state.borrow_mut();
+        let State {
+            endpoint, outbox, ..
+        } = &mut *state;
+        let mut taken = 0;
+        let mut now = None;
+        while taken < VERDICTS_PER_TURN {
+            let Some(verdict) = self.inbox.pop() else {
+                break;
+            };
+            let now = *now.get_or_insert_with(|| self.clock.now());
+            endpoint.handle_verdict(now, &verdict, outbox);
+            taken += 1;
+        }
+        if taken > 0 {
+            self.flush(&mut state);
+        }
+    }
+
+    async fn serve_timers(&self) {
+        loop {
+            let now = self.clock.now();
+            let next = {
+                let mut state = self.state.borrow_mut();
+                let State {
+                    endpoint, outbox, ..
+                } = &mut *state;
+                if let Some(sweep) = endpoint.handle_timeout(now, outbox) {
+                    tracing::info!(
+                        shard = self.index,
+                        dropped = sweep.dropped,
+                        sessions = sweep.sessions,
+                        "swept idle sessions"
+                    );
+                }
+                let next = endpoint.next_timeout();
+                // Armed before the flush, which arms the timer of whatever came due meanwhile.
+                self.timer_armed.set(next);
+                self.flush(&mut state);
+                next
+            };
+            let sleep = next
+                .saturating_duration_since(self.clock.instant())
+                .min(IDLE_SLEEP);
+            if sleep.is_zero() {
+                glommio::yield_if_needed().await;
+                continue;
+            }
+            let mut timer = glommio::timer::Timer::new(sleep);
+            poll_fn(|context| {
+                if self.timer_armed.get() < next {
+                    return Poll::Ready(());
+                }
+                self.timer_waker.set(Some(context.waker().clone()));
+                std::pin::Pin::new(&mut timer).poll(context).map(drop)
+            })
+            .await;
+        }
+    }
+
+    /// Sends what the step left in the outbox and wakes the timer task when it would sleep too long.
+    fn flush(&self, state: &mut State) {
+        let State {
+            endpoint,
+            outbox,
+            ports,
+            ..
+        } = state;
+        if !outbox.is_sent() {
+            for port in ports.iter() {
+                let sent = port.send(outbox);
+                let (datagrams, bytes) = match port.port {
+                    Port::Plain => (Counter::DatagramsSentCoap, Counter::BytesSentCoap),
+                    Port::Secure => (Counter::DatagramsSentCoaps, Counter::BytesSentCoaps),
+                };
+                self.metrics.add(datagrams, sent.datagrams);
+                self.metrics.add(bytes, sent.bytes);
+                for _ in 0..sent.refused {
+                    self.metrics.count_drop(DropReason::SendFailed);
+                }
+            }
+            outbox.clear_transmits();
+        }
+        let next = endpoint.next_timeout();
+        if next < self.timer_armed.get() {
+            self.timer_armed.set(next);
+            if let Some(waker) = self.timer_waker.take() {
+                waker.wake();
+            }
+        }
+    }
+
+    /// Logs what a peer did, a bounded number of times a second: peers decide how often it happens.
+    fn log(&self, note: Note) {
+        let second = self.clock.instant().as_micros() / 1_000_000;
+        let (last, logged) = self.notes_logged.get();
+        let logged = if last == second { logged } else { 0 };
+        if logged >= NOTES_PER_SECOND {
+            return;
+        }
+        self.notes_logged.set((second, logged + 1));
+        match note {
+            Note::Failed(peer, error) => tracing::info!(%peer, %error, "DTLS ended"),
+            Note::Alert(peer, alert) => tracing::info!(%peer, %alert, "the peer sent an alert"),
+        }
+    }
+
+    /// The end: answers what is in work, then says goodbye to every peer.
+    async fn drain(&self) {
+        let deadline = self.clock.instant() + DRAIN_TIMEOUT;
+        loop {
+            self.take_verdicts();
+            let waiting = self.state.borrow().endpoint.requests_in_work();
+            if waiting == 0 || self.clock.instant() >= deadline {
+                break;
+            }
+            glommio::timer::sleep(Duration::from_millis(1)).await;
+        }
+        let mut slot = 0;
+        loop {
+            let mut state = self.state.borrow_mut();
+            let State {
+                endpoint, outbox, ..
+            } = &mut *state;
+            let more = endpoint.close_peers(slot..slot + GOODBYES_PER_TURN, outbox);
+            self.flush(&mut state);
+            slot += GOODBYES_PER_TURN;
+            if !more {
+                break;
+            }
+        }
+    }
+}

@@ -1,0 +1,403 @@
+//! A server of our own binary for tests: started on free ports, stopped when dropped.
+
+#![allow(dead_code, reason = "each test binary uses its own part")]
+
+mod link;
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+pub use link::Link;
+
+/// How long a server or client may take before the test fails.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A running `tidegate serve`.
+pub struct Server {
+    child: Option<Child>,
+    pub directory: tempfile::TempDir,
+    pub plain_port: u16,
+    pub secure_port: u16,
+    pub admin_port: u16,
+    settings: Vec<(String, String)>,
+}
+
+/// The binary under test.
+pub fn tidegate() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+    // Settings of whoever runs the tests must not reach the server.
+    for (name, _) in std::env::vars() {
+        if ["COAP_", "TIDEGATE_", "TB_", "JSON_"]
+            .iter()
+            .any(|prefix| name.starts_with(prefix))
+        {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+impl Server {
+    /// Starts with a self-signed P-256 certificate and the given settings on top.
+    pub fn start(settings: &[(&str, &str)]) -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let made = tidegate()
+            .args(["cert", "self-signed", "--cn", "localhost", "--out"])
+            .arg(directory.path())
+            .args(["--san", "127.0.0.1"])
+            .output()
+            .expect("tidegate runs");
+        assert!(made.status.success(), "{}", text(&made.stderr));
+        Self::start_in(directory, settings)
+    }
+
+    /// Starts in a directory that holds `server.pem` and `server_key.pem`, unless settings differ.
+    pub fn start_in(directory: tempfile::TempDir, settings: &[(&str, &str)]) -> Self {
+        let [plain_port, secure_port] = free_udp_ports();
+        let admin_port = free_tcp_port();
+        let path = |name: &str| directory.path().join(name).display().to_string();
+        let mut all: Vec<(String, String)> = vec![
+            ("COAP_BIND_ADDRESS".into(), "127.0.0.1".into()),
+            ("COAP_BIND_PORT".into(), plain_port.to_string()),
+            ("COAP_DTLS_ENABLED".into(), "true".into()),
+            ("COAP_DTLS_BIND_ADDRESS".into(), "127.0.0.1".into()),
+            ("COAP_DTLS_BIND_PORT".into(), secure_port.to_string()),
+            ("COAP_DTLS_PEM_CERT".into(), path("server.pem")),
+            ("COAP_DTLS_PEM_KEY".into(), path("server_key.pem")),
+            (
+                "TIDEGATE_ADMIN_BIND".into(),
+                format!("127.0.0.1:{admin_port}"),
+            ),
+            ("TIDEGATE_DATA_DIR".into(), path("data")),
+        ];
+        for (name, value) in settings {
+            all.retain(|(known, _)| known != name);
+            all.push(((*name).into(), (*value).into()));
+        }
+        let mut server = Self {
+            child: None,
+            directory,
+            plain_port,
+            secure_port,
+            admin_port,
+            settings: all,
+        };
+        server.spawn();
+        server
+    }
+
+    /// Starts the process again after [`Self::kill`], on the same ports and data.
+    pub fn spawn(&mut self) {
+        assert!(self.child.is_none(), "the server runs already");
+        let log = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.directory.path().join("log"))
+            .expect("a log file");
+        let child = tidegate()
+            .arg("serve")
+            .envs(self.settings.iter().map(|(name, value)| (name, value)))
+            .current_dir(self.directory.path())
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a log file"))
+            .stderr(log)
+            .spawn()
+            .expect("tidegate starts");
+        self.child = Some(child);
+        let deadline = Instant::now() + PATIENCE;
+        while !self
+            .http("/readyz")
+            .is_some_and(|answer| answer.starts_with("HTTP/1.1 200"))
+        {
+            let ended = self
+                .child
+                .as_mut()
+                .and_then(|child| child.try_wait().ok().flatten());
+            assert!(
+                ended.is_none(),
+                "the server ended: {ended:?}\n{}",
+                self.log()
+            );
+            assert!(
+                Instant::now() < deadline,
+                "the server is not ready\n{}",
+                self.log()
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// What the server logged.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
+    }
+
+    /// SIGKILL, at once.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().expect("the server can be killed");
+            child.wait().expect("the server ends");
+        }
+    }
+
+    /// SIGTERM; returns whether the server ended well within [`PATIENCE`].
+    pub fn terminate(&mut self) -> bool {
+        let Some(mut child) = self.child.take() else {
+            return false;
+        };
+        let pid = child.id().to_string();
+        Command::new("kill")
+            .args(["-TERM", &pid])
+            .status()
+            .expect("kill runs");
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            if let Some(status) = child.try_wait().expect("the server can be waited for") {
+                return status.success();
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        child.kill().expect("the server can be killed");
+        let _ = child.wait();
+        false
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("the server runs").id()
+    }
+
+    /// Runs a command of ours against this server's data directory.
+    pub fn tidegate(&self, arguments: &[&str]) -> Output {
+        tidegate()
+            .args(arguments)
+            .env("TIDEGATE_DATA_DIR", self.path("data"))
+            .current_dir(self.directory.path())
+            .stdin(Stdio::null())
+            .output()
+            .expect("tidegate runs")
+    }
+
+    /// The same, which must succeed; returns what it printed.
+    pub fn tidegate_ok(&self, arguments: &[&str]) -> String {
+        let output = self.tidegate(arguments);
+        assert!(
+            output.status.success(),
+            "tidegate {arguments:?}: {}{}\n{}",
+            text(&output.stdout),
+            text(&output.stderr),
+            self.log()
+        );
+        text(&output.stdout)
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// A client certificate for `name`, registered as that device; returns the paths of both files.
+    pub fn certificate_device(&self, name: &str) -> (PathBuf, PathBuf) {
+        let out = self.path(name);
+        let out_text = out.display().to_string();
+        self.tidegate_ok(&["cert", "client", "--out", &out_text, "--cn", name]);
+        let certificate = out.join("client.pem");
+        self.tidegate_ok(&[
+            "device",
+            "add",
+            name,
+            "--x509",
+            &certificate.display().to_string(),
+        ]);
+        (certificate, out.join("client_key.pem"))
+    }
+
+    /// A client certificate that is nobody's.
+    pub fn unregistered_certificate(&self, name: &str) -> (PathBuf, PathBuf) {
+        let out = self.path(name);
+        self.tidegate_ok(&[
+            "cert",
+            "client",
+            "--out",
+            &out.display().to_string(),
+            "--cn",
+            name,
+        ]);
+        (out.join("client.pem"), out.join("client_key.pem"))
+    }
+
+    /// The latest readings of a device, as JSON.
+    pub fn latest(&self, device: &str) -> serde_json::Value {
+        let printed = self.tidegate_ok(&["data", "latest", device]);
+        serde_json::from_str(&printed).unwrap_or_else(|error| panic!("{error}: {printed}"))
+    }
+
+    /// A GET to the admin port; the whole answer with its headers.
+    pub fn http(&self, path: &str) -> Option<String> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.admin_port)).ok()?;
+        stream.set_read_timeout(Some(PATIENCE)).ok()?;
+        let request =
+            format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        Some(answer)
+    }
+
+    /// Sends one plain CoAP datagram and returns the answer, `None` after a second of silence.
+    pub fn plain(&self, datagram: &[u8]) -> Option<Vec<u8>> {
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+        self.plain_on(&socket, datagram)
+    }
+
+    /// The same from a socket of the caller's.
+    pub fn plain_on(&self, socket: &UdpSocket, datagram: &[u8]) -> Option<Vec<u8>> {
+        socket
+            .set_read_timeout(Some(Duration::from_secs(1)))
+            .expect("a timeout");
+        socket
+            .send_to(datagram, ("127.0.0.1", self.plain_port))
+            .expect("a datagram leaves");
+        let mut answer = [0; 2048];
+        let (length, _) = socket.recv_from(&mut answer).ok()?;
+        Some(answer[..length].to_vec())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- the server's log ---\n{}", self.log());
+        }
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// Two UDP ports that nobody has now.
+fn free_udp_ports() -> [u16; 2] {
+    let sockets = [0; 2].map(|_| UdpSocket::bind("127.0.0.1:0").expect("a socket"));
+    sockets.map(|socket| socket.local_addr().expect("an address").port())
+}
+
+fn free_tcp_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a socket");
+    listener.local_addr().expect("an address").port()
+}
+
+pub fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Hexadecimal with spaces as in the documents.
+pub fn hex(digits: &str) -> Vec<u8> {
+    let digits: Vec<u8> = digits
+        .bytes()
+        .filter(|byte| !byte.is_ascii_whitespace())
+        .collect();
+    digits
+        .chunks(2)
+        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap())
+        .collect()
+}
+
+/// Runs a third-party client to its end; it must be installed (`make test` sees to that).
+pub fn run_client(program: &str, arguments: &[&str], directory: &Path) -> Output {
+    let mut child = Command::new(program)
+        .args(arguments)
+        .current_dir(directory)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| {
+            panic!("{program} is needed by this test: {error}; run `make test`")
+        });
+    let deadline = Instant::now() + PATIENCE;
+    while child
+        .try_wait()
+        .expect("a client can be waited for")
+        .is_none()
+    {
+        if Instant::now() >= deadline {
+            let _ = child.kill();
+            panic!(
+                "{program} {arguments:?} did not end: {:?}",
+                child.wait_with_output()
+            );
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    child.wait_with_output().expect("a client's output")
+}
+
+/// A client that is fed bytes and gives bytes, such as `openssl s_client`.
+pub struct Dialogue {
+    child: Child,
+    output: std::sync::Arc<std::sync::Mutex<Vec<u8>>>,
+}
+
+impl Dialogue {
+    pub fn start(program: &str, arguments: &[&str], directory: &Path) -> Self {
+        let mut child = Command::new(program)
+            .args(arguments)
+            .current_dir(directory)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| {
+                panic!("{program} is needed by this test: {error}; run `make test`")
+            });
+        let output = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+        let streams: [Box<dyn Read + Send>; 2] = [
+            Box::new(child.stdout.take().expect("piped")),
+            Box::new(child.stderr.take().expect("piped")),
+        ];
+        for mut stream in streams {
+            let output = std::sync::Arc::clone(&output);
+            std::thread::spawn(move || {
+                let mut chunk = [0; 4096];
+                while let Ok(length) = stream.read(&mut chunk) {
+                    if length == 0 {
+                        break;
+                    }
+                    output.lock().unwrap().extend_from_slice(&chunk[..length]);
+                }
+            });
+        }
+        Self { child, output }
+    }
+
+    pub fn send(&mut self, bytes: &[u8]) {
+        let stdin = self.child.stdin.as_mut().expect("piped");
+        stdin.write_all(bytes).expect("the client takes input");
+        stdin.flush().expect("the client takes input");
+    }
+
+    /// Waits until the output holds `needle`; returns all output so far, as error when it ends first.
+    pub fn expect(&mut self, needle: &[u8]) -> Result<Vec<u8>, String> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let ended = self.child.try_wait().ok().flatten().is_some();
+            let output = self.output.lock().unwrap().clone();
+            if output.windows(needle.len()).any(|window| window == needle) {
+                return Ok(output);
+            }
+            if ended || Instant::now() >= deadline {
+                return Err(text(&output));
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Drop for Dialogue {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
