@@ -1,5 +1,6 @@
 use super::table::{SETTINGS, Setting};
 use super::*;
+use crate::credentials::CredentialsType;
 use std::collections::BTreeSet;
 use std::io::Write as _;
 
@@ -135,6 +136,7 @@ fn the_table_is_consistent() {
 #[test]
 fn defaults_become_fields() {
     let config = load(&[]).unwrap();
+    assert_eq!(config.dtls.credentials, CredentialSettings::default());
     assert!(config.coap.enabled && config.coap.device_api);
     assert_eq!(config.coap.bind, "0.0.0.0:5683".parse().unwrap());
     assert_eq!(config.coap.timeout, Duration::from_secs(10));

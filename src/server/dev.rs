@@ -110,6 +110,25 @@ fn failed(file: &Path, problem: &dyn std::fmt::Display) -> StartError {
     }
 }
 
+/// CON POST /api/v1/telemetry with Content-Format 50, as bytes for a client that knows no CoAP.
+const RAW_POST: &[u8] =
+    b"\x44\x02\x00\x01\x01\x02\x03\x04\xb3api\x02v1\x09telemetry\x11\x32\xff{\"temperature\":45}";
+
+/// The bytes as an argument of any shell's printf: octal where they are not plain text.
+fn printf(bytes: &[u8]) -> String {
+    let plain = |byte: u8| byte.is_ascii_graphic() && !b"\\%'\"".contains(&byte);
+    bytes
+        .iter()
+        .map(|&byte| {
+            if plain(byte) {
+                char::from(byte).to_string()
+            } else {
+                format!("\\{byte:03o}")
+            }
+        })
+        .collect()
+}
+
 fn welcome(directory: &Path, token: &str, addresses: &Addresses) -> String {
     let data = directory.display();
     let program = std::env::current_exe()
@@ -130,6 +149,7 @@ fn welcome(directory: &Path, token: &str, addresses: &Addresses) -> String {
     let admin = addresses
         .admin
         .map_or_else(|| "(off)".into(), |address| format!("http://{address}/"));
+    let message = printf(RAW_POST);
     format!(
         "
 Tidegate is running. Data, certificates and devices are in {data}.
@@ -143,8 +163,8 @@ Send one with a client certificate, which is the device:
   coap-client-openssl -m POST -t application/json -e '{{\"temperature\":43}}' -C {data}/server.pem -c {data}/{CERTIFICATE_DEVICE}/client.pem -j {data}/{CERTIFICATE_DEVICE}/client_key.pem coaps://localhost{secure}/api/v1/telemetry
   {program} data latest {CERTIFICATE_DEVICE}
 
-Look at the handshake:
-  openssl s_client -dtls1_2 -connect localhost:{connect} -CAfile {data}/server.pem -cert {data}/{CERTIFICATE_DEVICE}/client.pem -key {data}/{CERTIFICATE_DEVICE}/client_key.pem
+The same with nothing but OpenSSL (the answer dA is 2.01):
+  (printf '{message}'; sleep 1) | openssl s_client -quiet -dtls1_2 -connect localhost:{connect} -CAfile {data}/server.pem -cert {data}/{CERTIFICATE_DEVICE}/client.pem -key {data}/{CERTIFICATE_DEVICE}/client_key.pem
 Without DTLS:
   coap-client-notls -m POST -t application/json -e '{{\"temperature\":44}}' coap://localhost{plain}/api/v1/{token}/telemetry
 
@@ -153,4 +173,19 @@ Stop with Ctrl-C.
 
 "
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shell_s_printf_gives_the_bytes_back() {
+        let script = format!("printf '{}'", printf(RAW_POST));
+        let output = std::process::Command::new("sh")
+            .args(["-c", &script])
+            .output()
+            .unwrap();
+        assert_eq!(output.stdout, RAW_POST);
+    }
 }
