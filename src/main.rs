@@ -1,10 +1,5 @@
-//! scratch until the command line lands
-fn main() {
-    tracing_subscriber::fmt().init();
-    let sources = tidegate::config::Sources::of_process(None, true);
-    let config = tidegate::config::Config::load(&sources).unwrap();
-    if let Err(error) = tidegate::server::run(&config) {
-        eprintln!("{error}");
-        std::process::exit(1)
-    }
+//! The `tidegate` program: see `tidegate --help`.
+
+fn main() -> std::process::ExitCode {
+    tidegate::cli::main()
 }

@@ -54,7 +54,7 @@ pub struct DeviceView {
     pub credentials_id: Option<String>,
 }
 
-/// Part of the list of devices, in the order of their names' bytes.
+/// Part of the list of devices, in the order of their names.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DevicePage {
