@@ -39,7 +39,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ),
     ("auth", &["auth", "coap", "queue", "registry", "store"]),
     ("store", &["store", "registry", "crypto"]),
-    ("registry", &["registry", "store", "crypto"]),
+    ("registry", &["registry", "store", "crypto", "random"]),
 ];
 
 /// Names of sockets, clocks, threads and operating-system randomness, which sans-IO code is handed
@@ -199,4 +199,64 @@ fn unsafe_code_stays_where_it_is_allowed() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// What `cargo deny check licenses bans` checks, for machines without it: the lists are deny.toml's.
+#[test]
+fn dependencies_have_the_licences_and_names_that_deny_toml_allows() {
+    let deny = fs::read_to_string(root().join("deny.toml")).expect("deny.toml");
+    let allowed: Vec<&str> = between(&deny, "allow = [", "]")
+        .split('"')
+        .skip(1)
+        .step_by(2)
+        .collect();
+    let banned: Vec<&str> = between(&deny, "deny = [", "]")
+        .split("name = \"")
+        .skip(1)
+        .filter_map(|item| item.split('"').next())
+        .collect();
+    assert!(
+        allowed.contains(&"Apache-2.0") && banned.contains(&"ring"),
+        "deny.toml is not read right"
+    );
+    let output = std::process::Command::new(env!("CARGO"))
+        .args(["metadata", "--format-version", "1", "--locked", "--offline"])
+        .args(["--filter-platform", "x86_64-unknown-linux-gnu"])
+        .current_dir(root())
+        .output()
+        .expect("cargo runs");
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let mut wrong = Vec::new();
+    for package in metadata["packages"].as_array().expect("packages") {
+        let name = package["name"].as_str().expect("a name");
+        let licence = package["license"].as_str().unwrap_or("none stated");
+        // `A OR B` is fine when one is; `A AND B` when all are.
+        let fine = licence
+            .replace('/', " OR ")
+            .replace(['(', ')'], "")
+            .split(" OR ")
+            .any(|choice| {
+                choice
+                    .split(" AND ")
+                    .all(|part| allowed.contains(&part.trim().trim_end_matches('+')))
+            });
+        if !fine {
+            wrong.push(format!("{name}: {licence}"));
+        }
+        if banned.contains(&name) {
+            wrong.push(format!("{name} is banned"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+fn between<'a>(text: &'a str, start: &str, end: &str) -> &'a str {
+    let from = text.find(start).expect("the start") + start.len();
+    let rest = &text[from..];
+    &rest[..rest.find(end).expect("the end")]
 }
