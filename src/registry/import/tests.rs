@@ -1,5 +1,5 @@
 use super::*;
-use crate::registry::Credential;
+use crate::registry::{Credential, Registry};
 use crate::store::embedded::{StoreSettings, open};
 use tempfile::TempDir;
 
@@ -11,8 +11,14 @@ struct Imported {
 
 fn import_into(registry: &dyn Registry, csv: &[u8], base: &Path) -> Imported {
     let (mut refused, mut calls) = (Vec::new(), 0);
+    let mut add = |devices| {
+        let added = registry.add_many(devices).into_iter();
+        Ok(added
+            .map(|result| result.map(drop).map_err(|error| error.to_string()))
+            .collect())
+    };
     let progress = import(
-        registry,
+        &mut add,
         &mut &csv[..],
         base,
         &mut |_| calls += 1,
