@@ -6,15 +6,21 @@
 
 pub mod admin;
 pub mod auth;
+pub mod cli;
 pub mod coap;
 pub mod config;
+pub mod credentials;
 pub mod crypto;
 pub mod drop_reason;
+pub mod dtls;
+pub mod endpoint;
 pub mod logging;
 pub mod metrics;
 pub mod queue;
 pub mod random;
 pub mod registry;
+pub mod server;
+pub mod shard;
 pub mod slab;
 pub mod store;
 pub mod time;

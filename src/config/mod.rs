@@ -25,6 +25,8 @@ pub use error::{ConfigError, Problem};
 pub use resolve::{EffectiveSetting, Origin};
 
 use crate::config::value::LogFormat;
+use crate::credentials::CredentialSettings;
+use crate::crypto::suite::CipherSuite;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -83,8 +85,8 @@ pub struct Dtls {
     pub max_transmission_unit: Option<u16>,
     /// `COAP_DTLS_MAX_FRAGMENT_LENGTH`: 512, 1024, 2048 or 4096 bytes; `None`: off.
     pub max_fragment_length: Option<u16>,
-    /// `TIDEGATE_CIPHER_SUITES`: IANA names, all known, none twice.
-    pub cipher_suites: Vec<String>,
+    /// `TIDEGATE_CIPHER_SUITES`: not empty, none twice.
+    pub cipher_suites: Vec<CipherSuite>,
     /// Where the server's certificate and key are.
     pub credentials: CredentialSettings,
 }
@@ -141,40 +143,6 @@ pub struct Tidegate {
     pub handshakes_max: usize,
     /// Whether `--dev` was given.
     pub dev: bool,
-}
-
-/// Where the server's certificate and key are (TB section 2).
-#[derive(Clone, Debug)]
-pub struct CredentialSettings {
-    /// `COAP_DTLS_CREDENTIALS_TYPE`.
-    pub credentials_type: CredentialsType,
-    /// `COAP_DTLS_PEM_CERT`.
-    pub pem_cert: String,
-    /// `COAP_DTLS_PEM_KEY`.
-    pub pem_key: String,
-    /// `COAP_DTLS_PEM_KEY_PASSWORD`.
-    pub pem_key_password: String,
-    /// `COAP_DTLS_KEY_STORE_TYPE`.
-    pub key_store_type: String,
-    /// `COAP_DTLS_KEY_STORE`.
-    pub key_store: String,
-    /// `COAP_DTLS_KEY_STORE_PASSWORD`.
-    pub key_store_password: String,
-    /// `COAP_DTLS_KEY_ALIAS`.
-    pub key_alias: String,
-    /// `COAP_DTLS_KEY_PASSWORD`.
-    pub key_password: String,
-    /// Directories in which a relative name is looked for after the working directory.
-    pub search_path: Vec<PathBuf>,
-}
-
-/// PEM files or a Java keystore.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CredentialsType {
-    /// `PEM`.
-    Pem,
-    /// `KEYSTORE`.
-    Keystore,
 }
 
 /// Where settings are read from.

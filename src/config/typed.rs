@@ -3,9 +3,9 @@
 use crate::config::error::{ConfigError, Problem};
 use crate::config::resolve::{EffectiveSetting, Resolved, ResolvedSetting, shown};
 use crate::config::value::{LogFormat, Value};
-use crate::config::{
-    Coap, Config, CredentialSettings, CredentialsType, Dtls, Json, Reload, Sources, Tidegate, X509,
-};
+use crate::config::{Coap, Config, Dtls, Json, Reload, Sources, Tidegate, X509};
+use crate::credentials::{CredentialSettings, CredentialsType};
+use crate::crypto::suite::CipherSuite;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -181,12 +181,12 @@ fn credentials(values: &Values<'_>, sources: &Sources) -> CredentialSettings {
         },
         pem_cert: file("COAP_DTLS_PEM_CERT"),
         pem_key: file("COAP_DTLS_PEM_KEY"),
-        pem_key_password: values.text("COAP_DTLS_PEM_KEY_PASSWORD"),
+        pem_key_password: values.text("COAP_DTLS_PEM_KEY_PASSWORD").into(),
         key_store_type: values.text("COAP_DTLS_KEY_STORE_TYPE"),
         key_store: file("COAP_DTLS_KEY_STORE"),
-        key_store_password: values.text("COAP_DTLS_KEY_STORE_PASSWORD"),
+        key_store_password: values.text("COAP_DTLS_KEY_STORE_PASSWORD").into(),
         key_alias: values.text("COAP_DTLS_KEY_ALIAS"),
-        key_password: values.text("COAP_DTLS_KEY_PASSWORD"),
+        key_password: values.text("COAP_DTLS_KEY_PASSWORD").into(),
         search_path: beside_file.map(PathBuf::from).into_iter().collect(),
     }
 }
@@ -202,7 +202,7 @@ fn tidegate(values: &Values<'_>, sources: &Sources) -> Tidegate {
         shards,
         auth_threads: values
             .optional_number("TIDEGATE_AUTH_THREADS")
-            .unwrap_or((shards / 2).max(1)),
+            .unwrap_or_else(|| (shards / 2).max(1)),
         admin_bind: match values.find("TIDEGATE_ADMIN_BIND").value {
             Value::OptionalSocket(address) => address,
             ref other => unreachable!("TIDEGATE_ADMIN_BIND is {other:?}"),
@@ -258,11 +258,16 @@ fn effective(
             value: match found.setting.name {
                 "TIDEGATE_SHARDS" => tidegate.shards.to_string(),
                 "TIDEGATE_AUTH_THREADS" => tidegate.auth_threads.to_string(),
-                "TIDEGATE_CIPHER_SUITES" => dtls.cipher_suites.join(","),
+                "TIDEGATE_CIPHER_SUITES" => suite_names(&dtls.cipher_suites),
                 _ => shown(found.setting, &found.text),
             },
             origin: found.origin.clone(),
             in_effect: found.setting.in_effect,
         })
         .collect()
+}
+
+fn suite_names(suites: &[CipherSuite]) -> String {
+    let names: Vec<_> = suites.iter().map(|suite| suite.name()).collect();
+    names.join(",")
 }

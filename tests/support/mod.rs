@@ -2,11 +2,15 @@
 
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+mod link;
+
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
+
+pub use link::Link;
 
 /// How long a server or client may take before the test fails.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -207,6 +211,20 @@ impl Server {
             &certificate.display().to_string(),
         ]);
         (certificate, out.join("client_key.pem"))
+    }
+
+    /// A client certificate that is nobody's.
+    pub fn unregistered_certificate(&self, name: &str) -> (PathBuf, PathBuf) {
+        let out = self.path(name);
+        self.tidegate_ok(&[
+            "cert",
+            "client",
+            "--out",
+            &out.display().to_string(),
+            "--cn",
+            name,
+        ]);
+        (out.join("client.pem"), out.join("client_key.pem"))
     }
 
     /// The latest readings of a device, as JSON.
