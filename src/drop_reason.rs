@@ -69,10 +69,16 @@ drop_reasons! {
     CoapUnmatched = "coap_unmatched",
     /// A code that is neither a request, a response to us, nor empty.
     CoapCode = "coap_code",
-    /// A repetition of a message that is being worked on.
+    /// A repetition of a message; what it was answered before was sent again.
     CoapDuplicate = "coap_duplicate",
     /// The peer has as many requests in work as it may.
     CoapPeerBusy = "coap_peer_busy",
+    /// A NON request with a critical option that is not known (RFC 7252 section 5.4.1).
+    CoapOption = "coap_option",
+    /// An answer of ours too long to send, or of no response code; 5.00 was sent.
+    CoapAnswerUnfit = "coap_answer_unfit",
+    /// No Message ID was free for an answer of ours (RFC 7252 section 4.4).
+    CoapMessageIds = "coap_message_ids",
     /// A verdict for a peer or exchange that is gone.
     VerdictStale = "verdict_stale",
     /// The kernel cut the datagram at our buffer.

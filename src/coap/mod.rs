@@ -2,7 +2,19 @@
 //!
 //! Bytes in, requests out; responses in, bytes out. It knows neither DTLS nor devices.
 
+#[cfg(any(feature = "client", test))]
+pub mod client;
+pub mod code;
+pub mod discovery;
+mod exchange;
+mod kept;
+mod message;
+mod message_id;
 mod message_layer;
+mod option;
+mod retransmission;
+#[cfg(test)]
+mod tests;
 
 pub use message_layer::MessageLayer;
 
@@ -32,9 +44,10 @@ pub struct Settings {
     pub requests_max: usize,
     /// Separate answers of a peer that await their ACK; what is beyond goes out as NON.
     pub outgoing_max: usize,
-    /// Bytes of answers kept per peer for repeated requests (options and payload).
+    /// Bytes of messages kept per peer: answers with content, for requests that come again, and
+    /// separate answers that await their ACK.
     pub cached_bytes_max: usize,
-    /// Bytes of the longest message sent; a longer answer becomes 5.00.
+    /// Bytes of the longest message sent; a longer answer becomes 5.00. At most 65 535.
     pub message_size_max: usize,
     /// Max-Age of the 5.03 for a peer with too many requests in work, seconds.
     pub busy_max_age_s: u32,
@@ -85,4 +98,13 @@ pub enum Input {
     Answered(u8),
     /// Discarded; where the RFC wants it, an answer from memory or a reset was sent.
     Dropped(DropReason),
+}
+
+/// What [`MessageLayer::handle_timeout`] did, for the counters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Timeouts {
+    /// Separate answers sent again.
+    pub retransmitted: u32,
+    /// Separate answers given up: the peer acknowledged none of five copies.
+    pub abandoned: u32,
 }

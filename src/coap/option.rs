@@ -1,0 +1,261 @@
+//! Options of a request: format, and what each one means to this server (RFC 7252 sections 3.1, 5.4).
+//!
+//! ```text
+//!  0   1   2   3   4   5   6   7
+//! |  Option Delta | Option Length |   0-12: the number itself; 13: one byte follows, plus 13;
+//! |  more of Option Delta, 0-2    |   14: two bytes follow, plus 269; 15: error, but for the
+//! |  more of Option Length, 0-2   |   payload marker 0xff
+//! |  Option Value                 |
+//! ```
+//!
+//! | Number | Name | Here |
+//! |---|---|---|
+//! | 1 | If-Match | no resource has an entity tag: the empty value holds, any other is 4.12 |
+//! | 3, 7 | Uri-Host, Uri-Port | any; there is one host |
+//! | 4 | ETag | ignored: nothing is ever validated |
+//! | 5 | If-None-Match | 4.12: what can be asked for exists |
+//! | 6, 11, 12, 15, 17 | Observe, Uri-Path, Content-Format, Uri-Query, Accept | passed on |
+//! | 23 | Block2 | the first block is served whole; any other is 4.02 |
+//! | 27 | Block1 | a first and only block is a plain request; any other is 4.02: no block-wise transfer yet |
+//! | 35, 39 | Proxy-Uri, Proxy-Scheme | 5.05 (RFC 7252 section 5.7.2) |
+//! | 258 | No-Response | honoured (RFC 7967) |
+//! | other, odd | critical | 4.02 (RFC 7252 section 5.4.1) |
+//! | other, even | elective | ignored |
+//!
+//! A value whose length is out of range, and every occurrence after the first of an option that is
+//! not repeatable, counts as an option that is not known (RFC 7252 sections 5.4.3, 5.4.5).
+
+use super::code;
+use crate::auth::request::{RequestMessage, Response};
+use crate::wire::Reader;
+
+/// Options of one request; more are refused with 4.00 before anything is stored.
+pub(super) const OPTIONS_MAX: usize = 64;
+
+const IF_MATCH: u16 = 1;
+const URI_HOST: u16 = 3;
+const IF_NONE_MATCH: u16 = 5;
+const OBSERVE: u16 = 6;
+const URI_PORT: u16 = 7;
+const URI_PATH: u16 = 11;
+const CONTENT_FORMAT: u16 = 12;
+const URI_QUERY: u16 = 15;
+const ACCEPT: u16 = 17;
+const BLOCK2: u16 = 23;
+const BLOCK1: u16 = 27;
+const PROXY_URI: u16 = 35;
+const PROXY_SCHEME: u16 = 39;
+const NO_RESPONSE: u16 = 258;
+
+const PAYLOAD_MARKER: u8 = 0xff;
+
+/// A message format error (RFC 7252 section 3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Malformed;
+
+/// Walks over what follows a token: first the options, then the payload.
+#[derive(Clone, Debug)]
+pub(super) struct Options<'a> {
+    reader: Reader<'a>,
+    number: u16,
+}
+
+impl<'a> Options<'a> {
+    /// `bytes` begin after the token.
+    pub(super) const fn new(bytes: &'a [u8]) -> Self {
+        Self {
+            reader: Reader::new(bytes),
+            number: 0,
+        }
+    }
+
+    /// The next option's number and value; `None` at the payload or the end.
+    ///
+    /// # Errors
+    ///
+    /// A reserved nibble, a value longer than the message, or a number above 65 535.
+    pub(super) fn next_option(&mut self) -> Result<Option<(u16, &'a [u8])>, Malformed> {
+        let mut ahead = self.reader;
+        let Ok(byte) = ahead.u8() else {
+            return Ok(None);
+        };
+        if byte == PAYLOAD_MARKER {
+            return Ok(None);
+        }
+        let delta = extended(byte >> 4, &mut ahead)?;
+        let length = extended(byte & 0x0f, &mut ahead)?;
+        let number = u32::from(self.number) + delta;
+        self.number = u16::try_from(number).map_err(|_| Malformed)?;
+        let value = ahead.bytes(length as usize).map_err(|_| Malformed)?;
+        self.reader = ahead;
+        Ok(Some((self.number, value)))
+    }
+
+    /// The payload, once all options were taken.
+    ///
+    /// # Errors
+    ///
+    /// A marker followed by nothing MUST be a message format error (RFC 7252 section 3).
+    pub(super) fn payload(mut self) -> Result<&'a [u8], Malformed> {
+        match (self.reader.u8(), self.reader.rest()) {
+            (Err(_), _) => Ok(&[]),
+            (Ok(PAYLOAD_MARKER), payload) if !payload.is_empty() => Ok(payload),
+            _ => Err(Malformed),
+        }
+    }
+}
+
+/// Reads on after a nibble of 13 or 14; 15 is reserved (RFC 7252 section 3.1).
+fn extended(nibble: u8, reader: &mut Reader<'_>) -> Result<u32, Malformed> {
+    match nibble {
+        0..=12 => Ok(u32::from(nibble)),
+        13 => reader
+            .u8()
+            .map(|more| u32::from(more) + 13)
+            .map_err(|_| Malformed),
+        14 => reader
+            .u16()
+            .map(|more| u32::from(more) + 269)
+            .map_err(|_| Malformed),
+        _ => Err(Malformed),
+    }
+}
+
+/// Checks the format of what follows a token, and counts the options.
+pub(super) fn check_format(bytes: &[u8]) -> Result<usize, Malformed> {
+    let mut options = Options::new(bytes);
+    let mut count = 0;
+    while options.next_option()?.is_some() {
+        count += 1;
+    }
+    options.payload()?;
+    Ok(count)
+}
+
+/// Why a request is not passed on; the greatest of several is told to the peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Refusal {
+    /// 4.12: If-Match or If-None-Match does not hold (RFC 7252 section 5.10.8).
+    PreconditionFailed,
+    /// 4.05: a method code that is not assigned (RFC 7252 section 5.8).
+    UnknownMethod,
+    /// 5.05: a proxy is wanted (RFC 7252 section 5.10.2).
+    Proxying,
+    /// 4.00: a block size exponent of 7 (RFC 7959 section 2.2).
+    ReservedBlockSize,
+    /// A critical option that is not known: 4.02 for CON, rejected for NON
+    /// (RFC 7252 section 5.4.1).
+    UnknownCritical(u16),
+    /// 4.00: more than [`OPTIONS_MAX`] options.
+    TooManyOptions,
+}
+
+impl Refusal {
+    pub(super) fn response(self) -> Response {
+        match self {
+            Self::PreconditionFailed => Response::empty(code::PRECONDITION_FAILED),
+            Self::UnknownMethod => Response::empty(code::METHOD_NOT_ALLOWED),
+            Self::Proxying => Response::empty(code::PROXYING_NOT_SUPPORTED),
+            Self::ReservedBlockSize | Self::TooManyOptions => Response::empty(code::BAD_REQUEST),
+            // "SHOULD include a diagnostic payload" (RFC 7252 section 5.4.1).
+            Self::UnknownCritical(number) => Response {
+                code: code::BAD_OPTION,
+                payload: format!("option {number}").into_bytes(),
+                ..Response::default()
+            },
+        }
+    }
+}
+
+/// What the options of a request ask of the message layer itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Wishes {
+    /// The block size exponent to repeat in a Block1 option of the answer.
+    pub(super) block1: Option<u8>,
+    /// The No-Response option: bit n stands for answers of class n + 1 (RFC 7967 section 2.1).
+    pub(super) no_response: u8,
+}
+
+/// A request as far as its options tell, without its payload.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Evaluated {
+    pub(super) message: RequestMessage,
+    pub(super) wishes: Wishes,
+    pub(super) refusal: Option<Refusal>,
+}
+
+impl Evaluated {
+    /// A request of a method, before its options.
+    pub(super) fn new(method: u8) -> Self {
+        let known = (code::GET..=code::IPATCH).contains(&method);
+        Self {
+            message: RequestMessage {
+                method,
+                ..RequestMessage::default()
+            },
+            wishes: Wishes::default(),
+            refusal: (!known).then_some(Refusal::UnknownMethod),
+        }
+    }
+
+    /// Takes all values of one option, in order.
+    pub(super) fn add<'a>(&mut self, number: u16, values: impl Iterator<Item = &'a [u8]>) {
+        for (occurrence, value) in values.enumerate() {
+            let repeatable = matches!(number, IF_MATCH | URI_PATH | URI_QUERY);
+            let known = (occurrence == 0 || repeatable) && self.take(number, value);
+            if !known && number & 1 == 1 {
+                self.refuse(Refusal::UnknownCritical(number));
+            }
+        }
+    }
+
+    /// Takes one value; `false` when the option or such a value of it is not known.
+    fn take(&mut self, number: u16, value: &[u8]) -> bool {
+        let message = &mut self.message;
+        match (number, value.len()) {
+            (URI_PATH, 0..=255) => message.path.push(value.to_vec()),
+            (URI_QUERY, 0..=255) => message.queries.push(value.to_vec()),
+            (CONTENT_FORMAT, 0..=2) => message.content_format = u16_of(value),
+            (ACCEPT, 0..=2) => message.accept = u16_of(value),
+            (OBSERVE, 0..=3) => message.observe = Some(uint_of(value)),
+            (URI_HOST, 1..=255) | (URI_PORT, 0..=2) | (IF_MATCH, 0) => {}
+            (IF_MATCH, 1..=8) | (IF_NONE_MATCH, 0) => self.refuse(Refusal::PreconditionFailed),
+            (BLOCK1 | BLOCK2, 0..=3) => return self.take_block(number, uint_of(value)),
+            (PROXY_URI, 1..=1034) | (PROXY_SCHEME, 1..=255) => self.refuse(Refusal::Proxying),
+            (NO_RESPONSE, 0..=1) => {
+                self.wishes.no_response = value.first().copied().unwrap_or_default();
+            }
+            _ => return false,
+        }
+        true
+    }
+
+    /// A block option's value: number, more flag, size exponent (RFC 7959 section 2.2).
+    fn take_block(&mut self, number: u16, value: u32) -> bool {
+        let exponent = (value & 0x07) as u8;
+        // In a request the more flag of Block2 has no meaning and is ignored.
+        let first = value >> 4 == 0;
+        let whole = first && (value & 0x08 == 0 || number == BLOCK2);
+        if exponent == 7 {
+            self.refuse(Refusal::ReservedBlockSize);
+        } else if number == BLOCK1 && whole {
+            self.wishes.block1 = Some(exponent);
+        }
+        exponent == 7 || whole
+    }
+
+    pub(super) fn refuse(&mut self, refusal: Refusal) {
+        self.refusal = self.refusal.max(Some(refusal));
+    }
+}
+
+/// An unsigned number of any length; leading zeros are allowed (RFC 7252 section 3.2).
+fn uint_of(value: &[u8]) -> u32 {
+    value
+        .iter()
+        .fold(0, |number, &byte| number << 8 | u32::from(byte))
+}
+
+fn u16_of(value: &[u8]) -> Option<u16> {
+    u16::try_from(uint_of(value)).ok()
+}
