@@ -9,6 +9,7 @@
 
 use crate::drop_reason::DropReason;
 use std::fmt::Write as _;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -111,12 +112,10 @@ counters! {
         HandshakesStarted "",
     }
     Counter "tidegate_handshakes_completed_total" false "Handshakes whose Finished verified." {
-        /// With all flights; the client showed no certificate.
-        HandshakesFullAnonymous r#"kind="full",client="anonymous""#,
-        /// With all flights; the client proved the key of its certificate.
-        HandshakesFullCertificate r#"kind="full",client="certificate""#,
+        /// With all flights.
+        HandshakesCompleted r#"kind="full""#,
         /// Abbreviated.
-        HandshakesResumed r#"kind="resumed",client="any""#,
+        HandshakesResumed r#"kind="resumed""#,
     }
     Counter "tidegate_handshakes_failed_total" false "Handshakes that ended without a session." {
         /// Ended by an alert of ours.
@@ -139,6 +138,10 @@ counters! {
         PeersCoap r#"port="coap""#,
         /// On the CoAPS port.
         PeersCoaps r#"port="coaps""#,
+    }
+    Counter "tidegate_plain_peers_evicted_total" false "Plain CoAP peers whose state was given up to make room." {
+        /// The one that was idle for longest.
+        PlainPeersEvicted "",
     }
     Counter "tidegate_sessions_ended_total" false "DTLS sessions that ended." {
         /// Idle for TB_COAP_X509_DTLS_SESSION_INACTIVITY_TIMEOUT.
@@ -368,8 +371,9 @@ impl Histogram {
         if octave >= Self::OCTAVES {
             return Self::BUCKETS - 1;
         }
-        let quarter = ((micros << 2) >> octave) as usize & 3;
-        octave * Self::PER_OCTAVE + quarter
+        let second_bit = octave.checked_sub(1).map_or(0, |bit| micros >> bit & 1);
+        let third_bit = octave.checked_sub(2).map_or(0, |bit| micros >> bit & 1);
+        octave * Self::PER_OCTAVE + usize::from(second_bit == 1) * 2 + usize::from(third_bit == 1)
     }
 
     /// The first number of microseconds that lies above the bucket; `None` for the last one.
@@ -497,16 +501,16 @@ impl Encoder {
 }
 
 /// Adds the families of all `shards`.
-pub fn encode<'a>(encoder: &mut Encoder, shards: impl Iterator<Item = &'a ShardMetrics> + Clone) {
+pub fn encode(encoder: &mut Encoder, shards: &[Arc<ShardMetrics>]) {
     for family in FAMILIES {
         encoder.family(family.name, family.kind.as_str(), family.help);
         for &(counter, labels) in family.members {
             if !family.per_shard {
-                let total: u64 = shards.clone().map(|shard| shard.value(counter)).sum();
+                let total: u64 = shards.iter().map(|shard| shard.value(counter)).sum();
                 encoder.sample(family.name, labels, total);
                 continue;
             }
-            for (index, shard) in shards.clone().enumerate() {
+            for (index, shard) in shards.iter().enumerate() {
                 let comma = if labels.is_empty() { "" } else { "," };
                 let labels = format!("{labels}{comma}shard=\"{index}\"");
                 encoder.sample(family.name, &labels, shard.value(counter));
@@ -516,11 +520,11 @@ pub fn encode<'a>(encoder: &mut Encoder, shards: impl Iterator<Item = &'a ShardM
     let name = "tidegate_drops_total";
     encoder.family(name, "counter", "Input discarded, by reason.");
     for &reason in DropReason::ALL {
-        let total: u64 = shards.clone().map(|shard| shard.drops(reason)).sum();
+        let total: u64 = shards.iter().map(|shard| shard.drops(reason)).sum();
         encoder.sample(name, &format!("reason=\"{}\"", reason.label()), total);
     }
     for &latency in Latency::ALL {
-        let sum = HistogramSum::of(shards.clone().map(|shard| shard.histogram(latency)));
+        let sum = HistogramSum::of(shards.iter().map(|shard| shard.histogram(latency)));
         encoder.histogram(latency.name(), latency.help(), &sum);
     }
 }

@@ -69,6 +69,11 @@ impl<T> Slab<T> {
         self.len == 0
     }
 
+    /// Slots that were ever taken: every key's slot is below.
+    pub const fn slots(&self) -> u32 {
+        self.touched
+    }
+
     /// Values that can be held.
     pub const fn len_max(&self) -> u32 {
         self.len_max

@@ -2,15 +2,37 @@
 //! that offers it.
 //!
 //! ```text
-//! tidegate device ..., data ...  -->  Operations  --+-- local: registry and store, opened here
-//!                                                   +-- remote: HTTP over DIR/admin.sock
+//! tidegate device ..., data ...  -->  Operations  --+-- LocalOperations: registry and store
+//!                                                   +-- RemoteOperations: HTTP over DIR/admin.sock
 //!                                                               |
-//! curl, Prometheus  -->  TIDEGATE_ADMIN_BIND  -->  HTTP server (admin::spawn), one thread
+//! curl, Prometheus  -->  TIDEGATE_ADMIN_BIND  -->  HTTP server (spawn), one thread
 //!                                                               |
 //!                                             Operations (local) and StatusSource
 //! ```
+//!
+//! Who may do what:
+//!
+//! | Listener | `/metrics`, `/healthz`, `/readyz`, `/` | `/api` |
+//! |---|---|---|
+//! | unix socket (mode 0600 in a directory of mode 0700) | yes | yes |
+//! | TCP on a loopback address | yes | yes, unless a web page of another origin asks |
+//! | TCP on another address | yes | no: there is no authentication yet |
 
+mod api;
+mod guard;
+mod listen;
+mod local;
 pub mod operations;
+mod pages;
+mod remote;
+mod server;
+pub mod timestamp;
+
+pub use listen::AdminError;
+pub use local::{LocalOperations, certificate_der};
+pub use operations::{OperationError, Operations};
+pub use remote::RemoteOperations;
+pub use server::{Admin, spawn};
 
 use crate::metrics::{Encoder, ShardMetrics};
 use std::net::SocketAddr;
@@ -34,7 +56,7 @@ pub trait StatusSource: Send + Sync {
         let _ = encoder;
     }
 
-    /// Lines for the status page, `name: value`.
+    /// Lines for the status page: names and values.
     fn facts(&self) -> Vec<(String, String)> {
         Vec::new()
     }

@@ -1,6 +1,9 @@
 //! What an administrator can do, wherever the registry and the store are.
 
+use crate::store::HistoryQuery;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use std::collections::BTreeMap;
 use std::fmt;
 
 /// A device to be.
@@ -12,7 +15,8 @@ pub struct NewDevice {
     /// Its access token; one is made at random when there is neither this nor a certificate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<String>,
-    /// Its certificate: PEM text of one certificate, whose leaf fingerprint becomes the credential.
+    /// Its certificate, which becomes the credential: PEM text, of which the first certificate
+    /// counts, or the base64 of its DER.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate: Option<String>,
     /// Its device profile; `default` when there is none.
@@ -35,6 +39,8 @@ pub enum CredentialsType {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DeviceView {
+    /// The registry's number for it, never given again.
+    pub id: u64,
     /// Its name.
     pub name: String,
     /// Its device profile.
@@ -48,50 +54,42 @@ pub struct DeviceView {
     pub credentials_id: Option<String>,
 }
 
-/// Part of the list of devices, in the order of their names.
+/// Part of the list of devices, in the order in which they were added.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DevicePage {
     /// The devices.
     pub devices: Vec<DeviceView>,
-    /// The name after which the next page starts; `None` on the last.
+    /// The id after which the next page starts; `None` on the last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub next_after: Option<String>,
+    pub next_after: Option<u64>,
 }
 
 /// What was stored under a key at a time.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Reading {
     /// Milliseconds since the UNIX epoch.
     pub ts: i64,
-    /// A string, boolean, whole number, number with fraction, or JSON.
-    pub value: serde_json::Value,
+    /// A string, boolean, whole number, number with fraction, or JSON: its text as stored.
+    pub value: Box<RawValue>,
 }
 
-/// The newest reading of each key, in the order of the keys.
-pub type Latest = serde_json::Map<String, serde_json::Value>;
+/// The newest reading of each key.
+pub type Latest = BTreeMap<String, Reading>;
 
-/// Which readings of a key are wanted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HistoryQuery {
-    /// The key.
-    pub key: String,
-    /// First millisecond.
-    pub from_ms: i64,
-    /// Last millisecond, itself included.
-    pub to_ms: i64,
-    /// At most this many, the oldest first.
-    pub limit: usize,
-}
-
-/// Attributes by scope.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+/// Attributes by scope and key.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Attributes {
     /// Set by the device.
-    pub client: serde_json::Map<String, serde_json::Value>,
-    /// Set for the device.
-    pub shared: serde_json::Map<String, serde_json::Value>,
+    pub client: BTreeMap<String, Reading>,
+    /// Set for the device, which may read them.
+    pub shared: BTreeMap<String, Reading>,
+    /// Set for the server; the device does not see them.
+    pub server: BTreeMap<String, Reading>,
 }
+
+/// What became of one device of many.
+pub type Added = Result<(), OperationError>;
 
 /// Why an operation was not done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -103,6 +101,8 @@ pub enum ErrorKind {
     Conflict,
     /// What was asked makes no sense.
     Invalid,
+    /// Not for this asker.
+    Forbidden,
     /// The registry or the store failed, or the server cannot be reached.
     Failed,
 }
@@ -144,12 +144,12 @@ impl std::error::Error for OperationError {}
 
 /// What an administrator can do. Calls block; none is for a shard's thread.
 pub trait Operations: Send + Sync {
-    /// Up to `limit` devices whose names come after `after` (from the first when `None`).
+    /// Up to `limit` devices whose ids are above `after` (from the first when `None`).
     ///
     /// # Errors
     ///
     /// When the registry fails.
-    fn devices(&self, after: Option<&str>, limit: usize) -> Result<DevicePage, OperationError>;
+    fn devices(&self, after: Option<u64>, limit: usize) -> Result<DevicePage, OperationError>;
 
     /// A device, with its credentials.
     ///
@@ -170,10 +170,7 @@ pub trait Operations: Send + Sync {
     /// # Errors
     ///
     /// When the registry fails as a whole.
-    fn add_all(
-        &self,
-        devices: &[NewDevice],
-    ) -> Result<Vec<Result<(), OperationError>>, OperationError>;
+    fn add_all(&self, devices: &[NewDevice]) -> Result<Vec<Added>, OperationError>;
 
     /// Removes a device and its data.
     ///
@@ -189,12 +186,17 @@ pub trait Operations: Send + Sync {
     /// When there is no such device, or the store fails.
     fn latest(&self, name: &str) -> Result<Latest, OperationError>;
 
-    /// Readings of a key, oldest first.
+    /// Readings of a key.
     ///
     /// # Errors
     ///
     /// When there is no such device, or the store fails. A key without readings is no error.
-    fn history(&self, name: &str, query: &HistoryQuery) -> Result<Vec<Reading>, OperationError>;
+    fn history(
+        &self,
+        name: &str,
+        key: &str,
+        query: HistoryQuery,
+    ) -> Result<Vec<Reading>, OperationError>;
 
     /// The attributes.
     ///

@@ -8,5 +8,6 @@
 //! It sees plain requests and verdicts only: no socket, no session, no message layer.
 
 pub mod api;
+pub mod json;
 pub mod pool;
 pub mod request;

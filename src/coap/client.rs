@@ -303,7 +303,7 @@ impl ClientExchange {
             return ClientInput::Dropped(DropReason::CoapUnmatched);
         }
         match code::class(head.code) {
-            code::Class::Empty if message.len() == HEADER_LEN => {
+            code::Class::Empty if head.is_of_empty(message) => {
                 self.state = State::Acknowledged { deadline };
                 ClientInput::Acknowledged
             }
@@ -320,7 +320,7 @@ impl ClientExchange {
     }
 
     fn handle_reset(&mut self, head: &Head, message: &[u8]) -> ClientInput {
-        if head.code != code::EMPTY || message.len() != HEADER_LEN {
+        if !head.is_of_empty(message) {
             return ClientInput::Dropped(DropReason::CoapMalformed);
         }
         if !matches!(self.state, State::Sent { .. }) || head.message_id != self.message_id {

@@ -123,6 +123,11 @@ impl Kept {
         self.bytes
     }
 
+    #[cfg(test)]
+    pub(super) const fn outgoing_len(&self) -> usize {
+        self.outgoing.len()
+    }
+
     fn make_room(
         &mut self,
         length: usize,

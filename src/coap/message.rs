@@ -81,6 +81,14 @@ impl Head {
             token: message.get(HEADER_LEN..token_end).and_then(Token::new),
         })
     }
+
+    /// Whether `message`, of which this is the head, is a well-formed empty message: no token, and
+    /// nothing after the Message ID (RFC 7252 section 4.1).
+    pub(super) fn is_of_empty(&self, message: &[u8]) -> bool {
+        self.code == code::EMPTY
+            && self.token == Some(Token::default())
+            && message.len() == HEADER_LEN
+    }
 }
 
 /// An empty message: four bytes (RFC 7252 section 4.1).

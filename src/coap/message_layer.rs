@@ -34,7 +34,7 @@
 //! a request reaches the caller once per Message ID and lifetime; a request in work is not pushed out
 //! by newer ones; `next_timeout` is never later than the next thing to do.
 
-use coap_lite::{MessageType, Packet};
+use coap_lite::MessageType;
 
 use super::exchange::{Exchange, Exchanges, Flags, State, acknowledge_at};
 use super::kept::{Kept, Outgoing};
@@ -191,18 +191,16 @@ impl MessageLayer {
         }) else {
             return reject(head, DropReason::CoapMalformed, cx);
         };
-        let Ok(options) = option::check_format(body) else {
-            return reject(head, DropReason::CoapMalformed, cx);
-        };
-        if self.exchanges.in_work() >= cx.settings.requests_max {
-            let busy = Response {
+        let busy = self.exchanges.in_work() >= cx.settings.requests_max;
+        if busy && option::check_format(body).is_ok() {
+            let refusal = Response {
                 max_age: Some(cx.settings.busy_max_age_s),
                 ..Response::empty(code::SERVICE_UNAVAILABLE)
             };
-            self.answer_at_once(now, head, token, Flags::default(), &busy, cx);
+            self.answer_at_once(now, head, token, Flags::default(), &refusal, cx);
             return Input::Dropped(DropReason::CoapPeerBusy);
         }
-        let Some(evaluated) = evaluate(head.code, options, message) else {
+        let Ok(evaluated) = option::evaluate(head.code, body) else {
             return reject(head, DropReason::CoapMalformed, cx);
         };
         let flags = Flags::new(evaluated.wishes.block1, evaluated.wishes.no_response);
@@ -335,7 +333,7 @@ impl MessageLayer {
     /// (RFC 7252 section 4.2: both are otherwise silently ignored).
     fn handle_reply(&mut self, head: &Head, message: &[u8]) -> Input {
         match code::class(head.code) {
-            code::Class::Empty if message.len() == HEADER_LEN => {
+            code::Class::Empty if head.is_of_empty(message) => {
                 let ended = self
                     .kept
                     .as_mut()
@@ -543,6 +541,29 @@ impl MessageLayer {
     }
 }
 
+#[cfg(test)]
+impl MessageLayer {
+    /// The state of the request with this Message ID, if it is remembered at `now`.
+    pub(super) fn state_of(&self, message_id: u16, now: Instant) -> Option<State> {
+        let index = self.exchanges.find(message_id, now)?;
+        self.exchanges.at(index).map(|exchange| exchange.state)
+    }
+
+    /// Requests remembered, those in work, messages that await an ACK, bytes of messages kept.
+    pub(super) fn memory(&self) -> (usize, usize, usize, usize) {
+        let (outgoing, bytes) = self
+            .kept
+            .as_ref()
+            .map_or((0, 0), |kept| (kept.outgoing_len(), kept.bytes()));
+        (
+            self.exchanges.len(),
+            self.exchanges.in_work(),
+            outgoing,
+            bytes,
+        )
+    }
+}
+
 /// When the empty ACK of a request is due that nothing was sent for.
 fn acknowledge_due(exchange: &Exchange, settings: &Settings) -> Instant {
     acknowledge_at(
@@ -554,7 +575,7 @@ fn acknowledge_due(exchange: &Exchange, settings: &Settings) -> Instant {
 
 /// A ping (RFC 7252 section 4.3), or an empty message that is not allowed.
 fn handle_empty(head: &Head, message: &[u8], cx: &mut Context<'_>) -> Input {
-    if head.kind == MessageType::Confirmable && message.len() == HEADER_LEN {
+    if head.kind == MessageType::Confirmable && head.is_of_empty(message) {
         (cx.out)(&message::empty(MessageType::Reset, head.message_id));
         return Input::Nothing;
     }
@@ -567,19 +588,4 @@ fn reject(head: &Head, reason: DropReason, cx: &mut Context<'_>) -> Input {
         (cx.out)(&message::empty(MessageType::Reset, head.message_id));
     }
     Input::Dropped(reason)
-}
-
-/// Reads the request, of which the format was found good.
-fn evaluate(method: u8, options: usize, message: &[u8]) -> Option<Evaluated> {
-    let mut evaluated = Evaluated::new(method);
-    if options > option::OPTIONS_MAX {
-        evaluated.refuse(Refusal::TooManyOptions);
-        return Some(evaluated);
-    }
-    let packet = Packet::from_bytes(message).ok()?;
-    for (&number, values) in packet.options() {
-        evaluated.add(number, values.iter().map(Vec::as_slice));
-    }
-    evaluated.message.payload = packet.payload;
-    Some(evaluated)
 }

@@ -1,6 +1,18 @@
 //! The CoAP message layer (RFC 7252) of one peer, without a socket, clock or randomness of its own.
 //!
 //! Bytes in, requests out; responses in, bytes out. It knows neither DTLS nor devices.
+//!
+//! ```text
+//! message ---> Head ---> MessageLayer ---> RequestMessage ---> (the caller)
+//! bytes        message   | exchange          option               |
+//!                        | kept                                   |
+//! message <--------------+ retransmission <---------------------- Response
+//! bytes                    message_id
+//! ```
+//!
+//! [`discovery`] answers what is the same for every peer; `client` is the other side, for load and
+//! tests. Not here yet: block-wise transfer (RFC 7959) beyond a single block, and notifications
+//! (RFC 7641).
 
 #[cfg(any(feature = "client", test))]
 pub mod client;
@@ -22,6 +34,19 @@ use crate::auth::request::RequestMessage;
 use crate::drop_reason::DropReason;
 use crate::random::Random;
 use crate::time::Duration;
+
+/// Whether a datagram begins as a CoAP message does (RFC 7252 section 3): worth a peer's place.
+///
+/// # Errors
+///
+/// Why it is to be ignored.
+pub fn check_header(datagram: &[u8]) -> Result<(), DropReason> {
+    match datagram {
+        [first, _, _, _, ..] if first >> 6 == 1 => Ok(()),
+        [_, _, _, _, ..] => Err(DropReason::CoapVersion),
+        _ => Err(DropReason::CoapMalformed),
+    }
+}
 
 /// Limits and times of the message layer, common to all peers of a shard.
 #[derive(Clone, Debug, PartialEq, Eq)]

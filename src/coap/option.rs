@@ -22,6 +22,11 @@
 //! | other, odd | critical | 4.02 (RFC 7252 section 5.4.1) |
 //! | other, even | elective | ignored |
 //!
+//! Requests are read by walking over their bytes rather than by `coap_lite::Packet::from_bytes`, which
+//! makes a list node and a vector per option: 12 allocations and about 300 ns for a telemetry upload,
+//! as much as all the rest of the layer. The tests hold the walk against coap-lite, which encodes all that is sent. Nor is
+//! coap-lite's leniency wanted: it takes a payload marker at the end.
+//!
 //! A value whose length is out of range, and every occurrence after the first of an option that is
 //! not repeatable, counts as an option that is not known (RFC 7252 sections 5.4.3, 5.4.5).
 
@@ -132,6 +137,23 @@ pub(super) fn check_format(bytes: &[u8]) -> Result<usize, Malformed> {
     Ok(count)
 }
 
+/// Reads a request from what follows its token.
+pub(super) fn evaluate(method: u8, bytes: &[u8]) -> Result<Evaluated, Malformed> {
+    let mut evaluated = Evaluated::new(method);
+    if check_format(bytes)? > OPTIONS_MAX {
+        evaluated.refuse(Refusal::TooManyOptions);
+        return Ok(evaluated);
+    }
+    let mut options = Options::new(bytes);
+    let mut last = None;
+    while let Some((number, value)) = options.next_option()? {
+        evaluated.add(number, value, last == Some(number));
+        last = Some(number);
+    }
+    evaluated.message.payload = options.payload()?.to_vec();
+    Ok(evaluated)
+}
+
 /// Why a request is not passed on; the greatest of several is told to the peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Refusal {
@@ -198,14 +220,12 @@ impl Evaluated {
         }
     }
 
-    /// Takes all values of one option, in order.
-    pub(super) fn add<'a>(&mut self, number: u16, values: impl Iterator<Item = &'a [u8]>) {
-        for (occurrence, value) in values.enumerate() {
-            let repeatable = matches!(number, IF_MATCH | URI_PATH | URI_QUERY);
-            let known = (occurrence == 0 || repeatable) && self.take(number, value);
-            if !known && number & 1 == 1 {
-                self.refuse(Refusal::UnknownCritical(number));
-            }
+    /// Takes one option; `again` when the one before had the same number.
+    pub(super) fn add(&mut self, number: u16, value: &[u8], again: bool) {
+        let repeatable = matches!(number, IF_MATCH | URI_PATH | URI_QUERY);
+        let known = (!again || repeatable) && self.take(number, value);
+        if !known && number & 1 == 1 {
+            self.refuse(Refusal::UnknownCritical(number));
         }
     }
 

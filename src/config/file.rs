@@ -123,8 +123,8 @@ impl FileReader<'_> {
                     rest = after.trim_start();
                     rest = rest.strip_prefix(';').unwrap_or(rest).trim_start();
                 }
-                Err(reason) => {
-                    self.fault(line, name, &reason.0, reason.1);
+                Err((reason, remedy)) => {
+                    self.fault(line, name, reason, remedy);
                     return;
                 }
             }
@@ -195,7 +195,7 @@ impl FileReader<'_> {
                 other => word.push(other),
             }
             if word.len() > VALUE_MAX {
-                return Err(("the value is too long".into(), "write at most 64 KiB"));
+                return Err(("the value is too long", "write at most 64 KiB"));
             }
         }
         let left: usize = chars.map(char::len_utf8).sum();
@@ -268,35 +268,32 @@ impl FileReader<'_> {
     }
 
     /// A variable that must be there: empty instead would hide a `$` meant as such in a password.
+    /// Its name is not repeated, as it may be part of that password.
     fn set_variable(&self, name: &str) -> Result<String, WordError> {
-        self.variable(name).ok_or_else(|| {
-            (
-                format!("the variable {name} is not set").into(),
-                "set it above, or write the value in single quotes if the $ belongs to it",
-            )
-        })
+        self.variable(name).ok_or(UNSET)
     }
 }
 
 /// Reason and remedy.
-type WordError = (std::borrow::Cow<'static, str>, &'static str);
+type WordError = (&'static str, &'static str);
 
 const COMMAND: WordError = (
-    std::borrow::Cow::Borrowed("it would run a command, and nothing is run here"),
+    "it would run a command, and nothing is run here",
     "write the value itself, in single quotes if it holds $ or `",
 );
 const SPECIAL: WordError = (
-    std::borrow::Cow::Borrowed("a character that a shell treats specially"),
+    "a character that a shell treats specially",
     "put the value in single quotes",
 );
 const EXPANSION: WordError = (
-    std::borrow::Cow::Borrowed("a $ expression other than $NAME, ${NAME} and ${NAME:-text}"),
+    "a $ expression other than $NAME, ${NAME} and ${NAME:-text}",
     "write the value in single quotes if the $ belongs to it",
 );
-const UNTERMINATED: WordError = (
-    std::borrow::Cow::Borrowed("a quote is not closed"),
-    "close it on the same line",
+const UNSET: WordError = (
+    "the variable after a $ is not set",
+    "set it above, or write the value in single quotes if the $ belongs to it",
 );
+const UNTERMINATED: WordError = ("a quote is not closed", "close it on the same line");
 
 fn read_literal(chars: &mut Peekable<Chars<'_>>, word: &mut String) -> Result<(), WordError> {
     for c in chars {
@@ -319,3 +316,6 @@ fn split_name(text: &str) -> (&str, &str) {
         .unwrap_or(text.len());
     text.split_at(end)
 }
+
+#[cfg(test)]
+mod tests;

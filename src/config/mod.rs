@@ -25,6 +25,7 @@ pub use error::{ConfigError, Problem};
 pub use resolve::{EffectiveSetting, Origin};
 
 use crate::config::value::LogFormat;
+use crate::crypto::suite::CipherSuite;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -83,8 +84,8 @@ pub struct Dtls {
     pub max_transmission_unit: Option<u16>,
     /// `COAP_DTLS_MAX_FRAGMENT_LENGTH`: 512, 1024, 2048 or 4096 bytes; `None`: off.
     pub max_fragment_length: Option<u16>,
-    /// `TIDEGATE_CIPHER_SUITES`: IANA names, all known, none twice.
-    pub cipher_suites: Vec<String>,
+    /// `TIDEGATE_CIPHER_SUITES`: not empty, none twice.
+    pub cipher_suites: Vec<CipherSuite>,
     /// Where the server's certificate and key are.
     pub credentials: CredentialSettings,
 }
@@ -144,7 +145,7 @@ pub struct Tidegate {
 }
 
 /// Where the server's certificate and key are (TB section 2).
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct CredentialSettings {
     /// `COAP_DTLS_CREDENTIALS_TYPE`.
     pub credentials_type: CredentialsType,
@@ -166,6 +167,21 @@ pub struct CredentialSettings {
     pub key_password: String,
     /// Directories in which a relative name is looked for after the working directory.
     pub search_path: Vec<PathBuf>,
+}
+
+impl std::fmt::Debug for CredentialSettings {
+    /// Leaves the passwords out.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CredentialSettings")
+            .field("credentials_type", &self.credentials_type)
+            .field("pem_cert", &self.pem_cert)
+            .field("pem_key", &self.pem_key)
+            .field("key_store_type", &self.key_store_type)
+            .field("key_store", &self.key_store)
+            .field("key_alias", &self.key_alias)
+            .field("search_path", &self.search_path)
+            .finish_non_exhaustive()
+    }
 }
 
 /// PEM files or a Java keystore.

@@ -6,6 +6,7 @@ use crate::config::value::{LogFormat, Value};
 use crate::config::{
     Coap, Config, CredentialSettings, CredentialsType, Dtls, Json, Reload, Sources, Tidegate, X509,
 };
+use crate::crypto::suite::CipherSuite;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -202,7 +203,7 @@ fn tidegate(values: &Values<'_>, sources: &Sources) -> Tidegate {
         shards,
         auth_threads: values
             .optional_number("TIDEGATE_AUTH_THREADS")
-            .unwrap_or((shards / 2).max(1)),
+            .unwrap_or_else(|| (shards / 2).max(1)),
         admin_bind: match values.find("TIDEGATE_ADMIN_BIND").value {
             Value::OptionalSocket(address) => address,
             ref other => unreachable!("TIDEGATE_ADMIN_BIND is {other:?}"),
@@ -258,11 +259,16 @@ fn effective(
             value: match found.setting.name {
                 "TIDEGATE_SHARDS" => tidegate.shards.to_string(),
                 "TIDEGATE_AUTH_THREADS" => tidegate.auth_threads.to_string(),
-                "TIDEGATE_CIPHER_SUITES" => dtls.cipher_suites.join(","),
+                "TIDEGATE_CIPHER_SUITES" => suite_names(&dtls.cipher_suites),
                 _ => shown(found.setting, &found.text),
             },
             origin: found.origin.clone(),
             in_effect: found.setting.in_effect,
         })
         .collect()
+}
+
+fn suite_names(suites: &[CipherSuite]) -> String {
+    let names: Vec<_> = suites.iter().map(|suite| suite.name()).collect();
+    names.join(",")
 }

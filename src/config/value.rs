@@ -1,5 +1,7 @@
 //! How the text of a setting is read. Each refusal says what would be right.
 
+use crate::config::nearest::nearest;
+use crate::crypto::suite::CipherSuite;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 
@@ -68,7 +70,7 @@ pub enum Value {
     /// Of [`Kind::Path`].
     Path(PathBuf),
     /// Of [`Kind::Suites`].
-    Suites(Vec<String>),
+    Suites(Vec<CipherSuite>),
 }
 
 /// How log lines look.
@@ -272,50 +274,30 @@ fn path(text: &str) -> Result<PathBuf, Refusal> {
     Ok(PathBuf::from(text))
 }
 
-/// The cipher suites that can be named, best first.
-pub const CIPHER_SUITES: &[&str] = &[
-    "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
-    "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384",
-    "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256",
-    "TLS_ECDHE_ECDSA_WITH_AES_128_CCM_8",
-    "TLS_ECDHE_ECDSA_WITH_AES_256_CCM_8",
-    "TLS_ECDHE_ECDSA_WITH_AES_128_CCM",
-    "TLS_ECDHE_ECDSA_WITH_AES_256_CCM",
-    "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",
-    "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384",
-    "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256",
-];
-
-fn suites(text: &str) -> Result<Vec<String>, Refusal> {
+fn suites(text: &str) -> Result<Vec<CipherSuite>, Refusal> {
     if text.is_empty() {
-        return Ok(CIPHER_SUITES
-            .iter()
-            .map(|name| (*name).to_owned())
-            .collect());
+        return Ok(CipherSuite::ALL.to_vec());
     }
-    let mut names: Vec<String> = Vec::new();
+    let known = || CipherSuite::ALL.iter().map(|suite| suite.name());
+    let mut suites = Vec::new();
     for name in text.split(',').map(str::trim) {
-        let known = CIPHER_SUITES.iter().find(|known| **known == name);
-        let Some(known) = known else {
-            let nearest = crate::config::nearest::nearest(name, CIPHER_SUITES.iter().copied());
-            let remedy = nearest.map_or_else(
-                || format!("the known ones are {}", CIPHER_SUITES.join(", ")),
+        let suite = CipherSuite::from_name(name).ok_or_else(|| {
+            let remedy = nearest(name, known()).map_or_else(
+                || {
+                    let names: Vec<_> = known().collect();
+                    format!("the supported ones are {}", names.join(", "))
+                },
                 |nearest| format!("did you mean {nearest}?"),
             );
-            return Err(Refusal::new(
-                format!("`{name}` is no cipher suite that is supported"),
-                remedy,
-            ));
-        };
-        if names.iter().any(|named| named == known) {
-            return Err(Refusal::new(
-                format!("{known} is named twice"),
-                "name each suite once",
-            ));
+            Refusal::new(format!("`{name}` is no supported cipher suite"), remedy)
+        })?;
+        if suites.contains(&suite) {
+            let reason = format!("{} is named twice", suite.name());
+            return Err(Refusal::new(reason, "name each suite once"));
         }
-        names.push((*known).to_owned());
+        suites.push(suite);
     }
-    Ok(names)
+    Ok(suites)
 }
 
 fn log_filter(text: &str) -> Result<String, Refusal> {

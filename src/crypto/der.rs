@@ -14,12 +14,11 @@ pub(crate) const OCTET_STRING: u8 = 0x04;
 pub(crate) const OID: u8 = 0x06;
 pub(crate) const SEQUENCE: u8 = 0x30;
 
-/// One element: its tag, its content, and both with the length between them.
+/// One element: its tag and its content.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Element<'a> {
     pub(crate) tag: u8,
     pub(crate) body: &'a [u8],
-    pub(crate) raw: &'a [u8],
 }
 
 /// Reads elements one after the other.
@@ -37,8 +36,7 @@ impl<'a> Elements<'a> {
 
     /// Takes the next element.
     pub(crate) fn next(&mut self) -> Result<Element<'a>, Truncated> {
-        let all = self.0.rest();
-        let mut reader = Reader::new(all);
+        let mut reader = self.0;
         let tag = reader.u8()?;
         if tag & 0x1f == 0x1f {
             return Err(Truncated);
@@ -53,11 +51,9 @@ impl<'a> Elements<'a> {
             }
             _ => return Err(Truncated),
         };
-        let header = all.len() - reader.remaining();
         let body = reader.bytes(length)?;
-        let raw = Reader::new(all).bytes(header + length)?;
         self.0 = reader;
-        Ok(Element { tag, body, raw })
+        Ok(Element { tag, body })
     }
 
     /// Takes the next element, which must have this tag, and returns its content.
@@ -72,10 +68,16 @@ impl<'a> Elements<'a> {
 
     /// Takes the next element if it has this tag.
     pub(crate) fn optional(&mut self, tag: u8) -> Result<Option<&'a [u8]>, Truncated> {
-        match self.clone().next() {
-            Ok(element) if element.tag == tag => self.next().map(|element| Some(element.body)),
-            _ => Ok(None),
+        if self.is_empty() {
+            return Ok(None);
         }
+        let mut ahead = *self;
+        let element = ahead.next()?;
+        if element.tag != tag {
+            return Ok(None);
+        }
+        *self = ahead;
+        Ok(Some(element.body))
     }
 
     /// Takes the next element as a constructed one and reads inside it.
@@ -105,6 +107,48 @@ pub(crate) fn bit_string(body: &[u8]) -> Result<&[u8], Truncated> {
     }
 }
 
+/// The number in the body of an INTEGER that is not negative and fits 64 bits.
+pub(crate) fn unsigned(body: &[u8]) -> Result<u64, Truncated> {
+    let digits = match body.split_first() {
+        Some((0, digits)) => digits,
+        Some((1..=0x7f, _)) => body,
+        _ => return Err(Truncated),
+    };
+    if digits.len() > 8 {
+        return Err(Truncated);
+    }
+    Ok(digits
+        .iter()
+        .fold(0, |number, &digit| number << 8 | u64::from(digit)))
+}
+
+/// The bytes of an element with this tag whose body is `parts`, one after the other.
+///
+/// # Panics
+///
+/// When the body is 4 GiB or more.
+pub(crate) fn encode(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
+    let length: usize = parts.iter().map(|part| part.len()).sum();
+    let digits = u32::try_from(length)
+        .expect("we write small files")
+        .to_be_bytes();
+    let mut out = Vec::with_capacity(length + 6);
+    out.push(tag);
+    match digits {
+        [0, 0, 0, short @ 0..=0x7f] => out.push(short),
+        [0, 0, 0, _] => out.extend_from_slice(&[0x81, digits[3]]),
+        [0, 0, ..] => out.extend_from_slice(&[0x82, digits[2], digits[3]]),
+        _ => {
+            out.push(0x84);
+            out.extend_from_slice(&digits);
+        }
+    }
+    for part in parts {
+        out.extend_from_slice(part);
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -115,12 +159,35 @@ mod tests {
         assert_eq!(elements.optional(OID).unwrap(), None);
         assert_eq!(elements.expect(INTEGER).unwrap(), [5]);
         let octets = elements.next().unwrap();
-        assert_eq!(
-            (octets.tag, octets.body, octets.raw),
-            (OCTET_STRING, &[9][..], &[4, 0x81, 1, 9][..])
-        );
+        assert_eq!((octets.tag, octets.body), (OCTET_STRING, &[9][..]));
         assert!(elements.is_empty());
         assert!(elements.next().is_err());
+    }
+
+    #[test]
+    fn what_is_encoded_is_read_back() {
+        for length in [0, 1, 127, 128, 255, 256, 65_535, 65_536] {
+            let body = vec![7; length];
+            let (a, b) = body.split_at(length / 3);
+            let bytes = encode(OCTET_STRING, &[a, b]);
+            let mut elements = Elements::new(&bytes);
+            assert_eq!(elements.expect(OCTET_STRING).unwrap(), body);
+            assert!(elements.expect_end().is_ok());
+        }
+    }
+
+    #[test]
+    fn numbers_are_read() {
+        assert_eq!(unsigned(&[0]), Ok(0));
+        assert_eq!(unsigned(&[0, 0xff]), Ok(255));
+        assert_eq!(unsigned(&[0x7f, 0xff]), Ok(32_767));
+        assert_eq!(
+            unsigned(&[0, 255, 255, 255, 255, 255, 255, 255, 255]),
+            Ok(u64::MAX)
+        );
+        assert!(unsigned(&[]).is_err());
+        assert!(unsigned(&[0x80]).is_err());
+        assert!(unsigned(&[1; 9]).is_err());
     }
 
     #[test]

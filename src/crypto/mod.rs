@@ -1,7 +1,8 @@
 //! Cryptography behind names of our own: the only module that names a crypto crate.
 //!
 //! aws-lc-rs does all of it but AES-CCM, which it lacks with the 12-byte nonce of RFC 6655; that
-//! comes from the `ccm` and `aes` crates. Named curves only, no SHA-1 and no CBC on the wire.
+//! comes from the `ccm` and `aes` crates. Named curves only, no SHA-1 and no CBC on the wire:
+//! `password` has them for key files alone.
 //!
 //! Invariants: whatever the peer sent ends in an error value, never in a panic; secrets are wiped
 //! when dropped; comparisons of tags and MACs take the same time whatever they compare.
@@ -13,6 +14,7 @@ pub(crate) mod der;
 pub mod fingerprint;
 pub mod hash;
 pub mod key_exchange;
+pub(crate) mod password;
 pub mod prf;
 pub mod random;
 pub mod signature;
@@ -48,6 +50,11 @@ pub enum CryptoError {
     /// The library failed where it should not.
     #[error("internal failure of the cryptographic library")]
     Internal,
+}
+
+/// Whether `a` and `b` are the same bytes; takes the same time whichever of them differ.
+pub(crate) fn verify_equal(a: &[u8], b: &[u8]) -> bool {
+    aws_lc_rs::constant_time::verify_slices_are_equal(a, b).is_ok()
 }
 
 #[cfg(test)]

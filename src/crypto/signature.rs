@@ -215,10 +215,10 @@ impl VerifyingKey {
     /// is spelled out, or when the point is not a valid one.
     pub fn from_spki(spki: &[u8]) -> Result<Self, CryptoError> {
         let (key_type, bytes) = parse_spki(spki)?;
-        if let Some(length) = point_len(key_type) {
-            if bytes.len() != length || bytes.first() != Some(&4) {
-                return Err(CryptoError::InvalidPublicKey);
-            }
+        if let Some(length) = point_len(key_type)
+            && (bytes.len() != length || bytes.first() != Some(&4))
+        {
+            return Err(CryptoError::InvalidPublicKey);
         }
         let algorithm = match key_type {
             KeyType::EcdsaP256 => verification(key_type, SignatureScheme::EcdsaSha256),
@@ -351,10 +351,10 @@ fn private_key_type(der: &[u8]) -> Result<KeyType, CryptoError> {
                 let mut inner = der::sequence(inner)?;
                 inner.expect(der::INTEGER)?;
                 inner.expect(der::OCTET_STRING)?;
-                if let Some(curve) = inner.optional(0xa0)? {
-                    if curve_type(Elements::new(curve))? != key_type {
-                        return Err(CryptoError::InvalidPrivateKey);
-                    }
+                if let Some(curve) = inner.optional(0xa0)?
+                    && curve_type(Elements::new(curve))? != key_type
+                {
+                    return Err(CryptoError::InvalidPrivateKey);
                 }
             }
             Ok(key_type)

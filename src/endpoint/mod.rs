@@ -21,10 +21,10 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 
-pub use outbox::{Outbox, PeerSink, Port, Transmit};
+pub use outbox::{Note, Outbox, PeerSink, Port, Transmit};
 use peer::{Peer, coap_output};
 
-use crate::auth::request::{Identity, PeerRef, Request, Response, Verdict};
+use crate::auth::request::{PeerRef, Request, Response, Verdict};
 use crate::coap::{self, Input, MessageLayer};
 use crate::drop_reason::DropReason;
 use crate::dtls;
@@ -133,7 +133,10 @@ impl Endpoint {
         datagram: &mut [u8],
         out: &mut Outbox,
     ) {
-        let key = PeerKey { address: canonical(from), port };
+        let key = PeerKey {
+            address: canonical(from),
+            port,
+        };
         match port {
             Port::Plain => self.handle_plain(now, key, datagram, out),
             Port::Secure => self.handle_secure(now, key, datagram, out),
@@ -163,35 +166,52 @@ impl Endpoint {
     fn handle_secure(&mut self, now: Now, key: PeerKey, datagram: &mut [u8], out: &mut Outbox) {
         let address = AddressBytes::new(key.address);
         let config = self.settings.dtls.load();
-        let Some(config) = config.as_ref() else { return };
+        let Some(config) = config.as_ref() else {
+            return;
+        };
         let mut drops = |reason| self.metrics.count_drop(reason);
         let mut sink = out.to(key.address, key.port);
         let mut context = dtls::Context {
             config,
             cookies: &self.settings.cookies,
+            admit_handshakes: self.handshakes < self.settings.handshakes_max
+                && self.secure_peers < self.settings.sessions_max,
             random: &mut *self.random,
             out: &mut sink,
             drops: &mut drops,
         };
         let Some(&known) = self.by_address.get(&key) else {
-            let accepted = dtls::accept(now, address.as_slice(), datagram, &mut context);
-            if let dtls::Accepted::New(association) = accepted {
-                self.insert_secure(now, key, association);
+            match dtls::accept(now, address.as_slice(), datagram, &mut context) {
+                dtls::Accepted::Nothing => {}
+                dtls::Accepted::Refused(error) => self.note_failure(key, error, out),
+                dtls::Accepted::New(association) => self.insert_secure(now, key, association),
             }
             return;
         };
-        let Some(peer) = self.peers.get_mut(known) else { return };
-        let Some(association) = peer.association.as_mut() else { return };
+        let Some(peer) = self.peers.get_mut(known) else {
+            return;
+        };
+        let Some(association) = peer.association.as_mut() else {
+            return;
+        };
         let was_handshaking = association.is_handshaking();
         let received = association.handle_datagram(now, address.as_slice(), datagram, &mut context);
         if !received.plaintexts.is_empty() || received.established {
             peer.last_activity = now.instant;
         }
+        if let Some(error) = received.failure {
+            self.note_failure(key, error, out);
+        }
+        if let Some(alert) = received.peer_alert {
+            out.note(Note::Alert(key.address, alert));
+        }
         self.count_handshake(known, was_handshaking);
         let mut current = known;
         if received.established {
-            self.metrics.add(Counter::HandshakesCompleted, 1);
-            let Some(renewed) = self.renew(now, known) else { return };
+            self.metrics.increment(Counter::HandshakesCompleted);
+            let Some(renewed) = self.renew(now, known) else {
+                return;
+            };
             current = renewed;
         }
         for range in &received.plaintexts {
@@ -206,13 +226,30 @@ impl Endpoint {
         }
     }
 
+    fn note_failure(&self, key: PeerKey, error: dtls::Error, out: &mut Outbox) {
+        self.metrics.increment(match error {
+            dtls::Error::PeerAlert(_) => Counter::HandshakesAborted,
+            dtls::Error::TimedOut => Counter::HandshakesTimedOut,
+            _ => Counter::HandshakesRefused,
+        });
+        out.note(Note::Failed(key.address, error));
+    }
+
     /// Hands one CoAP message to the peer's message layer.
     fn handle_message(&mut self, now: Now, key: Key, message: &[u8], out: &mut Outbox) {
-        let Some(peer) = self.peers.get_mut(key) else { return };
+        let Some(peer) = self.peers.get_mut(key) else {
+            return;
+        };
         peer.last_activity = now.instant;
         let identity = peer.identity();
         let secure = peer.association.is_some();
-        let Peer { address, port, association, coap, .. } = peer;
+        let Peer {
+            address,
+            port,
+            association,
+            coap,
+            ..
+        } = peer;
         let layer = coap.get_or_insert_with(|| Box::new(MessageLayer::new(&mut *self.random)));
         let mut requests = std::mem::take(&mut out.requests);
         let mut send = coap_output(*address, *port, association, out, &self.metrics);
@@ -234,7 +271,11 @@ impl Endpoint {
                     self.requests_in_work += 1;
                     let Key { slot, generation } = key;
                     requests.push(Request {
-                        peer: PeerRef { shard: self.shard, slot, generation },
+                        peer: PeerRef {
+                            shard: self.shard,
+                            slot,
+                            generation,
+                        },
                         exchange,
                         identity,
                         secure,
@@ -245,7 +286,9 @@ impl Endpoint {
                     self.metrics.increment(Counter::QueueFull);
                     count_response(&self.metrics, SERVICE_UNAVAILABLE);
                     let refusal = overloaded();
-                    if let Err(reason) = layer.respond(now.instant, exchange, &refusal, &mut context) {
+                    if let Err(reason) =
+                        layer.respond(now.instant, exchange, &refusal, &mut context)
+                    {
                         self.metrics.count_drop(reason);
                     }
                 }
@@ -259,14 +302,23 @@ impl Endpoint {
     pub fn handle_verdict(&mut self, now: Now, verdict: &Verdict, out: &mut Outbox) {
         self.requests_in_work = self.requests_in_work.saturating_sub(1);
         self.metrics.increment(Counter::Verdicts);
-        self.metrics.set(Counter::RequestsInWork, self.requests_in_work as u64);
-        let PeerRef { slot, generation, .. } = verdict.peer;
+        self.metrics
+            .set(Counter::RequestsInWork, self.requests_in_work as u64);
+        let PeerRef {
+            slot, generation, ..
+        } = verdict.peer;
         let key = Key { slot, generation };
         let Some(peer) = self.peers.get_mut(key) else {
             self.metrics.count_drop(DropReason::VerdictStale);
             return;
         };
-        let Peer { address, port, association, coap, .. } = peer;
+        let Peer {
+            address,
+            port,
+            association,
+            coap,
+            ..
+        } = peer;
         let Some(layer) = coap else {
             self.metrics.count_drop(DropReason::VerdictStale);
             return;
@@ -278,7 +330,13 @@ impl Endpoint {
             random: &mut *self.random,
             out: &mut send,
         };
-        let answered = layer.respond(now.instant, verdict.exchange, &verdict.response, &mut context);
+        let answered = layer.respond(
+            now.instant,
+            verdict.exchange,
+            &verdict.response,
+            &mut context,
+        );
+        drop(send);
         if let Err(reason) = answered {
             self.metrics.count_drop(reason);
         }
@@ -288,8 +346,11 @@ impl Endpoint {
     /// The queue to the pool was full: answers 5.03 in its stead.
     pub fn handle_refusal(&mut self, now: Now, request: &Request, out: &mut Outbox) {
         self.metrics.increment(Counter::QueueFull);
-        let verdict =
-            Verdict { peer: request.peer, exchange: request.exchange, response: overloaded() };
+        let verdict = Verdict {
+            peer: request.peer,
+            exchange: request.exchange,
+            response: overloaded(),
+        };
         self.handle_verdict(now, &verdict, out);
     }
 
@@ -312,7 +373,11 @@ impl Endpoint {
             return None;
         }
         let period = self.settings.session_report_timeout;
-        self.sweep_at = peer::idle_deadline(now.instant + Duration::from_micros(1), self.sweep_at, period);
+        self.sweep_at = peer::idle_deadline(
+            now.instant + Duration::from_micros(1),
+            self.sweep_at,
+            period,
+        );
         Some(SweepReport {
             dropped: std::mem::take(&mut self.idle_dropped),
             sessions: self.secure_peers,
@@ -321,7 +386,9 @@ impl Endpoint {
 
     /// When [`Self::handle_timeout`] is due.
     pub fn next_timeout(&self) -> Instant {
-        self.timers.next_timeout().map_or(self.sweep_at, |due| due.min(self.sweep_at))
+        self.timers
+            .next_timeout()
+            .map_or(self.sweep_at, |due| due.min(self.sweep_at))
     }
 
     /// Requests that the pool has not answered yet.
@@ -333,7 +400,10 @@ impl Endpoint {
     pub fn forget(&mut self, from: SocketAddr, port: Port) {
         self.metrics.count_drop(DropReason::Panicked);
         self.metrics.increment(Counter::Panics);
-        if let Some(&key) = self.by_address.get(&PeerKey { address: canonical(from), port }) {
+        if let Some(&key) = self.by_address.get(&PeerKey {
+            address: canonical(from),
+            port,
+        }) {
             self.remove(key);
         }
     }
@@ -342,13 +412,19 @@ impl Endpoint {
     /// returns whether there are slots after these. For the end of the server.
     pub fn close_peers(&mut self, slots: std::ops::Range<u32>, out: &mut Outbox) -> bool {
         let more = slots.end < self.peers.slots();
-        for key in slots.filter_map(|slot| self.peers.key_of(slot)).collect::<Vec<_>>() {
-            let Some(peer) = self.peers.get_mut(key) else { continue };
+        for key in slots
+            .filter_map(|slot| self.peers.key_of(slot))
+            .collect::<Vec<_>>()
+        {
+            let Some(peer) = self.peers.get_mut(key) else {
+                continue;
+            };
             let config = self.settings.dtls.load();
             if let (Some(association), Some(config)) = (&mut peer.association, config.as_ref()) {
                 association.close(&mut dtls::Context {
                     config,
                     cookies: &self.settings.cookies,
+                    admit_handshakes: false,
                     random: &mut *self.random,
                     out: &mut out.to(peer.address, peer.port),
                     drops: &mut |reason| self.metrics.count_drop(reason),
@@ -361,8 +437,10 @@ impl Endpoint {
 
     fn publish_gauges(&self) {
         let plain = self.peers.len() as usize - self.secure_peers;
-        self.metrics.set(Counter::Sessions, self.secure_peers as u64);
-        self.metrics.set(Counter::HandshakesOpen, self.handshakes as u64);
+        self.metrics
+            .set(Counter::Sessions, self.secure_peers as u64);
+        self.metrics
+            .set(Counter::HandshakesOpen, self.handshakes as u64);
         self.metrics.set(Counter::PeersCoap, plain as u64);
     }
 }
@@ -389,7 +467,10 @@ fn count_response(metrics: &ShardMetrics, code: u8) {
 
 /// 5.03 with the time to wait.
 fn overloaded() -> Response {
-    Response { max_age: Some(RETRY_AFTER_S), ..Response::empty(SERVICE_UNAVAILABLE) }
+    Response {
+        max_age: Some(RETRY_AFTER_S),
+        ..Response::empty(SERVICE_UNAVAILABLE)
+    }
 }
 
 /// An IPv4 peer on a dual-stack socket and on an IPv4 socket is the same peer.

@@ -12,6 +12,7 @@ use std::net::SocketAddr;
 use std::ops::Range;
 
 use crate::auth::request::Request;
+use crate::dtls;
 use crate::wire::DatagramSink;
 
 /// Which of the server's sockets a datagram belongs to.
@@ -34,11 +35,24 @@ pub struct Transmit {
     pub range: Range<usize>,
 }
 
+/// Something about a peer that an operator may want to read in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Note {
+    /// A handshake or connection ended with an error.
+    Failed(SocketAddr, dtls::Error),
+    /// The peer sent an alert: for example unknown_ca, of a client that does not trust the server.
+    Alert(SocketAddr, dtls::AlertDescription),
+}
+
+/// Notes kept of one step: a peer can cause them, so it cannot cause many.
+const NOTES_MAX: usize = 8;
+
 /// Output of the endpoint, lent by the shard.
 #[derive(Debug, Default)]
 pub struct Outbox {
     bytes: Vec<u8>,
     transmits: Vec<Transmit>,
+    notes: Vec<Note>,
     /// Requests for the authenticator pool, in order of arrival.
     pub requests: Vec<Request>,
 }
@@ -79,7 +93,11 @@ impl Outbox {
         self.bytes.resize(start + length, 0);
         match write(&mut self.bytes[start..]) {
             Ok(()) => {
-                self.transmits.push(Transmit { to, port, range: start..start + length });
+                self.transmits.push(Transmit {
+                    to,
+                    port,
+                    range: start..start + length,
+                });
                 Ok(())
             }
             Err(error) => {
@@ -93,12 +111,32 @@ impl Outbox {
     pub fn push(&mut self, to: SocketAddr, port: Port, datagram: &[u8]) {
         let start = self.bytes.len();
         self.bytes.extend_from_slice(datagram);
-        self.transmits.push(Transmit { to, port, range: start..self.bytes.len() });
+        self.transmits.push(Transmit {
+            to,
+            port,
+            range: start..self.bytes.len(),
+        });
+    }
+
+    /// Adds a note, unless there are enough of this step.
+    pub fn note(&mut self, note: Note) {
+        if self.notes.len() < NOTES_MAX {
+            self.notes.push(note);
+        }
+    }
+
+    /// Takes the notes.
+    pub fn take_notes(&mut self) -> impl Iterator<Item = Note> + '_ {
+        self.notes.drain(..)
     }
 
     /// A sink whose datagrams all go to one peer.
     pub fn to(&mut self, to: SocketAddr, port: Port) -> PeerSink<'_> {
-        PeerSink { outbox: self, to, port }
+        PeerSink {
+            outbox: self,
+            to,
+            port,
+        }
     }
 }
 
@@ -125,16 +163,25 @@ mod tests {
         let to = "127.0.0.1:7".parse().unwrap();
         let mut outbox = Outbox::default();
         outbox.push(to, Port::Plain, b"one");
-        assert_eq!(outbox.push_with(to, Port::Secure, 9, |_| Err("no")), Err("no"));
+        assert_eq!(
+            outbox.push_with(to, Port::Secure, 9, |_| Err("no")),
+            Err("no")
+        );
         outbox
             .push_with(to, Port::Secure, 2, |bytes| {
                 bytes.copy_from_slice(b"2!");
                 Ok::<(), ()>(())
             })
             .unwrap();
-        let sent: Vec<_> =
-            outbox.transmits().iter().map(|t| (t.port, outbox.datagram(t))).collect();
-        assert_eq!(sent, [(Port::Plain, &b"one"[..]), (Port::Secure, &b"2!"[..])]);
+        let sent: Vec<_> = outbox
+            .transmits()
+            .iter()
+            .map(|t| (t.port, outbox.datagram(t)))
+            .collect();
+        assert_eq!(
+            sent,
+            [(Port::Plain, &b"one"[..]), (Port::Secure, &b"2!"[..])]
+        );
         outbox.clear_transmits();
         assert!(outbox.is_sent());
     }

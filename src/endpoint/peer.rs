@@ -50,7 +50,10 @@ pub(super) fn coap_output<'a>(
 
 impl Peer {
     fn next_timeout(&self) -> Option<Instant> {
-        let association = self.association.as_ref().and_then(Association::next_timeout);
+        let association = self
+            .association
+            .as_ref()
+            .and_then(Association::next_timeout);
         let coap = self.coap.as_ref().and_then(|layer| layer.next_timeout());
         association.into_iter().chain(coap).min()
     }
@@ -64,7 +67,9 @@ impl Peer {
     }
 
     fn is_handshaking(&self) -> bool {
-        self.association.as_ref().is_some_and(Association::is_handshaking)
+        self.association
+            .as_ref()
+            .is_some_and(Association::is_handshaking)
     }
 }
 
@@ -83,24 +88,15 @@ impl Endpoint {
         Some(peer)
     }
 
-    /// Makes a peer of an association whose cookie was valid, unless the budgets are spent.
+    /// Makes a peer of an association whose cookie was valid; the budgets were looked at before.
     pub(super) fn insert_secure(&mut self, now: Now, key: PeerKey, association: Association) {
-        if self.handshakes >= self.settings.handshakes_max {
-            self.metrics.count_drop(DropReason::HandshakeBudget);
-        } else if self.secure_peers >= self.settings.sessions_max {
-            self.metrics.count_drop(DropReason::SessionBudget);
-        } else if let Some(peer) = self.insert(key, Some(association), now) {
+        if let Some(peer) = self.insert(key, Some(association), now) {
             self.metrics.increment(Counter::HandshakesStarted);
             self.rearm(now, peer);
         }
     }
 
-    fn insert(
-        &mut self,
-        key: PeerKey,
-        association: Option<Association>,
-        now: Now,
-    ) -> Option<Key> {
+    fn insert(&mut self, key: PeerKey, association: Option<Association>, now: Now) -> Option<Key> {
         let peer = Peer {
             address: key.address,
             port: key.port,
@@ -121,9 +117,14 @@ impl Endpoint {
 
     /// Forgets a peer with all that was kept for it.
     pub(super) fn remove(&mut self, key: Key) {
-        let Some(peer) = self.peers.remove(key) else { return };
+        let Some(peer) = self.peers.remove(key) else {
+            return;
+        };
         self.timers.cancel(key.slot);
-        self.by_address.remove(&PeerKey { address: peer.address, port: peer.port });
+        self.by_address.remove(&PeerKey {
+            address: peer.address,
+            port: peer.port,
+        });
         self.handshakes -= usize::from(peer.is_handshaking());
         self.secure_peers -= usize::from(peer.association.is_some());
         self.publish_gauges();
@@ -135,7 +136,10 @@ impl Endpoint {
     pub(super) fn renew(&mut self, now: Now, key: Key) -> Option<Key> {
         let mut peer = self.peers.remove(key)?;
         self.timers.cancel(key.slot);
-        let address = PeerKey { address: peer.address, port: peer.port };
+        let address = PeerKey {
+            address: peer.address,
+            port: peer.port,
+        };
         peer.coap = None;
         peer.armed_at = None;
         peer.last_activity = now.instant;
@@ -164,7 +168,9 @@ impl Endpoint {
     /// would cost more.
     pub(super) fn rearm(&mut self, now: Now, key: Key) {
         let sweep = self.sweep_at;
-        let Some(peer) = self.peers.get_mut(key) else { return };
+        let Some(peer) = self.peers.get_mut(key) else {
+            return;
+        };
         let idle = match peer.association {
             // Swept with the others of its period, so that a sweep's work comes at one time.
             Some(_) => idle_deadline(
@@ -184,10 +190,19 @@ impl Endpoint {
 
     /// Does what is due for one peer.
     pub(super) fn handle_peer_timeout(&mut self, now: Now, key: Key, out: &mut Outbox) {
-        let Some(peer) = self.peers.get_mut(key) else { return };
+        let Some(peer) = self.peers.get_mut(key) else {
+            return;
+        };
         peer.armed_at = None;
         let was_handshaking = peer.is_handshaking();
-        let Peer { address, port, association, coap, last_activity, .. } = peer;
+        let Peer {
+            address,
+            port,
+            association,
+            coap,
+            last_activity,
+            ..
+        } = peer;
         let mut alive = true;
         let config = self.settings.dtls.load();
         if let (Some(association), Some(config)) = (association.as_mut(), config.as_ref()) {
@@ -196,11 +211,15 @@ impl Endpoint {
             let mut context = dtls::Context {
                 config,
                 cookies: &self.settings.cookies,
+                admit_handshakes: false,
                 random: &mut *self.random,
                 out: &mut sink,
                 drops: &mut drops,
             };
             alive = association.handle_timeout(now, &mut context);
+            if !alive && was_handshaking {
+                self.metrics.increment(Counter::HandshakesTimedOut);
+            }
             let idle = now.instant.saturating_duration_since(*last_activity);
             if alive
                 && idle >= self.settings.session_inactivity_timeout
@@ -219,7 +238,8 @@ impl Endpoint {
                 random: &mut *self.random,
                 out: &mut send,
             };
-            layer.handle_timeout(now.instant, &mut context);
+            let timeouts = layer.handle_timeout(now.instant, &mut context);
+            self.metrics.add(Counter::RetransmissionsCoap, timeouts.retransmitted.into());
             if layer.is_idle(now.instant) {
                 *coap = None;
             }

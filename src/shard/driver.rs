@@ -34,7 +34,10 @@ impl BoundPort {
         let mut pending = outbox.transmits().iter().filter(|t| t.port == self.port);
         let mut result = Sent::default();
         loop {
-            let batch = pending.clone().take(BATCH).map(|t| (t.to, outbox.datagram(t)));
+            let batch = pending
+                .clone()
+                .take(BATCH)
+                .map(|t| (t.to, outbox.datagram(t)));
             let (offered, sent) = match self.socket.send(batch) {
                 Ok(sent) => (sent.max(1), sent),
                 Err(_) => (1, 0),
@@ -61,7 +64,9 @@ impl BoundPort {
     pub(super) fn waiter(&self) -> io::Result<Waiter> {
         let descriptor: OwnedFd = self.socket.try_clone()?.into();
         // SAFETY: the descriptor is a UDP socket, open, and given up by its owner here.
-        Ok(Waiter(unsafe { UdpSocket::from_raw_fd(descriptor.into_raw_fd()) }))
+        Ok(Waiter(unsafe {
+            UdpSocket::from_raw_fd(descriptor.into_raw_fd())
+        }))
     }
 }
 

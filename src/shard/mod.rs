@@ -30,13 +30,15 @@ use self::driver::{BoundPort, Waiter};
 use self::socket::{ReceiveBatch, Socket};
 use crate::crypto::random::SystemRandom;
 use crate::drop_reason::DropReason;
-use crate::endpoint::{Endpoint, EndpointSettings, Outbox, Port};
+use crate::endpoint::{Endpoint, EndpointSettings, Note, Outbox, Port};
 use crate::metrics::{Counter, ShardMetrics};
 use crate::queue::{Inbox, RequestQueue};
 use crate::time::Instant;
 
 /// Verdicts handled in one turn.
 const VERDICTS_PER_TURN: usize = 256;
+/// Log lines about peers that a shard writes in one second.
+const NOTES_PER_SECOND: u32 = 10;
 /// How long a stopping shard waits for the answers to requests in work.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// Slots whose peers are told of the end in one turn.
@@ -81,9 +83,15 @@ pub fn spawn(parts: ShardParts) -> io::Result<ExecutorJoinHandle<io::Result<()>>
 }
 
 async fn run(parts: ShardParts) -> io::Result<()> {
-    let ports: Vec<_> =
-        parts.sockets.into_iter().map(|(port, socket)| BoundPort::new(port, socket)).collect();
-    let waiters = ports.iter().map(BoundPort::waiter).collect::<io::Result<Vec<_>>>()?;
+    let ports: Vec<_> = parts
+        .sockets
+        .into_iter()
+        .map(|(port, socket)| BoundPort::new(port, socket))
+        .collect();
+    let waiters = ports
+        .iter()
+        .map(BoundPort::waiter)
+        .collect::<io::Result<Vec<_>>>()?;
     let now = parts.clock.now();
     let shard = Rc::new(Shard {
         state: RefCell::new(State {
@@ -106,6 +114,7 @@ async fn run(parts: ShardParts) -> io::Result<()> {
         clock: parts.clock,
         timer_armed: Cell::new(Instant::ZERO),
         timer_waker: Cell::new(None),
+        notes_logged: Cell::new((0, 0)),
     });
     let sockets: Vec<_> = waiters
         .into_iter()
@@ -138,6 +147,8 @@ struct Shard {
     /// When the timer task will wake, and how to wake it sooner.
     timer_armed: Cell<Instant>,
     timer_waker: Cell<Option<Waker>>,
+    /// The second of the latest log line about a peer, and how many there were in it.
+    notes_logged: Cell<(u64, u32)>,
 }
 
 struct State {
@@ -162,8 +173,15 @@ impl Shard {
     /// One turn of a socket: returns how many datagrams there were.
     fn receive_batch(&self, index: usize) -> usize {
         let mut state = self.state.borrow_mut();
-        let State { endpoint, outbox, batch, ports } = &mut *state;
-        let Some(bound) = ports.get(index) else { return 0 };
+        let State {
+            endpoint,
+            outbox,
+            batch,
+            ports,
+        } = &mut *state;
+        let Some(bound) = ports.get(index) else {
+            return 0;
+        };
         let port = bound.port;
         let received = match bound.receive(batch) {
             Ok(received) => received,
@@ -253,11 +271,15 @@ impl Shard {
     /// One turn of the inbox.
     fn take_verdicts(&self) {
         let mut state = self.state.borrow_mut();
-        let State { endpoint, outbox, .. } = &mut *state;
+        let State {
+            endpoint, outbox, ..
+        } = &mut *state;
         let mut taken = 0;
         let mut now = None;
         while taken < VERDICTS_PER_TURN {
-            let Some(verdict) = self.inbox.pop() else { break };
+            let Some(verdict) = self.inbox.pop() else {
+                break;
+            };
             let now = *now.get_or_insert_with(|| self.clock.now());
             endpoint.handle_verdict(now, &verdict, outbox);
             taken += 1;
@@ -272,7 +294,9 @@ impl Shard {
             let now = self.clock.now();
             let next = {
                 let mut state = self.state.borrow_mut();
-                let State { endpoint, outbox, .. } = &mut *state;
+                let State {
+                    endpoint, outbox, ..
+                } = &mut *state;
                 if let Some(sweep) = endpoint.handle_timeout(now, outbox) {
                     tracing::info!(
                         shard = self.index,
@@ -287,7 +311,9 @@ impl Shard {
                 self.flush(&mut state);
                 next
             };
-            let sleep = next.saturating_duration_since(self.clock.instant()).min(IDLE_SLEEP);
+            let sleep = next
+                .saturating_duration_since(self.clock.instant())
+                .min(IDLE_SLEEP);
             if sleep.is_zero() {
                 glommio::yield_if_needed().await;
                 continue;
@@ -306,7 +332,12 @@ impl Shard {
 
     /// Sends what the step left in the outbox and wakes the timer task when it would sleep too long.
     fn flush(&self, state: &mut State) {
-        let State { endpoint, outbox, ports, .. } = state;
+        let State {
+            endpoint,
+            outbox,
+            ports,
+            ..
+        } = state;
         if !outbox.is_sent() {
             for port in ports.iter() {
                 let sent = port.send(outbox);
@@ -331,6 +362,21 @@ impl Shard {
         }
     }
 
+    /// Logs what a peer did, a bounded number of times a second: peers decide how often it happens.
+    fn log(&self, note: Note) {
+        let second = self.clock.instant().as_micros() / 1_000_000;
+        let (last, logged) = self.notes_logged.get();
+        let logged = if last == second { logged } else { 0 };
+        if logged >= NOTES_PER_SECOND {
+            return;
+        }
+        self.notes_logged.set((second, logged + 1));
+        match note {
+            Note::Failed(peer, error) => tracing::info!(%peer, %error, "DTLS ended"),
+            Note::Alert(peer, alert) => tracing::info!(%peer, %alert, "the peer sent an alert"),
+        }
+    }
+
     /// The end: answers what is in work, then says goodbye to every peer.
     async fn drain(&self) {
         let deadline = self.clock.instant() + DRAIN_TIMEOUT;
@@ -345,7 +391,9 @@ impl Shard {
         let mut slot = 0;
         loop {
             let mut state = self.state.borrow_mut();
-            let State { endpoint, outbox, .. } = &mut *state;
+            let State {
+                endpoint, outbox, ..
+            } = &mut *state;
             let more = endpoint.close_peers(slot..slot + GOODBYES_PER_TURN, outbox);
             self.flush(&mut state);
             slot += GOODBYES_PER_TURN;

@@ -38,8 +38,11 @@ impl Socket {
     }
 
     fn open(address: SocketAddr, reuse_port: bool) -> io::Result<Self> {
-        let socket =
-            Socket2::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+        let socket = Socket2::new(
+            Domain::for_address(address),
+            Type::DGRAM,
+            Some(Protocol::UDP),
+        )?;
         socket.set_reuse_port(reuse_port)?;
         if address.is_ipv6() {
             socket.set_only_v6(!address.ip().is_unspecified())?;
@@ -54,7 +57,9 @@ impl Socket {
     /// The address that the socket is bound to.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         let address = self.0.local_addr()?;
-        address.as_socket().ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
+        address
+            .as_socket()
+            .ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
     }
 
     /// A second descriptor of the same socket.
@@ -110,8 +115,12 @@ impl Socket {
         &self,
         datagrams: impl Iterator<Item = (SocketAddr, &'a [u8])>,
     ) -> io::Result<usize> {
-        let mut addresses: [MaybeUninit<SockAddr>; BATCH] = [const { MaybeUninit::uninit() }; BATCH];
-        let mut vectors = [libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; BATCH];
+        let mut addresses: [MaybeUninit<SockAddr>; BATCH] =
+            [const { MaybeUninit::uninit() }; BATCH];
+        let mut vectors = [libc::iovec {
+            iov_base: std::ptr::null_mut(),
+            iov_len: 0,
+        }; BATCH];
         let mut headers = [empty_header(); BATCH];
         let mut count = 0;
         for (index, (to, bytes)) in datagrams.take(BATCH).enumerate() {
@@ -262,7 +271,11 @@ mod tests {
                     for datagram in batch.datagrams() {
                         let whole = datagram.bytes == b"ping";
                         assert_eq!(whole, !datagram.truncated);
-                        assert!(clients.iter().any(|c| c.local_addr().unwrap() == datagram.from));
+                        assert!(
+                            clients
+                                .iter()
+                                .any(|c| c.local_addr().unwrap() == datagram.from)
+                        );
                         seen += 1;
                     }
                 }

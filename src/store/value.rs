@@ -204,18 +204,12 @@ pub fn write_java_double(value: f64, out: &mut String) {
         let _ = write!(out, "{value:?}");
         return;
     }
-    let text = format!("{value:e}");
-    match text.split_once('e') {
-        Some((digits, exponent)) => {
-            out.push_str(digits);
-            if !digits.contains('.') {
-                out.push_str(".0");
-            }
-            out.push('E');
-            out.push_str(exponent);
-        }
-        None => out.push_str(&text),
+    let mut text = format!("{value:e}");
+    if !text.contains('.') {
+        // Java weighs two digits even where one is enough (the smallest double: 4.9E-324).
+        text = format!("{value:.1e}");
     }
+    out.push_str(&text.replace('e', "E"));
 }
 
 #[cfg(test)]

@@ -9,11 +9,24 @@ fn the_manual_s_token_command_stores_a_reading() {
     let server = Server::start(&[]);
     server.tidegate_ok(&["device", "add", "meter", "--token", "METERTOKEN"]);
     for (index, client) in CLIENTS.iter().enumerate() {
-        let uri =
-            format!("coaps://localhost:{}/api/v1/METERTOKEN/telemetry", server.secure_port);
+        let uri = format!(
+            "coaps://localhost:{}/api/v1/METERTOKEN/telemetry",
+            server.secure_port
+        );
         let body = format!("{{\"temperature\":{}}}", 42 + index);
-        let arguments =
-            ["-v", "9", "-m", "POST", "-t", "application/json", "-e", &body, "-B", "10", &uri];
+        let arguments = [
+            "-v",
+            "9",
+            "-m",
+            "POST",
+            "-t",
+            "application/json",
+            "-e",
+            &body,
+            "-B",
+            "10",
+            &uri,
+        ];
         let output = run_client(client, &arguments, server.directory.path());
         let printed = text(&output.stdout) + &text(&output.stderr);
         assert!(printed.contains("2.01"), "{client}: {printed}");
@@ -35,8 +48,23 @@ fn a_client_certificate_is_the_device() {
         let uri = format!("coaps://localhost:{}/api/v1/telemetry", server.secure_port);
         let body = format!("{{\"speed\":{index}}}");
         let arguments = [
-            "-v", "7", "-m", "post", "-t", "application/json", "-e", &body, "-B", "10", "-C", &ca,
-            "-c", files[0], "-j", files[1], &uri,
+            "-v",
+            "7",
+            "-m",
+            "post",
+            "-t",
+            "application/json",
+            "-e",
+            &body,
+            "-B",
+            "10",
+            "-C",
+            &ca,
+            "-c",
+            files[0],
+            "-j",
+            files[1],
+            &uri,
         ];
         let output = run_client(client, &arguments, server.directory.path());
         let printed = text(&output.stdout) + &text(&output.stderr);
@@ -51,8 +79,10 @@ fn attributes_are_posted_and_read_back() {
     let server = Server::start(&[]);
     server.tidegate_ok(&["device", "add", "lamp", "--token", "LAMPTOKEN"]);
     for client in CLIENTS {
-        let base =
-            format!("coaps://localhost:{}/api/v1/LAMPTOKEN/attributes", server.secure_port);
+        let base = format!(
+            "coaps://localhost:{}/api/v1/LAMPTOKEN/attributes",
+            server.secure_port
+        );
         let post = ["-m", "post", "-e", "{firmware:'1.2'}", "-B", "10", &base];
         run_client(client, &post, server.directory.path());
         let query = format!("{base}?clientKeys=firmware");
@@ -60,7 +90,10 @@ fn attributes_are_posted_and_read_back() {
         let output = run_client(client, &read, server.directory.path());
         let printed = text(&output.stdout);
         // "1.2" looks like a number and JSON_TYPE_CAST_ENABLED is on by default.
-        assert!(printed.contains(r#"{"client":{"firmware":1.2}}"#), "{client}: {printed}");
+        assert!(
+            printed.contains(r#"{"client":{"firmware":1.2}}"#),
+            "{client}: {printed}"
+        );
     }
 }
 
@@ -68,7 +101,10 @@ fn attributes_are_posted_and_read_back() {
 fn plain_coap_stores_a_reading_too() {
     let server = Server::start(&[]);
     server.tidegate_ok(&["device", "add", "plain", "--token", "PLAINTOKEN"]);
-    let uri = format!("coap://127.0.0.1:{}/api/v1/PLAINTOKEN/telemetry", server.plain_port);
+    let uri = format!(
+        "coap://127.0.0.1:{}/api/v1/PLAINTOKEN/telemetry",
+        server.plain_port
+    );
     let arguments = ["-v", "7", "-m", "post", "-e", "{t:1}", "-B", "10", &uri];
     let output = run_client(CLIENTS[0], &arguments, server.directory.path());
     let printed = text(&output.stdout) + &text(&output.stderr);

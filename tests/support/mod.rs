@@ -2,11 +2,15 @@
 
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+mod link;
+
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
+
+pub use link::Link;
 
 /// How long a server or client may take before the test fails.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -26,7 +30,10 @@ pub fn tidegate() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
     // Settings of whoever runs the tests must not reach the server.
     for (name, _) in std::env::vars() {
-        if ["COAP_", "TIDEGATE_", "TB_", "JSON_"].iter().any(|prefix| name.starts_with(prefix)) {
+        if ["COAP_", "TIDEGATE_", "TB_", "JSON_"]
+            .iter()
+            .any(|prefix| name.starts_with(prefix))
+        {
             command.env_remove(name);
         }
     }
@@ -60,15 +67,24 @@ impl Server {
             ("COAP_DTLS_BIND_PORT".into(), secure_port.to_string()),
             ("COAP_DTLS_PEM_CERT".into(), path("server.pem")),
             ("COAP_DTLS_PEM_KEY".into(), path("server_key.pem")),
-            ("TIDEGATE_ADMIN_BIND".into(), format!("127.0.0.1:{admin_port}")),
+            (
+                "TIDEGATE_ADMIN_BIND".into(),
+                format!("127.0.0.1:{admin_port}"),
+            ),
             ("TIDEGATE_DATA_DIR".into(), path("data")),
         ];
         for (name, value) in settings {
             all.retain(|(known, _)| known != name);
             all.push(((*name).into(), (*value).into()));
         }
-        let mut server =
-            Self { child: None, directory, plain_port, secure_port, admin_port, settings: all };
+        let mut server = Self {
+            child: None,
+            directory,
+            plain_port,
+            secure_port,
+            admin_port,
+            settings: all,
+        };
         server.spawn();
         server
     }
@@ -92,10 +108,24 @@ impl Server {
             .expect("tidegate starts");
         self.child = Some(child);
         let deadline = Instant::now() + PATIENCE;
-        while !self.http("/readyz").is_some_and(|answer| answer.starts_with("HTTP/1.1 200")) {
-            let ended = self.child.as_mut().and_then(|child| child.try_wait().ok().flatten());
-            assert!(ended.is_none(), "the server ended: {ended:?}\n{}", self.log());
-            assert!(Instant::now() < deadline, "the server is not ready\n{}", self.log());
+        while !self
+            .http("/readyz")
+            .is_some_and(|answer| answer.starts_with("HTTP/1.1 200"))
+        {
+            let ended = self
+                .child
+                .as_mut()
+                .and_then(|child| child.try_wait().ok().flatten());
+            assert!(
+                ended.is_none(),
+                "the server ended: {ended:?}\n{}",
+                self.log()
+            );
+            assert!(
+                Instant::now() < deadline,
+                "the server is not ready\n{}",
+                self.log()
+            );
             std::thread::sleep(Duration::from_millis(20));
         }
     }
@@ -115,9 +145,14 @@ impl Server {
 
     /// SIGTERM; returns whether the server ended well within [`PATIENCE`].
     pub fn terminate(&mut self) -> bool {
-        let Some(mut child) = self.child.take() else { return false };
+        let Some(mut child) = self.child.take() else {
+            return false;
+        };
         let pid = child.id().to_string();
-        Command::new("kill").args(["-TERM", &pid]).status().expect("kill runs");
+        Command::new("kill")
+            .args(["-TERM", &pid])
+            .status()
+            .expect("kill runs");
         let deadline = Instant::now() + PATIENCE;
         while Instant::now() < deadline {
             if let Some(status) = child.try_wait().expect("the server can be waited for") {
@@ -168,8 +203,21 @@ impl Server {
         let out_text = out.display().to_string();
         self.tidegate_ok(&["cert", "client", "--out", &out_text, "--cn", name]);
         let certificate = out.join("client.pem");
-        self.tidegate_ok(&["device", "add", name, "--x509", &certificate.display().to_string()]);
+        self.tidegate_ok(&[
+            "device",
+            "add",
+            name,
+            "--x509",
+            &certificate.display().to_string(),
+        ]);
         (certificate, out.join("client_key.pem"))
+    }
+
+    /// A client certificate that is nobody's.
+    pub fn unregistered_certificate(&self, name: &str) -> (PathBuf, PathBuf) {
+        let out = self.path(name);
+        self.tidegate_ok(&["cert", "client", "--out", &out.display().to_string(), "--cn", name]);
+        (out.join("client.pem"), out.join("client_key.pem"))
     }
 
     /// The latest readings of a device, as JSON.
@@ -198,8 +246,12 @@ impl Server {
 
     /// The same from a socket of the caller's.
     pub fn plain_on(&self, socket: &UdpSocket, datagram: &[u8]) -> Option<Vec<u8>> {
-        socket.set_read_timeout(Some(Duration::from_secs(1))).expect("a timeout");
-        socket.send_to(datagram, ("127.0.0.1", self.plain_port)).expect("a datagram leaves");
+        socket
+            .set_read_timeout(Some(Duration::from_secs(1)))
+            .expect("a timeout");
+        socket
+            .send_to(datagram, ("127.0.0.1", self.plain_port))
+            .expect("a datagram leaves");
         let mut answer = [0; 2048];
         let (length, _) = socket.recv_from(&mut answer).ok()?;
         Some(answer[..length].to_vec())
@@ -235,7 +287,10 @@ pub fn text(bytes: &[u8]) -> String {
 
 /// Hexadecimal with spaces as in the documents.
 pub fn hex(digits: &str) -> Vec<u8> {
-    let digits: Vec<u8> = digits.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
+    let digits: Vec<u8> = digits
+        .bytes()
+        .filter(|byte| !byte.is_ascii_whitespace())
+        .collect();
     digits
         .chunks(2)
         .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap())
@@ -251,12 +306,21 @@ pub fn run_client(program: &str, arguments: &[&str], directory: &Path) -> Output
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .unwrap_or_else(|error| panic!("{program} is needed by this test: {error}; run `make test`"));
+        .unwrap_or_else(|error| {
+            panic!("{program} is needed by this test: {error}; run `make test`")
+        });
     let deadline = Instant::now() + PATIENCE;
-    while child.try_wait().expect("a client can be waited for").is_none() {
+    while child
+        .try_wait()
+        .expect("a client can be waited for")
+        .is_none()
+    {
         if Instant::now() >= deadline {
             let _ = child.kill();
-            panic!("{program} {arguments:?} did not end: {:?}", child.wait_with_output());
+            panic!(
+                "{program} {arguments:?} did not end: {:?}",
+                child.wait_with_output()
+            );
         }
         std::thread::sleep(Duration::from_millis(10));
     }

@@ -1,8 +1,40 @@
-//! The device API.
+//! The device API: telemetry and attributes (TB sections 5 to 7).
+//!
+//! ```text
+//! path, method --route--> 4.04, 4.05, 4.00, or an action
+//!     --authenticate--> 4.01, or a device
+//!         --payload--> 4.00, 4.13, 5.00, or values in the batch -> 2.01 once durable
+//! ```
+//!
+//! # Who asks
+//!
+//! On a secure session whose peer has proven the key of a *registered* certificate, that
+//! certificate's device asks, whatever token the path holds (TB section 3.6). Otherwise the token
+//! in the path tells. The registry is asked at every request, so a credential that was removed or
+//! replaced ends with the next one, on live sessions too.
+//!
+//! A token is looked up in a hash map under a key drawn at start, and only an entry with the same
+//! 64-bit hash is compared with it. Without the key nobody can aim a guess at an entry, so the time
+//! that the lookup takes says nothing about how much of a guess was right.
+//!
+//! # Where codes are chosen
+//!
+//! TB section 6 with its recommendations, except where section 10 states a code: a timestamp that
+//! is not a number is 5.00 (vector 6). An empty array of telemetry is 2.01. Beyond ThingsBoard, which
+//! answers 2.01 and stores nothing: an empty key, a key of more than 255 bytes and a number of more
+//! than 350 plain digits are 4.00, as a 2.01 here means *stored*. What is not there yet (RPC,
+//! claiming, provisioning, OTA, Efento) is 5.01, after the checks of path and credential.
+//! An Observe option is ignored, which RFC 7641 section 2 allows: the answer is that of a plain GET.
 
-use crate::auth::request::{Request, Response};
-use crate::registry::Registry;
+pub mod code;
+mod payload;
+mod read;
+mod route;
+
+use crate::auth::request::{Identity, Request, Response};
+use crate::registry::{Device, Registry};
 use crate::store::{Batch, Store};
+use route::{Action, Route};
 use std::sync::Arc;
 
 /// What of the device API can be set.
@@ -52,7 +84,79 @@ impl Api {
     /// Answers a request. What it writes is added to `batch`, which is left as it was unless the
     /// outcome is [`Outcome::Durable`].
     pub fn handle(&self, request: &Request, batch: &mut Batch) -> Outcome {
-        let _ = (request, batch, &self.registry, &self.store, &self.settings);
-        unimplemented!()
+        let segments = route::segments(&request.message);
+        let response = match route::route(&request.message, &segments) {
+            Route::Refused(code) => Response::empty(code),
+            Route::Root => read::root(),
+            Route::WellKnownCore => read::well_known_core(),
+            Route::Provision | Route::Efento => Response::empty(code::NOT_IMPLEMENTED),
+            Route::Device { action, token } => match self.authenticate(request, token) {
+                Some(device) => return self.device_request(request, action, &device, batch),
+                None => Response::empty(code::UNAUTHORIZED),
+            },
+        };
+        Outcome::Respond(response)
+    }
+
+    /// Whether handling `request` may wait for the disk.
+    pub fn may_block(request: &Request) -> bool {
+        const POST: u8 = 2;
+        request.message.method != POST
+    }
+
+    fn authenticate(&self, request: &Request, token: Option<&[u8]>) -> Option<Arc<Device>> {
+        if request.secure
+            && let Identity::Certificate(fingerprint) = &request.identity
+            && let Some(device) = self.registry.device_by_fingerprint(fingerprint)
+        {
+            return Some(device);
+        }
+        let token = std::str::from_utf8(token?).ok()?;
+        self.registry.device_by_token(token)
+    }
+
+    fn device_request(
+        &self,
+        request: &Request,
+        action: Action,
+        device: &Device,
+        batch: &mut Batch,
+    ) -> Outcome {
+        let message = &request.message;
+        let received_ms = i64::try_from(request.received_unix_ms).unwrap_or(i64::MAX);
+        let upload = match action {
+            Action::PostTelemetry => payload::telemetry,
+            Action::PostAttributes => payload::attributes,
+            Action::ReadAttributes => {
+                let read = read::attributes(&*self.store, device.id, message);
+                return Outcome::Respond(read.unwrap_or_else(|error| {
+                    tracing::error!(%error, device = %device.name, "attributes cannot be read");
+                    Response::empty(code::INTERNAL_SERVER_ERROR)
+                }));
+            }
+            Action::Claim | Action::Rpc | Action::Ota => {
+                return Outcome::Respond(Response::empty(code::NOT_IMPLEMENTED));
+            }
+        };
+        let mark = batch.begin();
+        let uploaded = upload(
+            &message.payload,
+            device.id,
+            received_ms,
+            &self.settings,
+            batch,
+        );
+        match uploaded {
+            Err(refusal) => {
+                batch.rollback(mark);
+                Outcome::Respond(Response::empty(refusal.0))
+            }
+            // Nothing to store: nothing to wait for.
+            Ok(()) if batch.mark() == mark => Outcome::Respond(Response::empty(code::CREATED)),
+            Ok(()) => Outcome::Durable(Response::empty(code::CREATED)),
+        }
     }
 }
+
+#[cfg(test)]
+mod tests;

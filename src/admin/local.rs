@@ -1,0 +1,284 @@
+//! Operations on a registry and a store of this process.
+
+use crate::admin::operations::{
+    Added, Attributes, CredentialsType, DevicePage, DeviceView, ErrorKind, Latest, NewDevice,
+    OperationError, Operations, Reading,
+};
+use crate::crypto::certificate::{CERTIFICATE_LENGTH_MAX, LeafInfo};
+use crate::crypto::fingerprint::to_hex;
+use crate::registry::{self, Credential, Device, NewCredential, Registry, RegistryError};
+use crate::store::{AttributeScope, Batch, HistoryQuery, Overloaded, Store, StoreError, Value};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde_json::value::RawValue;
+use std::collections::BTreeMap;
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+/// Longest certificate text that is read, in bytes: a chain in PEM, of which the first counts.
+const CERTIFICATE_TEXT_MAX: usize = 64 << 10;
+
+/// How long the removal of a device's data may take to become durable.
+const REMOVAL_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Operations on what this process holds open.
+#[derive(Clone)]
+pub struct LocalOperations {
+    registry: Arc<dyn Registry>,
+    store: Arc<dyn Store>,
+}
+
+impl LocalOperations {
+    /// Works on these.
+    pub fn new(registry: Arc<dyn Registry>, store: Arc<dyn Store>) -> Self {
+        Self { registry, store }
+    }
+
+    fn find(&self, name: &str) -> Result<Arc<Device>, OperationError> {
+        let found = self.registry.device_by_name(name);
+        found.ok_or_else(|| RegistryError::Unknown(name.to_owned()).into())
+    }
+
+    fn attributes_of(
+        &self,
+        device: &Device,
+        scope: AttributeScope,
+    ) -> Result<BTreeMap<String, Reading>, OperationError> {
+        let attributes = self.store.attributes(device.id, scope, None)?;
+        Ok(attributes
+            .into_iter()
+            .map(|found| (found.key.into(), reading(found.updated_ms, &found.value)))
+            .collect())
+    }
+
+    /// Removes the data of a device that is gone from the registry, and waits until it is durable.
+    fn remove_data(&self, device: &Device) -> Result<(), String> {
+        // The store takes no more while it is behind; a removal may wait for that a little.
+        const ATTEMPTS: u32 = 50;
+        const PAUSE: Duration = Duration::from_millis(20);
+        for _ in 0..ATTEMPTS {
+            let (sender, receiver) = mpsc::sync_channel(1);
+            let completion = move |result: Result<(), &StoreError>| {
+                // Nobody listens any more after the time-out.
+                let _ = sender.send(result.map_err(ToString::to_string));
+            };
+            let mut batch = Batch::new();
+            batch.remove_device(device.id);
+            match self.store.append(batch, Box::new(completion)) {
+                Ok(()) => {
+                    return receiver
+                        .recv_timeout(REMOVAL_TIMEOUT)
+                        .unwrap_or_else(|_| Err("it takes too long".to_owned()));
+                }
+                Err(Overloaded(_)) => std::thread::sleep(PAUSE),
+            }
+        }
+        Err("too much waits to be written".to_owned())
+    }
+}
+
+impl Operations for LocalOperations {
+    fn devices(&self, after: Option<u64>, limit: usize) -> Result<DevicePage, OperationError> {
+        let found = self.registry.list(after.map(registry::DeviceId), limit);
+        let full = found.len() == limit;
+        Ok(DevicePage {
+            next_after: found.last().filter(|_| full).map(|device| device.id.0),
+            devices: found
+                .iter()
+                .map(|device| DeviceView {
+                    credentials_id: None,
+                    ..view(device)
+                })
+                .collect(),
+        })
+    }
+
+    fn device(&self, name: &str) -> Result<DeviceView, OperationError> {
+        self.find(name).map(|device| view(&device))
+    }
+
+    fn add(&self, device: &NewDevice) -> Result<DeviceView, OperationError> {
+        let added = self.registry.add(new_device(device)?)?;
+        Ok(view(&added))
+    }
+
+    fn add_all(&self, devices: &[NewDevice]) -> Result<Vec<Added>, OperationError> {
+        let mut outcomes = Vec::with_capacity(devices.len());
+        let mut accepted = Vec::new();
+        for device in devices {
+            outcomes.push(new_device(device).map(|device| accepted.push(device)));
+        }
+        let mut results = self.registry.add_many(accepted).into_iter();
+        for outcome in outcomes.iter_mut().filter(|outcome| outcome.is_ok()) {
+            let result = results.next().unwrap_or_else(|| {
+                let reason = "the registry gave no answer".to_owned();
+                Err(RegistryError::Storage(reason))
+            });
+            *outcome = result.map(drop).map_err(Into::into);
+        }
+        Ok(outcomes)
+    }
+
+    fn remove(&self, name: &str) -> Result<(), OperationError> {
+        let device = self.registry.remove(name)?;
+        self.remove_data(&device).map_err(|reason| {
+            let message = format!(
+                "device {name:?} is removed and its credentials have ended, but its readings were \
+                 not removed: {reason}"
+            );
+            OperationError::new(ErrorKind::Failed, message, "")
+        })
+    }
+
+    fn latest(&self, name: &str) -> Result<Latest, OperationError> {
+        let device = self.find(name)?;
+        let latest = self.store.latest(device.id)?;
+        Ok(latest
+            .into_iter()
+            .map(|(key, point)| (key.into(), reading(point.ts_ms, &point.value)))
+            .collect())
+    }
+
+    fn history(
+        &self,
+        name: &str,
+        key: &str,
+        query: HistoryQuery,
+    ) -> Result<Vec<Reading>, OperationError> {
+        let device = self.find(name)?;
+        let points = self.store.history(device.id, key, query)?;
+        Ok(points
+            .iter()
+            .map(|point| reading(point.ts_ms, &point.value))
+            .collect())
+    }
+
+    fn attributes(&self, name: &str) -> Result<Attributes, OperationError> {
+        let device = self.find(name)?;
+        Ok(Attributes {
+            client: self.attributes_of(&device, AttributeScope::Client)?,
+            shared: self.attributes_of(&device, AttributeScope::Shared)?,
+            server: self.attributes_of(&device, AttributeScope::Server)?,
+        })
+    }
+}
+
+fn view(device: &Device) -> DeviceView {
+    let (credentials_type, credentials_id) = match &device.credential {
+        Credential::AccessToken(token) => (CredentialsType::AccessToken, token.to_string()),
+        Credential::X509 { fingerprint, .. } => {
+            (CredentialsType::X509Certificate, to_hex(fingerprint))
+        }
+    };
+    DeviceView {
+        id: device.id.0,
+        name: device.name.to_string(),
+        profile: device.profile.to_string(),
+        created_ms: device.created_unix_ms,
+        credentials_type,
+        credentials_id: Some(credentials_id),
+    }
+}
+
+fn reading(ts: i64, value: &Value) -> Reading {
+    let mut text = String::new();
+    value.write_json(&mut text);
+    let value = RawValue::from_string(text).unwrap_or_else(|_| {
+        // Stored JSON that no longer reads as such is shown as the text it is.
+        let text = match value {
+            Value::Json(text) | Value::String(text) => text,
+            _ => "",
+        };
+        let quoted = serde_json::Value::from(text).to_string();
+        RawValue::from_string(quoted).unwrap_or_default()
+    });
+    Reading { ts, value }
+}
+
+fn new_device(device: &NewDevice) -> Result<registry::NewDevice, OperationError> {
+    let credential = match (&device.token, &device.certificate) {
+        (Some(_), Some(_)) => {
+            return Err(OperationError::new(
+                ErrorKind::Invalid,
+                "both a token and a certificate are given",
+                "give one of them: a device has one credential",
+            ));
+        }
+        (Some(token), None) => NewCredential::AccessToken(token.clone()),
+        (None, Some(text)) => NewCredential::Certificate(certificate_der(text)?),
+        (None, None) => NewCredential::RandomToken,
+    };
+    Ok(registry::NewDevice {
+        name: device.name.clone(),
+        profile: device.profile.clone(),
+        credential,
+    })
+}
+
+/// The DER of the first certificate in a PEM text, or of the base64 that a text is.
+///
+/// # Errors
+///
+/// There is none, or it cannot be the certificate of a device.
+pub fn certificate_der(text: &str) -> Result<Vec<u8>, OperationError> {
+    let invalid = |message: String| {
+        let remedy =
+            "give the device's own certificate in PEM form, with a P-256, P-384 or RSA key";
+        OperationError::new(ErrorKind::Invalid, message, remedy)
+    };
+    if text.len() > CERTIFICATE_TEXT_MAX {
+        return Err(invalid("the certificate is longer than 64 KiB".to_owned()));
+    }
+    let der = if text.contains("-----BEGIN") {
+        match rustls_pemfile::certs(&mut text.as_bytes()).next() {
+            Some(Ok(der)) => der.to_vec(),
+            Some(Err(error)) => return Err(invalid(format!("the PEM cannot be read: {error}"))),
+            None => return Err(invalid("there is no certificate in the PEM".to_owned())),
+        }
+    } else {
+        let bare: String = text.split_ascii_whitespace().collect();
+        BASE64
+            .decode(bare)
+            .map_err(|_| invalid("the certificate is neither PEM nor base64".to_owned()))?
+    };
+    if der.len() > CERTIFICATE_LENGTH_MAX {
+        let message = format!("the certificate is longer than {CERTIFICATE_LENGTH_MAX} bytes");
+        return Err(invalid(message));
+    }
+    LeafInfo::parse(&der).map_err(|_| invalid("the certificate cannot be used".to_owned()))?;
+    Ok(der)
+}
+
+impl From<RegistryError> for OperationError {
+    fn from(error: RegistryError) -> Self {
+        let (kind, remedy) = match &error {
+            RegistryError::Unknown(_) => (
+                ErrorKind::NotFound,
+                "`tidegate device list` shows those there are",
+            ),
+            RegistryError::NameTaken(_) => (
+                ErrorKind::Conflict,
+                "choose another name, or remove that device first",
+            ),
+            RegistryError::TokenTaken | RegistryError::CertificateTaken(_) => (
+                ErrorKind::Conflict,
+                "give each device a credential of its own",
+            ),
+            RegistryError::Storage(_) => {
+                (ErrorKind::Failed, "look at the disk of TIDEGATE_DATA_DIR")
+            }
+            RegistryError::Name(..)
+            | RegistryError::Profile(..)
+            | RegistryError::Token(_)
+            | RegistryError::Certificate(_) => (ErrorKind::Invalid, ""),
+        };
+        Self::new(kind, error.to_string(), remedy)
+    }
+}
+
+impl From<StoreError> for OperationError {
+    fn from(error: StoreError) -> Self {
+        let remedy = "look at the disk of TIDEGATE_DATA_DIR";
+        Self::new(ErrorKind::Failed, error.to_string(), remedy)
+    }
+}

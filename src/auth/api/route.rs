@@ -1,0 +1,317 @@
+//! From a request's path and method to what it asks for (TB section 5).
+//!
+//! ```text
+//! token form : /api/v1/{token}/{feature}[/{n}][/...]
+//! cert form  : /api/v1/{feature}[/{n}]
+//! provision  : /api/v1/provision, /api/v1/{anything}/provision
+//! OTA        : /fw/{token}, /sw/{token}
+//! Efento     : /efento/{m|i|c|t}
+//! ```
+//!
+//! Order of checks: an unknown root is 4.04, a method that the resource never has 4.05, a path
+//! without a known feature or a feature that lacks the method 4.00; only then comes
+//! authentication, so a bad path is 4.00 even with a bad token.
+
+use super::code;
+use crate::auth::request::RequestMessage;
+use std::borrow::Cow;
+
+const GET: u8 = 1;
+const POST: u8 = 2;
+
+/// What an authenticated request asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Action {
+    PostTelemetry,
+    PostAttributes,
+    ReadAttributes,
+    Claim,
+    Rpc,
+    Ota,
+}
+
+/// What a request asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Route<'a> {
+    /// Something of a device; the token as in the path, if the path has one.
+    Device {
+        action: Action,
+        token: Option<&'a [u8]>,
+    },
+    /// Provisioning: nobody is authenticated.
+    Provision,
+    /// Efento's protocol: the token is inside the message.
+    Efento,
+    /// `/`.
+    Root,
+    /// `/.well-known/core` (RFC 6690).
+    WellKnownCore,
+    /// Nothing: the code to answer.
+    Refused(u8),
+}
+
+/// The segments of a request's path: a single Uri-Path option with slashes inside, as modems with
+/// AT commands send it, is split as if they had been several.
+pub(super) fn segments(message: &RequestMessage) -> Cow<'_, [Vec<u8>]> {
+    let [single] = &message.path[..] else {
+        return Cow::Borrowed(&message.path);
+    };
+    if !single.contains(&b'/') {
+        return Cow::Borrowed(&message.path);
+    }
+    let start = single.iter().take_while(|&&byte| byte == b'/').count();
+    let path = single.get(start..).unwrap_or_default();
+    Cow::Owned(
+        path.split(|&byte| byte == b'/')
+            .map(<[u8]>::to_vec)
+            .collect(),
+    )
+}
+
+/// Finds out what `message`, whose path is `segments`, asks for.
+pub(super) fn route<'a>(message: &RequestMessage, segments: &'a [Vec<u8>]) -> Route<'a> {
+    let method = message.method;
+    let root = segments.first().map_or(&b""[..], Vec::as_slice);
+    let rest = segments.get(1..).unwrap_or_default();
+    match (root, rest) {
+        (b"", []) => only(GET, method, Route::Root),
+        (b".well-known", []) => Route::Refused(code::METHOD_NOT_ALLOWED),
+        (b".well-known", [core]) if core == b"core" => only(GET, method, Route::WellKnownCore),
+        (b"api", []) => Route::Refused(code::METHOD_NOT_ALLOWED),
+        (b"api", [version, rest @ ..]) if version == b"v1" => match method {
+            GET | POST => device_api(message, rest),
+            _ => Route::Refused(code::METHOD_NOT_ALLOWED),
+        },
+        (b"fw" | b"sw", rest) => only(GET, method, ota(rest)),
+        (b"efento", rest) => efento(method, rest),
+        _ => Route::Refused(code::NOT_FOUND),
+    }
+}
+
+fn only(allowed: u8, method: u8, route: Route<'_>) -> Route<'_> {
+    if method == allowed {
+        route
+    } else {
+        Route::Refused(code::METHOD_NOT_ALLOWED)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Feature {
+    Telemetry,
+    Attributes,
+    Rpc,
+    Claim,
+    Provision,
+}
+
+impl Feature {
+    fn from_segment(segment: &[u8]) -> Option<Self> {
+        [
+            ("telemetry", Self::Telemetry),
+            ("attributes", Self::Attributes),
+            ("rpc", Self::Rpc),
+            ("claim", Self::Claim),
+            ("provision", Self::Provision),
+        ]
+        .into_iter()
+        .find(|(name, _)| segment.eq_ignore_ascii_case(name.as_bytes()))
+        .map(|(_, feature)| feature)
+    }
+}
+
+/// A path below `/api/v1`; `rest` is what follows these two segments.
+fn device_api<'a>(message: &RequestMessage, rest: &'a [Vec<u8>]) -> Route<'a> {
+    let refused = Route::Refused(code::BAD_REQUEST);
+    let is_numeric = |segment: &[u8]| !segment.is_empty() && segment.iter().all(u8::is_ascii_digit);
+    let named = match rest {
+        [] => return refused,
+        [feature] => feature,
+        // Four segments with a number last: the certificate form with a request id.
+        [feature, last] if is_numeric(last) => feature,
+        [_, feature, ..] => feature,
+    };
+    // The token is the third segment as soon as there are more than three, whatever it looks like.
+    let token = match rest {
+        [token, _, ..] => Some(token.as_slice()),
+        _ => None,
+    };
+    let Some(feature) = Feature::from_segment(named) else {
+        return refused;
+    };
+    let action = match (message.method, feature) {
+        (POST, Feature::Provision) => return Route::Provision,
+        (POST, Feature::Telemetry) => Action::PostTelemetry,
+        (POST, Feature::Attributes) => Action::PostAttributes,
+        (POST, Feature::Rpc) => Action::Rpc,
+        (POST, Feature::Claim) => Action::Claim,
+        (GET, Feature::Attributes) => Action::ReadAttributes,
+        (GET, Feature::Rpc) if message.observe.is_some() => Action::Rpc,
+        _ => return refused,
+    };
+    Route::Device { action, token }
+}
+
+/// A path below `/fw` or `/sw`: exactly one segment, the token.
+fn ota(rest: &[Vec<u8>]) -> Route<'_> {
+    match rest {
+        [token] => Route::Device {
+            action: Action::Ota,
+            token: Some(token),
+        },
+        _ => Route::Refused(code::UNAUTHORIZED),
+    }
+}
+
+fn efento<'a>(method: u8, rest: &[Vec<u8>]) -> Route<'a> {
+    let name = match rest {
+        [name] => name.as_slice(),
+        _ => b"",
+    };
+    match (method, name) {
+        (POST, b"m" | b"i" | b"c") | (GET, b"t") => Route::Efento,
+        (GET | POST, _) => Route::Refused(code::BAD_REQUEST),
+        _ => Route::Refused(code::METHOD_NOT_ALLOWED),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(method: u8, path: &[&str], observe: Option<u32>) -> RequestMessage {
+        RequestMessage {
+            method,
+            path: path
+                .iter()
+                .map(|segment| segment.as_bytes().to_vec())
+                .collect(),
+            observe,
+            ..RequestMessage::default()
+        }
+    }
+
+    fn routed(method: u8, path: &[&str], observe: Option<u32>) -> String {
+        let message = message(method, path, observe);
+        match route(&message, &segments(&message)) {
+            Route::Device { action, token } => {
+                let token = token.map_or("-".into(), String::from_utf8_lossy);
+                format!("{action:?} {token}")
+            }
+            Route::Refused(code) => format!("{}.{:02}", code >> 5, code & 31),
+            other => format!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn paths_and_methods() {
+        for (method, path, expected) in [
+            (
+                POST,
+                &["api", "v1", "T", "telemetry"][..],
+                "PostTelemetry T",
+            ),
+            (POST, &["api", "v1", "T", "TeleMetry"], "PostTelemetry T"),
+            (POST, &["api", "v1", "T", "attributes"], "PostAttributes T"),
+            (GET, &["api", "v1", "T", "attributes"], "ReadAttributes T"),
+            (
+                GET,
+                &["api", "v1", "T", "attributes", "updates"],
+                "ReadAttributes T",
+            ),
+            (
+                POST,
+                &["api", "v1", "T", "telemetry", ""],
+                "PostTelemetry T",
+            ),
+            (POST, &["api", "v1", "T", "rpc", "5"], "Rpc T"),
+            (POST, &["api", "v1", "T", "claim"], "Claim T"),
+            // Certificate form.
+            (POST, &["api", "v1", "telemetry"], "PostTelemetry -"),
+            (POST, &["api", "v1", "rpc", "5"], "Rpc rpc"),
+            (GET, &["api", "v1", "attributes"], "ReadAttributes -"),
+            (GET, &["api", "v1", "attributes", "updates"], "4.00"),
+            (
+                POST,
+                &["api", "v1", "telemetry", "7"],
+                "PostTelemetry telemetry",
+            ),
+            // A token of digits with a feature behind it is a token.
+            (
+                POST,
+                &["api", "v1", "123", "telemetry"],
+                "PostTelemetry 123",
+            ),
+            (POST, &["api", "v1", "", "telemetry"], "PostTelemetry "),
+            // Provisioning.
+            (POST, &["api", "v1", "provision"], "Provision"),
+            (POST, &["api", "v1", "anything", "provision"], "Provision"),
+            (GET, &["api", "v1", "provision"], "4.00"),
+            // Features that lack the method.
+            (GET, &["api", "v1", "T", "telemetry"], "4.00"),
+            (GET, &["api", "v1", "T", "claim"], "4.00"),
+            (GET, &["api", "v1", "T", "rpc"], "4.00"),
+            // No feature.
+            (POST, &["api", "v1"], "4.00"),
+            (GET, &["api", "v1"], "4.00"),
+            (POST, &["api", "v1", "T"], "4.00"),
+            (POST, &["api", "v1", "WRONG", "foo"], "4.00"),
+            (POST, &["api", "v1", "T", "firmware"], "4.00"),
+            // Methods.
+            (3, &["api", "v1", "T", "telemetry"], "4.05"),
+            (4, &["api", "v1", "T", "foo"], "4.05"),
+            (5, &["api", "v1"], "4.05"),
+            (7, &["api", "v1", "T", "attributes"], "4.05"),
+            (GET, &["api"], "4.05"),
+            (POST, &["api"], "4.05"),
+            (POST, &["fw", "T"], "4.05"),
+            (POST, &["sw", "T"], "4.05"),
+            (POST, &["fw"], "4.05"),
+            // OTA.
+            (GET, &["fw", "T"], "Ota T"),
+            (GET, &["fw"], "4.01"),
+            (GET, &["sw", "T", "x"], "4.01"),
+            // Efento.
+            (POST, &["efento", "m"], "Efento"),
+            (GET, &["efento", "t"], "Efento"),
+            (GET, &["efento", "m"], "4.00"),
+            (POST, &["efento"], "4.00"),
+            (3, &["efento", "m"], "4.05"),
+            // Discovery.
+            (GET, &[], "Root"),
+            (GET, &[""], "Root"),
+            (POST, &[], "4.05"),
+            (GET, &[".well-known", "core"], "WellKnownCore"),
+            (POST, &[".well-known", "core"], "4.05"),
+            (GET, &[".well-known", "x"], "4.04"),
+            // Unknown roots: names are compared exactly.
+            (GET, &["nope"], "4.04"),
+            (3, &["nope"], "4.04"),
+            (POST, &["API", "v1", "T", "telemetry"], "4.04"),
+            (POST, &["api", "v2", "T", "telemetry"], "4.04"),
+            (GET, &["api", ""], "4.04"),
+            // One option with slashes.
+            (POST, &["api/v1/T/telemetry"], "PostTelemetry T"),
+            (POST, &["/api/v1/T/telemetry"], "PostTelemetry T"),
+            (POST, &["/api/v1/telemetry"], "PostTelemetry -"),
+            (GET, &["/"], "Root"),
+            // Only a single option is split.
+            (POST, &["api/v1", "T/telemetry"], "4.04"),
+        ] {
+            assert_eq!(routed(method, path, None), expected, "{method} {path:?}");
+        }
+    }
+
+    #[test]
+    fn rpc_is_read_only_by_observing() {
+        assert_eq!(routed(GET, &["api", "v1", "T", "rpc"], Some(0)), "Rpc T");
+        assert_eq!(
+            routed(GET, &["api", "v1", "T", "telemetry"], Some(0)),
+            "4.00"
+        );
+        assert_eq!(
+            routed(GET, &["api", "v1", "T", "attributes"], Some(0)),
+            "ReadAttributes T"
+        );
+    }
+}

@@ -1,0 +1,77 @@
+//! What a DTLS server is set up with, and what one step of it is lent.
+
+use std::sync::Arc;
+
+use super::cookie::CookieJar;
+use crate::crypto::key_exchange::NamedGroup;
+use crate::crypto::signature::SigningKey;
+use crate::crypto::suite::CipherSuite;
+use crate::drop_reason::DropReason;
+use crate::random::Random;
+use crate::time::Duration;
+use crate::wire::DatagramSink;
+
+/// A certificate chain with the private key of its leaf.
+#[derive(Debug)]
+pub struct Credentials {
+    /// DER, leaf first.
+    pub chain: Vec<Vec<u8>>,
+    /// The private key of the leaf.
+    pub key: SigningKey,
+}
+
+/// Settings of a server. A handshake keeps the configuration that it started with.
+#[derive(Clone, Debug)]
+pub struct ServerConfig {
+    /// The server's identity.
+    pub credentials: Arc<Credentials>,
+    /// Suites that may be used; the client's order decides among them (TB 3.1).
+    pub cipher_suites: Vec<CipherSuite>,
+    /// Groups that may be used; the client's order decides among them.
+    pub groups: Vec<NamedGroup>,
+    /// First retransmission of a flight; it doubles up to 60 s, four times at most.
+    pub retransmission_timeout: Duration,
+    /// Longest datagram of a handshake in bytes of UDP payload; at least 64.
+    pub max_transmission_unit: usize,
+    /// Accept client certificates before and after their validity.
+    pub skip_client_validity_check: bool,
+    /// Refuse clients that do not offer the extended master secret (RFC 7627 section 5.3). Off by
+    /// default: devices of ThingsBoard may lack it.
+    pub require_extended_master_secret: bool,
+    /// Time from a valid cookie to Finished.
+    pub handshake_timeout: Duration,
+}
+
+impl ServerConfig {
+    /// The defaults with the server identity `credentials`: every suite and group, 9 s to the
+    /// first retransmission, datagrams of 1024 bytes, 30 s for a handshake.
+    pub fn new(credentials: Arc<Credentials>) -> Self {
+        Self {
+            credentials,
+            cipher_suites: CipherSuite::ALL.to_vec(),
+            groups: NamedGroup::ALL.to_vec(),
+            retransmission_timeout: Duration::from_secs(9),
+            max_transmission_unit: 1024,
+            skip_client_validity_check: false,
+            require_extended_master_secret: false,
+            handshake_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+/// What the caller lends to each step of a server.
+pub struct Context<'a> {
+    /// The configuration for handshakes that start in this step.
+    pub config: &'a Arc<ServerConfig>,
+    /// Secrets of the cookies, common to all shards.
+    pub cookies: &'a CookieJar,
+    /// Whether a handshake may start in this step. When a budget is spent, a ClientHello with a
+    /// valid cookie is dropped and counted; the client's own timer is the retry.
+    pub admit_handshakes: bool,
+    /// Source of server randoms.
+    pub random: &'a mut dyn Random,
+    /// Takes datagrams for the peer.
+    pub out: &'a mut dyn DatagramSink,
+    /// Counts what is discarded.
+    pub drops: &'a mut dyn FnMut(DropReason),
+}
