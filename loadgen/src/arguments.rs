@@ -399,10 +399,15 @@ pub(crate) const fn method_name(method: u8) -> &'static str {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn plan(arguments: &str) -> Result<Plan, String> {
+    /// A plan for tests: token devices on plain CoAP, closed loop.
+    pub(crate) fn example() -> Plan {
+        plan("--target coap://127.0.0.1 --token T").unwrap()
+    }
+
+    pub(crate) fn plan(arguments: &str) -> Result<Plan, String> {
         let words = std::iter::once("tidegate-loadgen").chain(arguments.split(' '));
         Arguments::try_parse_from(words)
             .and_then(Plan::from_arguments)

@@ -8,7 +8,7 @@
 use std::time::{Instant as StdInstant, SystemTime};
 
 use rustix::time::{ClockId, clock_gettime};
-use tidegate::time::{Duration, Instant, Now};
+use tidegate::time::{Duration, Instant};
 
 /// A monotonic clock that all threads share, and the wall clock beside it.
 #[derive(Clone, Copy, Debug)]
@@ -30,15 +30,12 @@ impl Clock {
         Instant::ZERO + self.origin.elapsed()
     }
 
-    /// The wall clock beside an instant that was read just now.
-    pub(crate) fn now_at(instant: Instant) -> Now {
+    /// Reads the wall clock: milliseconds since the UNIX epoch, 0 before it.
+    pub(crate) fn unix_ms() -> u64 {
         let since = SystemTime::now()
             .duration_since(SystemTime::UNIX_EPOCH)
             .unwrap_or_default();
-        Now {
-            instant,
-            unix_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
-        }
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
     }
 }
 
