@@ -18,6 +18,7 @@ pub mod metrics;
 pub mod queue;
 pub mod random;
 pub mod registry;
+pub mod server;
 pub mod shard;
 pub mod slab;
 pub mod store;

@@ -528,3 +528,6 @@ pub fn encode(encoder: &mut Encoder, shards: &[Arc<ShardMetrics>]) {
         encoder.histogram(latency.name(), latency.help(), &sum);
     }
 }
+
+#[cfg(test)]
+mod tests;

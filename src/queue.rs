@@ -299,6 +299,14 @@ impl Inbox {
         }
     }
 
+    /// Wakes the shard whether it sleeps or not: for what is not in the inbox, such as the end.
+    pub fn wake_always(&self) {
+        self.sleeping.store(false, Ordering::SeqCst);
+        if let Some(waker) = self.waker.get() {
+            waker();
+        }
+    }
+
     /// Takes the oldest verdict.
     pub fn pop(&self) -> Option<Verdict> {
         self.verdicts.pop()

@@ -70,3 +70,6 @@ pub struct AdminSettings {
     /// Unix socket; `None`: not.
     pub socket: Option<PathBuf>,
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,16 +1,35 @@
 //! The authenticator pool's threads.
+//!
+//! A worker takes a batch of requests, handles each, and sends the answers that are ready to the
+//! inboxes at once. What the others wrote goes to the store as one batch, with the verdicts: the
+//! store delivers them once all of it is durable. Each inbox is woken once per batch.
+//!
+//! A request whose handling panics is answered 5.00 and leaves nothing in the batch; the rest of the
+//! batch goes on.
 
-use crate::auth::api::Api;
-use crate::queue::{Inbox, RequestQueues, WorkerQueues};
-use crate::store::Store;
-use std::sync::Arc;
+use crate::auth::api::{Api, Outcome, code};
+use crate::auth::request::{Request, Response, Verdict};
+use crate::queue::{Inbox, RequestQueues, TAKE_MAX, WorkerQueues};
+use crate::store::{Batch, Completion, Overloaded, Store, StoreError};
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+/// Max-Age of a 5.03, seconds: when a device that was refused may try again.
+pub const RETRY_AFTER_S: u32 = 5;
+
+/// Bytes that a request's readings take in a batch, usually.
+const BYTES_PER_REQUEST: usize = 64;
 
 /// What the pool did since its start, over all workers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PoolCounts {
     /// Requests taken from the queues.
     pub requests: u64,
-    /// Answers given, by code byte (class in the upper three bits); codes that never came are left out.
+    /// Answers given, by code byte (class in the upper three bits), in the order of the codes; codes
+    /// that never came are left out.
     pub responses: Vec<(u8, u64)>,
     /// Requests whose handling panicked: a defect of ours, contained, answered 5.00.
     pub panics: u64,
@@ -19,6 +38,15 @@ pub struct PoolCounts {
 /// Running worker threads.
 pub struct Pool {
     queues: Arc<RequestQueues>,
+    counters: Vec<Arc<Counters>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// One worker's counters; the thread that delivers its durable answers counts here, too.
+struct Counters {
+    requests: AtomicU64,
+    panics: AtomicU64,
+    responses: [AtomicU64; 256],
 }
 
 impl Pool {
@@ -33,19 +61,233 @@ impl Pool {
         inboxes: Arc<[Arc<Inbox>]>,
         api: Arc<Api>,
         store: Arc<dyn Store>,
-    ) -> std::io::Result<Self> {
-        let _ = (workers, inboxes, api, store);
-        Ok(Self { queues })
+    ) -> io::Result<Self> {
+        let mut pool = Self {
+            queues,
+            counters: Vec::new(),
+            threads: Mutex::default(),
+        };
+        for (index, queues) in workers.into_iter().enumerate() {
+            let counters = Arc::new(Counters::new());
+            let mut worker = Worker {
+                queues,
+                delivery: Delivery {
+                    inboxes: Arc::clone(&inboxes),
+                    counters: Arc::clone(&counters),
+                },
+                api: Arc::clone(&api),
+                store: Arc::clone(&store),
+            };
+            let thread = std::thread::Builder::new()
+                .name(format!("auth-{index}"))
+                .spawn(move || worker.run());
+            match thread {
+                Ok(thread) => pool.threads().push(thread),
+                Err(error) => {
+                    pool.stop();
+                    return Err(error);
+                }
+            }
+            pool.counters.push(counters);
+        }
+        Ok(pool)
     }
 
     /// What was done so far.
     pub fn counts(&self) -> PoolCounts {
-        unimplemented!()
+        let sum = |counter: &dyn Fn(&Counters) -> &AtomicU64| {
+            let values = self
+                .counters
+                .iter()
+                .map(|c| counter(c).load(Ordering::Relaxed));
+            values.sum::<u64>()
+        };
+        PoolCounts {
+            requests: sum(&|counters| &counters.requests),
+            panics: sum(&|counters| &counters.panics),
+            responses: (0..=u8::MAX)
+                .map(|code| {
+                    (
+                        code,
+                        sum(&|counters| &counters.responses[usize::from(code)]),
+                    )
+                })
+                .filter(|(_, count)| *count > 0)
+                .collect(),
+        }
     }
 
     /// Handles what is queued, then ends the threads. Verdicts that wait for the store still come
-    /// from there: close the store afterwards.
-    pub fn stop(self) {
+    /// from there: close the store afterwards. Further calls do nothing.
+    pub fn stop(&self) {
         self.queues.close();
+        for thread in self.threads().drain(..) {
+            // Workers contain the panics of what they run.
+            let _ = thread.join();
+        }
+    }
+
+    fn threads(&self) -> std::sync::MutexGuard<'_, Vec<JoinHandle<()>>> {
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+impl std::fmt::Debug for Pool {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pool")
+            .field("workers", &self.counters.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Counters {
+    fn new() -> Self {
+        Self {
+            requests: AtomicU64::new(0),
+            panics: AtomicU64::new(0),
+            responses: std::array::from_fn(|_| AtomicU64::new(0)),
+        }
+    }
+}
+
+/// Where answers go.
+#[derive(Clone)]
+struct Delivery {
+    inboxes: Arc<[Arc<Inbox>]>,
+    counters: Arc<Counters>,
+}
+
+impl Delivery {
+    /// Puts verdicts into their inboxes, then wakes each of these once.
+    fn deliver(&self, verdicts: impl IntoIterator<Item = Verdict>) {
+        let mut woken = Touched::default();
+        for verdict in verdicts {
+            self.push(verdict, &mut woken);
+        }
+        self.wake(&woken);
+    }
+
+    fn push(&self, verdict: Verdict, touched: &mut Touched) {
+        let code = usize::from(verdict.response.code);
+        self.counters.responses[code].fetch_add(1, Ordering::Relaxed);
+        let shard = verdict.peer.shard;
+        if let Some(inbox) = self.inboxes.get(usize::from(shard)) {
+            inbox.push(verdict);
+            touched.insert(shard);
+        }
+    }
+
+    fn wake(&self, touched: &Touched) {
+        for &shard in &touched.0 {
+            if let Some(inbox) = self.inboxes.get(usize::from(shard)) {
+                inbox.wake();
+            }
+        }
+    }
+}
+
+/// Shards with something new in their inbox; few, so a list does.
+#[derive(Default)]
+struct Touched(Vec<u16>);
+
+impl Touched {
+    fn insert(&mut self, shard: u16) {
+        if !self.0.contains(&shard) {
+            self.0.push(shard);
+        }
+    }
+}
+
+struct Worker {
+    queues: WorkerQueues,
+    delivery: Delivery,
+    api: Arc<Api>,
+    store: Arc<dyn Store>,
+}
+
+impl Worker {
+    fn run(&mut self) {
+        let mut requests = Vec::with_capacity(TAKE_MAX);
+        while self.queues.take(&mut requests) {
+            self.handle_batch(&mut requests);
+        }
+    }
+
+    fn handle_batch(&self, requests: &mut Vec<Request>) {
+        let counters = &self.delivery.counters;
+        counters
+            .requests
+            .fetch_add(requests.len() as u64, Ordering::Relaxed);
+        let mut batch = Batch::with_capacity(requests.len() * BYTES_PER_REQUEST);
+        let mut durable = Vec::with_capacity(requests.len());
+        let mut touched = Touched::default();
+        for request in requests.drain(..) {
+            let verdict = |response| Verdict {
+                peer: request.peer,
+                exchange: request.exchange,
+                response,
+            };
+            match self.handle(&request, &mut batch) {
+                Outcome::Respond(response) => self.delivery.push(verdict(response), &mut touched),
+                Outcome::Durable(response) => durable.push(verdict(response)),
+            }
+        }
+        self.delivery.wake(&touched);
+        if durable.is_empty() {
+            return;
+        }
+        let completion = Box::new(Stored {
+            verdicts: durable,
+            delivery: self.delivery.clone(),
+        });
+        if let Err(Overloaded(completion)) = self.store.append(batch, completion) {
+            completion.complete(Err(&StoreError::Overloaded));
+        }
+    }
+
+    fn handle(&self, request: &Request, batch: &mut Batch) -> Outcome {
+        let mark = batch.begin();
+        let handle = AssertUnwindSafe(|| {
+            if Api::may_block(request) {
+                self.queues.blocking(|| self.api.handle(request, batch))
+            } else {
+                self.api.handle(request, batch)
+            }
+        });
+        catch_unwind(handle).unwrap_or_else(|_| {
+            batch.rollback(mark);
+            self.delivery
+                .counters
+                .panics
+                .fetch_add(1, Ordering::Relaxed);
+            Outcome::Respond(Response::empty(code::INTERNAL_SERVER_ERROR))
+        })
+    }
+}
+
+/// Answers that wait for the store.
+struct Stored {
+    verdicts: Vec<Verdict>,
+    delivery: Delivery,
+}
+
+impl Completion for Stored {
+    fn complete(self: Box<Self>, result: Result<(), &StoreError>) {
+        let Self { verdicts, delivery } = *self;
+        let refusal = match result {
+            Ok(()) => return delivery.deliver(verdicts),
+            Err(StoreError::Overloaded) => Response {
+                max_age: Some(RETRY_AFTER_S),
+                ..Response::empty(code::SERVICE_UNAVAILABLE)
+            },
+            Err(_) => Response::empty(code::INTERNAL_SERVER_ERROR),
+        };
+        delivery.deliver(verdicts.into_iter().map(|verdict| Verdict {
+            response: refusal.clone(),
+            ..verdict
+        }));
+    }
+}
+
+#[cfg(test)]
+mod tests;

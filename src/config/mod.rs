@@ -25,6 +25,7 @@ pub use error::{ConfigError, Problem};
 pub use resolve::{EffectiveSetting, Origin};
 
 use crate::config::value::LogFormat;
+use crate::credentials::CredentialSettings;
 use crate::crypto::suite::CipherSuite;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -142,55 +143,6 @@ pub struct Tidegate {
     pub handshakes_max: usize,
     /// Whether `--dev` was given.
     pub dev: bool,
-}
-
-/// Where the server's certificate and key are (TB section 2).
-#[derive(Clone)]
-pub struct CredentialSettings {
-    /// `COAP_DTLS_CREDENTIALS_TYPE`.
-    pub credentials_type: CredentialsType,
-    /// `COAP_DTLS_PEM_CERT`.
-    pub pem_cert: String,
-    /// `COAP_DTLS_PEM_KEY`.
-    pub pem_key: String,
-    /// `COAP_DTLS_PEM_KEY_PASSWORD`.
-    pub pem_key_password: String,
-    /// `COAP_DTLS_KEY_STORE_TYPE`.
-    pub key_store_type: String,
-    /// `COAP_DTLS_KEY_STORE`.
-    pub key_store: String,
-    /// `COAP_DTLS_KEY_STORE_PASSWORD`.
-    pub key_store_password: String,
-    /// `COAP_DTLS_KEY_ALIAS`.
-    pub key_alias: String,
-    /// `COAP_DTLS_KEY_PASSWORD`.
-    pub key_password: String,
-    /// Directories in which a relative name is looked for after the working directory.
-    pub search_path: Vec<PathBuf>,
-}
-
-impl std::fmt::Debug for CredentialSettings {
-    /// Leaves the passwords out.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("CredentialSettings")
-            .field("credentials_type", &self.credentials_type)
-            .field("pem_cert", &self.pem_cert)
-            .field("pem_key", &self.pem_key)
-            .field("key_store_type", &self.key_store_type)
-            .field("key_store", &self.key_store)
-            .field("key_alias", &self.key_alias)
-            .field("search_path", &self.search_path)
-            .finish_non_exhaustive()
-    }
-}
-
-/// PEM files or a Java keystore.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CredentialsType {
-    /// `PEM`.
-    Pem,
-    /// `KEYSTORE`.
-    Keystore,
 }
 
 /// Where settings are read from.

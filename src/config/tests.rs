@@ -1,5 +1,6 @@
 use super::table::{SETTINGS, Setting};
 use super::*;
+use crate::credentials::CredentialsType;
 use std::collections::BTreeSet;
 use std::io::Write as _;
 
@@ -135,6 +136,7 @@ fn the_table_is_consistent() {
 #[test]
 fn defaults_become_fields() {
     let config = load(&[]).unwrap();
+    assert_eq!(config.dtls.credentials, CredentialSettings::default());
     assert!(config.coap.enabled && config.coap.device_api);
     assert_eq!(config.coap.bind, "0.0.0.0:5683".parse().unwrap());
     assert_eq!(config.coap.timeout, Duration::from_secs(10));
@@ -183,7 +185,7 @@ fn the_manuals_snippet_works_unchanged() {
     assert_eq!(credentials.credentials_type, CredentialsType::Pem);
     assert_eq!(credentials.pem_cert, "server.pem");
     assert_eq!(credentials.pem_key, "server_key.pem");
-    assert_eq!(credentials.pem_key_password, "secret");
+    assert_eq!(credentials.pem_key_password, "secret".into());
     assert_eq!(credentials.search_path, [std::env::temp_dir()]);
     assert!(config.warnings.is_empty(), "{:?}", config.warnings);
     let password = effective(&config, "COAP_DTLS_PEM_KEY_PASSWORD");

@@ -3,9 +3,8 @@
 use crate::config::error::{ConfigError, Problem};
 use crate::config::resolve::{EffectiveSetting, Resolved, ResolvedSetting, shown};
 use crate::config::value::{LogFormat, Value};
-use crate::config::{
-    Coap, Config, CredentialSettings, CredentialsType, Dtls, Json, Reload, Sources, Tidegate, X509,
-};
+use crate::config::{Coap, Config, Dtls, Json, Reload, Sources, Tidegate, X509};
+use crate::credentials::{CredentialSettings, CredentialsType};
 use crate::crypto::suite::CipherSuite;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -182,12 +181,12 @@ fn credentials(values: &Values<'_>, sources: &Sources) -> CredentialSettings {
         },
         pem_cert: file("COAP_DTLS_PEM_CERT"),
         pem_key: file("COAP_DTLS_PEM_KEY"),
-        pem_key_password: values.text("COAP_DTLS_PEM_KEY_PASSWORD"),
+        pem_key_password: values.text("COAP_DTLS_PEM_KEY_PASSWORD").into(),
         key_store_type: values.text("COAP_DTLS_KEY_STORE_TYPE"),
         key_store: file("COAP_DTLS_KEY_STORE"),
-        key_store_password: values.text("COAP_DTLS_KEY_STORE_PASSWORD"),
+        key_store_password: values.text("COAP_DTLS_KEY_STORE_PASSWORD").into(),
         key_alias: values.text("COAP_DTLS_KEY_ALIAS"),
-        key_password: values.text("COAP_DTLS_KEY_PASSWORD"),
+        key_password: values.text("COAP_DTLS_KEY_PASSWORD").into(),
         search_path: beside_file.map(PathBuf::from).into_iter().collect(),
     }
 }

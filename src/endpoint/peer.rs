@@ -239,7 +239,8 @@ impl Endpoint {
                 out: &mut send,
             };
             let timeouts = layer.handle_timeout(now.instant, &mut context);
-            self.metrics.add(Counter::RetransmissionsCoap, timeouts.retransmitted.into());
+            self.metrics
+                .add(Counter::RetransmissionsCoap, timeouts.retransmitted.into());
             if layer.is_idle(now.instant) {
                 *coap = None;
             }

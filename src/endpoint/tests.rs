@@ -29,7 +29,10 @@ fn endpoint(change: impl FnOnce(&mut EndpointSettings)) -> Endpoint {
 }
 
 fn at(seconds: u64) -> Now {
-    Now { instant: Instant::from_micros(seconds * 1_000_000), unix_ms: 1_700_000_000_000 }
+    Now {
+        instant: Instant::from_micros(seconds * 1_000_000),
+        unix_ms: 1_700_000_000_000,
+    }
 }
 
 fn peer(port: u16) -> SocketAddr {
@@ -43,11 +46,18 @@ fn receive(endpoint: &mut Endpoint, now: Now, from: SocketAddr, message: &[u8]) 
 }
 
 fn sent(out: &Outbox) -> Vec<(SocketAddr, Vec<u8>)> {
-    out.transmits().iter().map(|t| (t.to, out.datagram(t).to_vec())).collect()
+    out.transmits()
+        .iter()
+        .map(|t| (t.to, out.datagram(t).to_vec()))
+        .collect()
 }
 
 fn answer(request: &Request, code: u8) -> Verdict {
-    Verdict { peer: request.peer, exchange: request.exchange, response: Response::empty(code) }
+    Verdict {
+        peer: request.peer,
+        exchange: request.exchange,
+        response: Response::empty(code),
+    }
 }
 
 #[test]
@@ -56,11 +66,18 @@ fn a_request_crosses_once_and_its_answer_returns_to_its_sender() {
     let mut out = receive(&mut endpoint, at(1), peer(7), POST);
     let request = out.requests.pop().expect("a request");
     assert!(out.requests.is_empty() && out.is_sent());
-    assert_eq!(request.message.path, [&b"api"[..], b"v1", b"ACCESS01", b"telemetry"]);
+    assert_eq!(
+        request.message.path,
+        [&b"api"[..], b"v1", b"ACCESS01", b"telemetry"]
+    );
     assert_eq!((request.peer.shard, request.secure), (3, false));
     assert_eq!(request.received_unix_ms, at(1).unix_ms);
     // The repetition of a message in work is not a second request (RFC 7252 section 4.5).
-    assert!(receive(&mut endpoint, at(1), peer(7), POST).requests.is_empty());
+    assert!(
+        receive(&mut endpoint, at(1), peer(7), POST)
+            .requests
+            .is_empty()
+    );
 
     let mut out = Outbox::default();
     endpoint.handle_verdict(at(1), &answer(&request, 0x41), &mut out);
@@ -76,8 +93,14 @@ fn a_request_crosses_once_and_its_answer_returns_to_its_sender() {
 #[test]
 fn the_same_message_id_of_another_peer_is_another_request() {
     let mut endpoint = endpoint(|_| {});
-    let first = receive(&mut endpoint, at(1), peer(7), POST).requests.pop().expect("a request");
-    let second = receive(&mut endpoint, at(1), peer(8), POST).requests.pop().expect("a request");
+    let first = receive(&mut endpoint, at(1), peer(7), POST)
+        .requests
+        .pop()
+        .expect("a request");
+    let second = receive(&mut endpoint, at(1), peer(8), POST)
+        .requests
+        .pop()
+        .expect("a request");
     assert_ne!(first.peer, second.peer);
     let mut out = Outbox::default();
     endpoint.handle_verdict(at(1), &answer(&second, 0x41), &mut out);
@@ -87,7 +110,10 @@ fn the_same_message_id_of_another_peer_is_another_request() {
 #[test]
 fn a_late_answer_follows_an_empty_acknowledgement() {
     let mut endpoint = endpoint(|_| {});
-    let request = receive(&mut endpoint, at(1), peer(7), POST).requests.pop().expect("a request");
+    let request = receive(&mut endpoint, at(1), peer(7), POST)
+        .requests
+        .pop()
+        .expect("a request");
     let due = endpoint.next_timeout();
     assert!(due > at(1).instant && due <= at(2).instant, "{due:?}");
     let mut out = Outbox::default();
@@ -96,13 +122,19 @@ fn a_late_answer_follows_an_empty_acknowledgement() {
     let mut out = Outbox::default();
     endpoint.handle_verdict(at(3), &answer(&request, 0x41), &mut out);
     let separate = &sent(&out)[0].1;
-    assert_eq!((separate[0], separate[1], &separate[4..]), (0x44, 0x41, &b"\xde\xad\xbe\xef"[..]));
+    assert_eq!(
+        (separate[0], separate[1], &separate[4..]),
+        (0x44, 0x41, &b"\xde\xad\xbe\xef"[..])
+    );
     // Unacknowledged, it is sent again, and no more than MAX_RETRANSMIT times.
     let mut copies = 0;
     for second in 4..200 {
         let mut out = Outbox::default();
         endpoint.handle_timeout(at(second), &mut out);
-        copies += sent(&out).iter().filter(|(_, datagram)| datagram == separate).count();
+        copies += sent(&out)
+            .iter()
+            .filter(|(_, datagram)| datagram == separate)
+            .count();
     }
     assert_eq!(copies, 4);
 }
@@ -110,10 +142,19 @@ fn a_late_answer_follows_an_empty_acknowledgement() {
 #[test]
 fn beyond_the_permits_a_request_is_answered_5_03_with_max_age() {
     let mut endpoint = endpoint(|settings| settings.requests_max = 1);
-    let first = receive(&mut endpoint, at(1), peer(7), POST).requests.pop().expect("a request");
+    let first = receive(&mut endpoint, at(1), peer(7), POST)
+        .requests
+        .pop()
+        .expect("a request");
     let out = receive(&mut endpoint, at(1), peer(8), POST);
     assert!(out.requests.is_empty());
-    assert_eq!(sent(&out), [(peer(8), b"\x64\xa3\x12\x34\xde\xad\xbe\xef\xd1\x01\x05".to_vec())]);
+    assert_eq!(
+        sent(&out),
+        [(
+            peer(8),
+            b"\x64\xa3\x12\x34\xde\xad\xbe\xef\xd1\x01\x05".to_vec()
+        )]
+    );
     // A queue that is full says the same, and gives the permit back.
     let mut out = Outbox::default();
     endpoint.handle_refusal(at(1), &first, &mut out);
@@ -127,7 +168,9 @@ fn plain_peers_are_bounded_and_forgotten_when_silent() {
     let mut endpoint = endpoint(|_| {});
     let mut requests = BTreeMap::new();
     for port in 1..=6 {
-        let request = receive(&mut endpoint, at(1), peer(port), POST).requests.pop();
+        let request = receive(&mut endpoint, at(1), peer(port), POST)
+            .requests
+            .pop();
         requests.insert(port, request.expect("a request"));
     }
     assert_eq!(endpoint.peers.len(), 4);
@@ -138,7 +181,11 @@ fn plain_peers_are_bounded_and_forgotten_when_silent() {
     assert!(out.is_sent());
     assert_eq!(endpoint.metrics.drops(DropReason::VerdictStale), 1);
     for port in 3..=6 {
-        endpoint.handle_verdict(at(1), &answer(&requests[&port], 0x41), &mut Outbox::default());
+        endpoint.handle_verdict(
+            at(1),
+            &answer(&requests[&port], 0x41),
+            &mut Outbox::default(),
+        );
     }
     // EXCHANGE_LIFETIME (247 s) later nothing has to be remembered.
     for second in (2..400).step_by(10) {
@@ -163,11 +210,24 @@ fn sweeps_are_reported_each_period_and_idle_deadlines_fall_on_them() {
     let mut endpoint = endpoint(|_| {});
     let mut reports = 0;
     for second in (0..7200).step_by(60) {
-        reports += usize::from(endpoint.handle_timeout(at(second), &mut Outbox::default()).is_some());
+        reports += usize::from(
+            endpoint
+                .handle_timeout(at(second), &mut Outbox::default())
+                .is_some(),
+        );
     }
     assert_eq!(reports, 4);
     let (sweep, period) = (at(100).instant, Duration::from_secs(10));
-    assert_eq!(peer::idle_deadline(at(50).instant, sweep, period), at(100).instant);
-    assert_eq!(peer::idle_deadline(at(100).instant, sweep, period), at(100).instant);
-    assert_eq!(peer::idle_deadline(at(101).instant, sweep, period), at(110).instant);
+    assert_eq!(
+        peer::idle_deadline(at(50).instant, sweep, period),
+        at(100).instant
+    );
+    assert_eq!(
+        peer::idle_deadline(at(100).instant, sweep, period),
+        at(100).instant
+    );
+    assert_eq!(
+        peer::idle_deadline(at(101).instant, sweep, period),
+        at(110).instant
+    );
 }

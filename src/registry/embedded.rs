@@ -1,36 +1,441 @@
-//! The embedded registry.
+//! The embedded registry: everything to look up is in memory, everything to keep is in the database.
+//!
+//! ```text
+//! devices:  id u64 big-endian -> device record (see `record`)
+//! meta:     "next-device" -> u64 big-endian, above every id given so far
+//! ```
+//!
+//! Reading takes one of many reader locks for the length of a hash lookup. Changes are made one at
+//! a time: checked, written, synced, and only then visible.
 
-use super::*;
+mod index;
+mod record;
+
+use super::{
+    Credential, DEFAULT_PROFILE, Device, DeviceId, NewCredential, NewDevice, Registry,
+    RegistryError, validate,
+};
+use crate::crypto::fingerprint::{device_fingerprint, to_hex};
+use crate::crypto::random::SystemRandom;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode};
+use index::{Index, by_fingerprint, by_id, by_token};
+use std::borrow::Borrow;
+use std::cmp::Ordering;
+use std::collections::{BTreeSet, HashMap};
+use std::ops::Bound;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+const NEXT_DEVICE: &str = "next-device";
 
 /// Devices and credentials in the data directory.
-pub struct EmbeddedRegistry {}
+pub struct EmbeddedRegistry {
+    by_token: Index<str>,
+    by_fingerprint: Index<[u8; 32]>,
+    by_id: Index<DeviceId>,
+    by_name: RwLock<BTreeSet<ByName>>,
+    /// Held by whoever changes something.
+    writer: Mutex<Writer>,
+    /// Keeps the data directory locked as long as the database may be in use.
+    _directory: Arc<dyn Send + Sync>,
+}
 
-impl Registry for EmbeddedRegistry {
-    fn device_by_token(&self, _: &str) -> Option<Arc<Device>> {
-        unimplemented!()
+/// What changes are written with.
+struct Writer {
+    database: Database,
+    devices: Keyspace,
+    meta: Keyspace,
+    next_device: u64,
+    /// One text for each profile in use.
+    profiles: HashMap<Box<str>, Arc<str>>,
+}
+
+/// A device in the order of names.
+struct ByName(Arc<Device>);
+
+impl EmbeddedRegistry {
+    /// Reads all devices of `database` into memory. `directory` is kept until the registry goes.
+    ///
+    /// # Errors
+    ///
+    /// The database cannot be read, or holds something that is no device: the text says what.
+    pub(crate) fn open(
+        database: &Database,
+        directory: Arc<dyn Send + Sync>,
+    ) -> Result<Self, String> {
+        let keyspace = |name| {
+            let options = || KeyspaceCreateOptions::default().max_memtable_size(8 << 20);
+            database.keyspace(name, options).map_err(|e| e.to_string())
+        };
+        let (devices, meta) = (keyspace("devices")?, keyspace("meta")?);
+        let next = meta.get(NEXT_DEVICE).map_err(|e| e.to_string())?;
+        let registry = Self {
+            by_token: Index::new(by_token),
+            by_fingerprint: Index::new(by_fingerprint),
+            by_id: Index::new(by_id),
+            by_name: RwLock::default(),
+            writer: Mutex::new(Writer {
+                database: database.clone(),
+                devices,
+                meta,
+                next_device: next
+                    .map_or(Some(1), |bytes| {
+                        bytes.as_ref().try_into().ok().map(u64::from_be_bytes)
+                    })
+                    .ok_or("the number of the next device is damaged")?,
+                profiles: HashMap::new(),
+            }),
+            _directory: directory,
+        };
+        let mut guard = registry.writer();
+        let writer = &mut *guard;
+        let next_device = writer.next_device;
+        for entry in writer.devices.iter() {
+            let (key, value) = entry.into_inner().map_err(|e| e.to_string())?;
+            let id = key.as_ref().try_into().map(u64::from_be_bytes);
+            let mut profile = |name: &str| intern(&mut writer.profiles, name);
+            let device = id
+                .ok()
+                .filter(|&id| id < next_device)
+                .and_then(|id| record::decode(DeviceId(id), &value, &mut profile))
+                .ok_or_else(|| format!("the record of device {key:?} is damaged"))?;
+            registry.insert(Arc::new(device.0));
+        }
+        drop(guard);
+        Ok(registry)
     }
-    fn device_by_fingerprint(&self, _: &[u8; 32]) -> Option<Arc<Device>> {
-        unimplemented!()
+
+    /// A panic while the lock was held changed nothing: what is written is either whole or absent.
+    fn writer(&self) -> MutexGuard<'_, Writer> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
-    fn device_by_name(&self, _: &str) -> Option<Arc<Device>> {
-        unimplemented!()
+
+    fn names(&self) -> RwLockReadGuard<'_, BTreeSet<ByName>> {
+        self.by_name.read().unwrap_or_else(PoisonError::into_inner)
     }
-    fn device(&self, _: DeviceId) -> Option<Arc<Device>> {
-        unimplemented!()
+
+    /// Makes a device visible; it replaces the one of the same id.
+    fn insert(&self, device: Arc<Device>) {
+        match &device.credential {
+            Credential::AccessToken(_) => self.by_token.insert(&device),
+            Credential::X509 { .. } => self.by_fingerprint.insert(&device),
+        }
+        self.by_id.insert(&device);
+        let mut names = self.by_name.write().unwrap_or_else(PoisonError::into_inner);
+        names.replace(ByName(device));
     }
-    fn len(&self) -> usize {
-        unimplemented!()
+
+    /// Ends a device's credential.
+    fn end_credential(&self, device: &Device) {
+        match &device.credential {
+            Credential::AccessToken(token) => self.by_token.remove(token),
+            Credential::X509 { fingerprint } => self.by_fingerprint.remove(fingerprint),
+        }
     }
-    fn list(&self, _: Option<DeviceId>, _: usize) -> Vec<Arc<Device>> {
-        unimplemented!()
+
+    /// Makes a credential of what was asked for; the certificate's text is what is stored of it.
+    fn credential(&self, new: &NewCredential) -> Result<(Credential, String), RegistryError> {
+        match new {
+            NewCredential::RandomToken => {
+                let token = validate::random_token(&mut SystemRandom);
+                Ok((Credential::AccessToken(token.into()), String::new()))
+            }
+            NewCredential::AccessToken(token) => {
+                validate::token(token)?;
+                Ok((
+                    Credential::AccessToken(token.as_str().into()),
+                    String::new(),
+                ))
+            }
+            NewCredential::Certificate(der) => {
+                validate::certificate(der)?;
+                let fingerprint = device_fingerprint(der);
+                Ok((Credential::X509 { fingerprint }, STANDARD.encode(der)))
+            }
+        }
     }
-    fn add_many(&self, _: Vec<NewDevice>) -> Vec<Result<Arc<Device>, RegistryError>> {
-        unimplemented!()
+
+    /// Refuses a credential that belongs to a device other than `owner`.
+    fn check_free(
+        &self,
+        credential: &Credential,
+        owner: Option<DeviceId>,
+    ) -> Result<(), RegistryError> {
+        let other = |found: Option<Arc<Device>>| found.filter(|device| Some(device.id) != owner);
+        match credential {
+            Credential::AccessToken(token) => match other(self.device_by_token(token)) {
+                Some(_) => Err(RegistryError::TokenTaken),
+                None => Ok(()),
+            },
+            Credential::X509 { fingerprint } => {
+                match other(self.device_by_fingerprint(fingerprint)) {
+                    Some(device) => Err(RegistryError::CertificateTaken(device.name.to_string())),
+                    None => Ok(()),
+                }
+            }
+        }
     }
-    fn remove(&self, _: &str) -> Result<Arc<Device>, RegistryError> {
-        unimplemented!()
-    }
-    fn set_credential(&self, _: &str, _: NewCredential) -> Result<Arc<Device>, RegistryError> {
-        unimplemented!()
+
+    /// Prepares a device to be added, and adds it to `batch`.
+    fn prepare(
+        &self,
+        new: &NewDevice,
+        writer: &mut Writer,
+        batch: &mut OwnedWriteBatch,
+        staged: &mut Staged,
+    ) -> Result<Arc<Device>, RegistryError> {
+        validate::name(&new.name)?;
+        let profile = new.profile.as_deref().unwrap_or(DEFAULT_PROFILE);
+        validate::profile(profile)?;
+        let (credential, certificate) = self.credential(&new.credential)?;
+        if self.device_by_name(&new.name).is_some() {
+            return Err(RegistryError::NameTaken(new.name.clone()));
+        }
+        self.check_free(&credential, None)?;
+        staged.check(&new.name, &credential)?;
+        let device = Device {
+            id: DeviceId(writer.next_device),
+            name: new.name.as_str().into(),
+            profile: intern(&mut writer.profiles, profile),
+            created_unix_ms: unix_ms(),
+            credential,
+            credential_generation: 0,
+        };
+        writer.next_device += 1;
+        batch.insert(
+            &writer.devices,
+            device.id.0.to_be_bytes(),
+            record::encode(&device, &certificate),
+        );
+        staged.insert(&device);
+        Ok(Arc::new(device))
     }
 }
+
+/// What the devices before it in the same call take.
+#[derive(Default)]
+struct Staged {
+    names: HashMap<Box<str>, ()>,
+    tokens: HashMap<Box<str>, ()>,
+    fingerprints: HashMap<[u8; 32], Box<str>>,
+}
+
+impl Staged {
+    fn check(&self, name: &str, credential: &Credential) -> Result<(), RegistryError> {
+        if self.names.contains_key(name) {
+            return Err(RegistryError::NameTaken(name.into()));
+        }
+        match credential {
+            Credential::AccessToken(token) if self.tokens.contains_key(token) => {
+                Err(RegistryError::TokenTaken)
+            }
+            Credential::X509 { fingerprint } => match self.fingerprints.get(fingerprint) {
+                Some(owner) => Err(RegistryError::CertificateTaken(owner.to_string())),
+                None => Ok(()),
+            },
+            Credential::AccessToken(_) => Ok(()),
+        }
+    }
+
+    fn insert(&mut self, device: &Device) {
+        self.names.insert(device.name.clone(), ());
+        match &device.credential {
+            Credential::AccessToken(token) => {
+                self.tokens.insert(token.clone(), ());
+            }
+            Credential::X509 { fingerprint } => {
+                self.fingerprints.insert(*fingerprint, device.name.clone());
+            }
+        }
+    }
+}
+
+impl Registry for EmbeddedRegistry {
+    fn device_by_token(&self, token: &str) -> Option<Arc<Device>> {
+        self.by_token.find(token)
+    }
+
+    fn device_by_fingerprint(&self, fingerprint: &[u8; 32]) -> Option<Arc<Device>> {
+        self.by_fingerprint.find(fingerprint)
+    }
+
+    fn device_by_name(&self, name: &str) -> Option<Arc<Device>> {
+        self.names().get(name).map(|found| Arc::clone(&found.0))
+    }
+
+    fn device(&self, id: DeviceId) -> Option<Arc<Device>> {
+        self.by_id.find(&id)
+    }
+
+    fn len(&self) -> usize {
+        self.names().len()
+    }
+
+    fn list(&self, after: Option<&str>, limit: usize) -> Vec<Arc<Device>> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.names()
+            .range::<str, _>((from, Bound::Unbounded))
+            .take(limit)
+            .map(|found| Arc::clone(&found.0))
+            .collect()
+    }
+
+    fn certificate(&self, name: &str) -> Result<Option<String>, RegistryError> {
+        let device = self
+            .device_by_name(name)
+            .ok_or_else(|| RegistryError::Unknown(name.into()))?;
+        let writer = self.writer();
+        let stored = writer
+            .devices
+            .get(device.id.0.to_be_bytes())
+            .map_err(storage)?;
+        let certificate = stored.and_then(|bytes| {
+            let (_, certificate) = record::decode(device.id, &bytes, &mut |name| name.into())?;
+            (!certificate.is_empty()).then_some(certificate)
+        });
+        Ok(certificate)
+    }
+
+    fn add_many(&self, devices: Vec<NewDevice>) -> Vec<Result<Arc<Device>, RegistryError>> {
+        let mut writer = self.writer();
+        let mut batch = writer
+            .database
+            .batch()
+            .durability(Some(PersistMode::SyncAll));
+        let mut staged = Staged::default();
+        let mut results: Vec<_> = devices
+            .iter()
+            .map(|new| self.prepare(new, &mut writer, &mut batch, &mut staged))
+            .collect();
+        if batch.is_empty() {
+            return results;
+        }
+        batch.insert(&writer.meta, NEXT_DEVICE, writer.next_device.to_be_bytes());
+        let committed = batch.commit().map_err(storage);
+        for result in &mut results {
+            match (&committed, &result) {
+                (Ok(()), Ok(device)) => self.insert(Arc::clone(device)),
+                (Err(error), Ok(_)) => *result = Err(error.clone()),
+                (_, Err(_)) => {}
+            }
+        }
+        results
+    }
+
+    fn remove(&self, name: &str) -> Result<Arc<Device>, RegistryError> {
+        let writer = self.writer();
+        let device = self
+            .device_by_name(name)
+            .ok_or_else(|| RegistryError::Unknown(name.into()))?;
+        let mut batch = writer
+            .database
+            .batch()
+            .durability(Some(PersistMode::SyncAll));
+        batch.remove(&writer.devices, device.id.0.to_be_bytes());
+        batch.commit().map_err(storage)?;
+        self.end_credential(&device);
+        self.by_id.remove(&device.id);
+        let mut names = self.by_name.write().unwrap_or_else(PoisonError::into_inner);
+        names.remove(name);
+        drop(names);
+        drop(writer);
+        Ok(device)
+    }
+
+    fn set_credential(
+        &self,
+        name: &str,
+        credential: NewCredential,
+    ) -> Result<Arc<Device>, RegistryError> {
+        let writer = self.writer();
+        let before = self
+            .device_by_name(name)
+            .ok_or_else(|| RegistryError::Unknown(name.into()))?;
+        let (credential, certificate) = self.credential(&credential)?;
+        self.check_free(&credential, Some(before.id))?;
+        let after = Arc::new(Device {
+            credential,
+            credential_generation: before.credential_generation + 1,
+            ..Device::clone(&before)
+        });
+        let mut batch = writer
+            .database
+            .batch()
+            .durability(Some(PersistMode::SyncAll));
+        let record = record::encode(&after, &certificate);
+        batch.insert(&writer.devices, after.id.0.to_be_bytes(), record);
+        batch.commit().map_err(storage)?;
+        self.end_credential(&before);
+        self.insert(Arc::clone(&after));
+        drop(writer);
+        Ok(after)
+    }
+}
+
+impl std::fmt::Debug for EmbeddedRegistry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EmbeddedRegistry")
+            .field("devices", &self.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Borrow<str> for ByName {
+    fn borrow(&self) -> &str {
+        &self.0.name
+    }
+}
+
+impl PartialEq for ByName {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.name == other.0.name
+    }
+}
+
+impl Eq for ByName {}
+
+impl PartialOrd for ByName {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for ByName {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.0.name.cmp(&other.0.name)
+    }
+}
+
+#[allow(
+    clippy::needless_pass_by_value,
+    reason = "used as a function to map errors with"
+)]
+fn storage(error: fjall::Error) -> RegistryError {
+    RegistryError::Storage(error.to_string())
+}
+
+fn intern(profiles: &mut HashMap<Box<str>, Arc<str>>, name: &str) -> Arc<str> {
+    if let Some(known) = profiles.get(name) {
+        return Arc::clone(known);
+    }
+    let profile: Arc<str> = name.into();
+    profiles.insert(name.into(), Arc::clone(&profile));
+    profile
+}
+
+fn unix_ms() -> u64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A fingerprint as administrators write it: 64 hexadecimal digits.
+pub fn fingerprint_text(fingerprint: &[u8; 32]) -> String {
+    to_hex(fingerprint)
+}
+
+#[cfg(test)]
+mod tests;

@@ -32,10 +32,9 @@ pub enum Credential {
     AccessToken(Box<str>),
     /// The key of a certificate, proven in the DTLS handshake.
     X509 {
-        /// SHA3-256 over the base64 text (TB section 4).
+        /// SHA3-256 over the base64 text (TB section 4). The text itself stays on disk: see
+        /// [`Registry::certificate`].
         fingerprint: [u8; 32],
-        /// Base64 of the certificate's DER: standard alphabet, padded, one line.
-        certificate: Box<str>,
     },
 }
 
@@ -109,8 +108,8 @@ pub enum RegistryError {
     /// There is no such device.
     #[error("there is no device named {0:?}")]
     Unknown(String),
-    /// The change could not be made durable.
-    #[error("the registry cannot be written: {0}")]
+    /// The disk refused; a change was not made.
+    #[error("the registry cannot be read or written: {0}")]
     Storage(String),
 }
 
@@ -137,8 +136,16 @@ pub trait Registry: Send + Sync {
         self.len() == 0
     }
 
-    /// Up to `limit` devices with a number above `after`, in the order of their numbers.
-    fn list(&self, after: Option<DeviceId>, limit: usize) -> Vec<Arc<Device>>;
+    /// Up to `limit` devices whose names come after `after`, in the order of their names' bytes.
+    fn list(&self, after: Option<&str>, limit: usize) -> Vec<Arc<Device>>;
+
+    /// The certificate of a device that has one: base64 of its DER, standard alphabet, padded, one
+    /// line. Reads from disk.
+    ///
+    /// # Errors
+    ///
+    /// There is no such device, or the disk cannot be read.
+    fn certificate(&self, name: &str) -> Result<Option<String>, RegistryError>;
 
     /// Adds a device.
     ///

@@ -9,7 +9,6 @@ use crate::config::Config;
 use crate::credentials;
 use crate::crypto::hash::{Digest, Hash, digest};
 use crate::crypto::key_exchange::NamedGroup;
-use crate::crypto::suite::CipherSuite;
 use crate::dtls;
 
 /// Handshake datagrams when `COAP_DTLS_MAX_TRANSMISSION_UNIT` leaves it to the interface: Ethernet's
@@ -30,12 +29,6 @@ pub(super) fn dtls_config(
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    let cipher_suites = config
-        .dtls
-        .cipher_suites
-        .iter()
-        .filter_map(|name| CipherSuite::from_name(name))
-        .collect();
     let server = dtls::ServerConfig {
         retransmission_timeout: config.dtls.retransmission_timeout,
         max_transmission_unit: config
@@ -44,7 +37,11 @@ pub(super) fn dtls_config(
             .map_or(INTERFACE_DATAGRAM, usize::from),
         skip_client_validity_check: config.x509.skip_validity_check,
         groups: NamedGroup::ALL.to_vec(),
-        ..dtls::ServerConfig::new(Arc::new(loaded.credentials), cipher_suites)
+        cipher_suites: config.dtls.cipher_suites.clone(),
+        ..dtls::ServerConfig::new(Arc::new(dtls::Credentials {
+            chain: loaded.credentials.chain,
+            key: loaded.credentials.key,
+        }))
     };
     Ok((Some(server), Some(CredentialWatch::new(loaded.files))))
 }
@@ -58,13 +55,21 @@ pub(super) struct CredentialWatch {
 
 impl CredentialWatch {
     fn new(files: Vec<PathBuf>) -> Self {
-        let seen = files.into_iter().map(|file| (file.clone(), content(&file))).collect();
-        Self { seen: Mutex::new(seen) }
+        let seen = files
+            .into_iter()
+            .map(|file| (file.clone(), content(&file)))
+            .collect();
+        Self {
+            seen: Mutex::new(seen),
+        }
     }
 
     /// Whether a file changed since the last call; a file that cannot be read is not a change.
     pub(super) fn changed(&self) -> bool {
-        let mut seen = self.seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut seen = self
+            .seen
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         let mut changed = false;
         for (file, before) in seen.iter_mut() {
             let now = content(file);
@@ -78,5 +83,7 @@ impl CredentialWatch {
 }
 
 fn content(file: &PathBuf) -> Option<Digest> {
-    std::fs::read(file).ok().map(|bytes| digest(Hash::Sha256, &bytes))
+    std::fs::read(file)
+        .ok()
+        .map(|bytes| digest(Hash::Sha256, &bytes))
 }

@@ -13,6 +13,9 @@ const TOKEN_DEVICE: &str = "dev-token";
 /// The device that shows a certificate.
 const CERTIFICATE_DEVICE: &str = "dev-x509";
 
+/// Validity of the certificates made here.
+const DAYS: u32 = 365;
+
 /// Makes the data directory, the server's certificate and the client's, unless they are there.
 pub(super) fn prepare_files(config: &Config) -> Result<(), StartError> {
     let directory = &config.tidegate.data_dir;
@@ -24,16 +27,21 @@ pub(super) fn prepare_files(config: &Config) -> Result<(), StartError> {
     // Only the certificate of our own making: what the operator configured is theirs.
     let certificate = directory.join("server.pem");
     if Path::new(&config.dtls.credentials.pem_cert) == certificate && !certificate.exists() {
-        let request = generate::SelfSigned {
+        let request = generate::ServerRequest {
             common_name: "localhost".into(),
-            subject_alternative_names: vec!["localhost".into(), "127.0.0.1".into(), "::1".into()],
-            ..generate::SelfSigned::default()
+            alternative_names: vec!["localhost".into(), "127.0.0.1".into(), "::1".into()],
+            days: DAYS,
+            password: None,
         };
-        generate::self_signed(directory, &request).map_err(|error| failed(&certificate, &error))?;
+        generate::server(&request)
+            .and_then(|made| generate::write(&made, directory, "server.pem", "server_key.pem"))
+            .map_err(|error| failed(&certificate, &error))?;
     }
     let client = directory.join(CERTIFICATE_DEVICE);
     if !client.join("client.pem").exists() {
-        generate::client(&client, CERTIFICATE_DEVICE).map_err(|error| failed(&client, &error))?;
+        generate::client(CERTIFICATE_DEVICE, DAYS)
+            .and_then(|made| generate::write(&made, &client, "client.pem", "client_key.pem"))
+            .map_err(|error| failed(&client, &error))?;
     }
     Ok(())
 }
@@ -52,12 +60,25 @@ pub(super) fn register_devices(
             .next()
             .and_then(Result::ok)
             .ok_or_else(|| failed(&certificate, &"there is no certificate in it"))?;
-        add(registry, CERTIFICATE_DEVICE, NewCredential::Certificate(der.to_vec()), directory)?;
+        add(
+            registry,
+            CERTIFICATE_DEVICE,
+            NewCredential::Certificate(der.to_vec()),
+            directory,
+        )?;
     }
     if registry.device_by_name(TOKEN_DEVICE).is_none() {
-        add(registry, TOKEN_DEVICE, NewCredential::RandomToken, directory)?;
+        add(
+            registry,
+            TOKEN_DEVICE,
+            NewCredential::RandomToken,
+            directory,
+        )?;
     }
-    let token = match registry.device_by_name(TOKEN_DEVICE).map(|d| d.credential.clone()) {
+    let token = match registry
+        .device_by_name(TOKEN_DEVICE)
+        .map(|d| d.credential.clone())
+    {
         Some(Credential::AccessToken(token)) => token,
         _ => return Ok(()),
     };
@@ -71,12 +92,41 @@ fn add(
     credential: NewCredential,
     directory: &Path,
 ) -> Result<(), StartError> {
-    let device = NewDevice { name: name.into(), profile: None, credential };
-    registry.add(device).map(drop).map_err(|error| failed(directory, &error))
+    let device = NewDevice {
+        name: name.into(),
+        profile: None,
+        credential,
+    };
+    registry
+        .add(device)
+        .map(drop)
+        .map_err(|error| failed(directory, &error))
 }
 
 fn failed(file: &Path, problem: &dyn std::fmt::Display) -> StartError {
-    StartError::Development { file: file.into(), problem: problem.to_string() }
+    StartError::Development {
+        file: file.into(),
+        problem: problem.to_string(),
+    }
+}
+
+/// CON POST /api/v1/telemetry with Content-Format 50, as bytes for a client that knows no CoAP.
+const RAW_POST: &[u8] =
+    b"\x44\x02\x00\x01\x01\x02\x03\x04\xb3api\x02v1\x09telemetry\x11\x32\xff{\"temperature\":45}";
+
+/// The bytes as an argument of any shell's printf: octal where they are not plain text.
+fn printf(bytes: &[u8]) -> String {
+    let plain = |byte: u8| byte.is_ascii_graphic() && !b"\\%'\"".contains(&byte);
+    bytes
+        .iter()
+        .map(|&byte| {
+            if plain(byte) {
+                char::from(byte).to_string()
+            } else {
+                format!("\\{byte:03o}")
+            }
+        })
+        .collect()
 }
 
 fn welcome(directory: &Path, token: &str, addresses: &Addresses) -> String {
@@ -99,6 +149,7 @@ fn welcome(directory: &Path, token: &str, addresses: &Addresses) -> String {
     let admin = addresses
         .admin
         .map_or_else(|| "(off)".into(), |address| format!("http://{address}/"));
+    let message = printf(RAW_POST);
     format!(
         "
 Tidegate is running. Data, certificates and devices are in {data}.
@@ -112,8 +163,8 @@ Send one with a client certificate, which is the device:
   coap-client-openssl -m POST -t application/json -e '{{\"temperature\":43}}' -C {data}/server.pem -c {data}/{CERTIFICATE_DEVICE}/client.pem -j {data}/{CERTIFICATE_DEVICE}/client_key.pem coaps://localhost{secure}/api/v1/telemetry
   {program} data latest {CERTIFICATE_DEVICE}
 
-Look at the handshake:
-  openssl s_client -dtls1_2 -connect localhost:{connect} -CAfile {data}/server.pem -cert {data}/{CERTIFICATE_DEVICE}/client.pem -key {data}/{CERTIFICATE_DEVICE}/client_key.pem
+The same with nothing but OpenSSL (the answer dA is 2.01):
+  (printf '{message}'; sleep 1) | openssl s_client -quiet -dtls1_2 -connect localhost:{connect} -CAfile {data}/server.pem -cert {data}/{CERTIFICATE_DEVICE}/client.pem -key {data}/{CERTIFICATE_DEVICE}/client_key.pem
 Without DTLS:
   coap-client-notls -m POST -t application/json -e '{{\"temperature\":44}}' coap://localhost{plain}/api/v1/{token}/telemetry
 
@@ -122,4 +173,19 @@ Stop with Ctrl-C.
 
 "
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shell_s_printf_gives_the_bytes_back() {
+        let script = format!("printf '{}'", printf(RAW_POST));
+        let output = std::process::Command::new("sh")
+            .args(["-c", &script])
+            .output()
+            .unwrap();
+        assert_eq!(output.stdout, RAW_POST);
+    }
 }

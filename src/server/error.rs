@@ -73,7 +73,9 @@ fn bind_remedy(error: &io::Error) -> &'static str {
             "stop the process that has it (`ss -ulpn` names it) or choose another port"
         }
         io::ErrorKind::AddrNotAvailable => "choose an address of this host (`ip addr` lists them)",
-        io::ErrorKind::PermissionDenied => "choose a port from 1024 on, or grant CAP_NET_BIND_SERVICE",
+        io::ErrorKind::PermissionDenied => {
+            "choose a port from 1024 on, or grant CAP_NET_BIND_SERVICE"
+        }
         _ => "check the address",
     }
 }

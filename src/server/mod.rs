@@ -136,7 +136,13 @@ impl Server {
         }
         if config.dtls.enabled {
             let setting = "COAP_DTLS_BIND_ADDRESS and COAP_DTLS_BIND_PORT";
-            let bound = bind(config.dtls.bind, shards, setting, Port::Secure, &mut sockets)?;
+            let bound = bind(
+                config.dtls.bind,
+                shards,
+                setting,
+                Port::Secure,
+                &mut sockets,
+            )?;
             addresses.secure = Some(bound);
         }
 
@@ -152,8 +158,9 @@ impl Server {
         ));
         let workers = usize::from(config.tidegate.auth_threads);
         let (queues, workers) = RequestQueues::new(shards, REQUESTS_MAX, workers);
-        let inboxes: Arc<[Arc<Inbox>]> =
-            (0..shards).map(|_| Arc::new(Inbox::new(REQUESTS_MAX))).collect();
+        let inboxes: Arc<[Arc<Inbox>]> = (0..shards)
+            .map(|_| Arc::new(Inbox::new(REQUESTS_MAX)))
+            .collect();
         let pool = Pool::start(
             Arc::clone(&queues),
             workers,
@@ -196,7 +203,9 @@ impl Server {
                 sockets,
                 settings: Arc::clone(&settings),
                 metrics: Arc::clone(&metrics[index]),
-                queue: queues.shard(index).ok_or(StartError::Executor("no queue".into()))?,
+                queue: queues
+                    .shard(index)
+                    .ok_or(StartError::Executor("no queue".into()))?,
                 inbox: Arc::clone(&inboxes[index]),
                 stop: Arc::clone(&stop),
                 clock,
@@ -286,7 +295,7 @@ impl Server {
         self.status.set_ready(false);
         self.stop.store(true, Ordering::Release);
         for inbox in self.inboxes.iter() {
-            inbox.wake_always();
+            inbox.wake();
         }
         for shard in self.shards {
             match shard.join() {
@@ -310,9 +319,16 @@ fn bind(
     port: Port,
     sockets: &mut [Vec<(Port, Socket)>],
 ) -> Result<SocketAddr, StartError> {
-    let refused = |source| StartError::Bind { setting, address, source };
+    let refused = |source| StartError::Bind {
+        setting,
+        address,
+        source,
+    };
     let group = Socket::bind_group(address, shards).map_err(refused)?;
-    let bound = group.first().map_or(Ok(address), Socket::local_addr).map_err(refused)?;
+    let bound = group
+        .first()
+        .map_or(Ok(address), Socket::local_addr)
+        .map_err(refused)?;
     for (shard, socket) in sockets.iter_mut().zip(group) {
         shard.push((port, socket));
     }

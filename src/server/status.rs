@@ -28,7 +28,14 @@ impl ServerStatus {
         registry: Arc<dyn Registry>,
         addresses: Addresses,
     ) -> Self {
-        Self { metrics, pool, store, registry, addresses, ready: AtomicBool::new(false) }
+        Self {
+            metrics,
+            pool,
+            store,
+            registry,
+            addresses,
+            ready: AtomicBool::new(false),
+        }
     }
 
     /// Whether devices are served from now on.
@@ -62,30 +69,67 @@ impl StatusSource for ServerStatus {
         encoder.single("tidegate_devices", "gauge", "Registered devices.", devices);
         let store = self.store.status();
         let gauges = [
-            ("tidegate_store_pending_bytes", "Bytes accepted and not durable yet.", store.pending_bytes),
+            (
+                "tidegate_store_pending_bytes",
+                "Bytes accepted and not durable yet.",
+                store.pending_bytes,
+            ),
             (
                 "tidegate_store_head_bytes",
                 "Bytes durable and not yet in the queryable part on disk.",
                 store.head_bytes,
             ),
-            ("tidegate_store_up", "1 while the store takes uploads.", u64::from(store.failure.is_none())),
+            (
+                "tidegate_store_up",
+                "1 while the store takes uploads.",
+                u64::from(store.failure.is_none()),
+            ),
         ];
         for (name, help, value) in gauges {
             encoder.single(name, "gauge", help, value);
         }
         let counters = [
-            ("tidegate_store_records_total", "Uploads made durable.", store.records),
-            ("tidegate_store_record_bytes_total", "Bytes of uploads made durable.", store.record_bytes),
-            ("tidegate_store_commits_total", "Group commits.", store.commits),
-            ("tidegate_store_overloads_total", "Batches refused because too much waited.", store.overloads),
-            ("tidegate_store_flushes_total", "Flushes into the queryable part.", store.flushes),
-            ("tidegate_store_flush_failures_total", "Flushes that failed.", store.flush_failures),
+            (
+                "tidegate_store_records_total",
+                "Uploads made durable.",
+                store.records,
+            ),
+            (
+                "tidegate_store_record_bytes_total",
+                "Bytes of uploads made durable.",
+                store.record_bytes,
+            ),
+            (
+                "tidegate_store_commits_total",
+                "Group commits.",
+                store.commits,
+            ),
+            (
+                "tidegate_store_overloads_total",
+                "Batches refused because too much waited.",
+                store.overloads,
+            ),
+            (
+                "tidegate_store_flushes_total",
+                "Flushes into the queryable part.",
+                store.flushes,
+            ),
+            (
+                "tidegate_store_flush_failures_total",
+                "Flushes that failed.",
+                store.flush_failures,
+            ),
         ];
         for (name, help, value) in counters {
             encoder.single(name, "counter", help, value);
         }
         let pool = self.pool.counts();
-        encoder.single("tidegate_pool_requests_total", "counter", "Requests taken by the pool.", pool.requests);
+        encoder.single(
+            "tidegate_pool_requests_total",
+            "counter",
+            "Requests taken by the pool.",
+            pool.requests,
+        );
         encoder.single(
             "tidegate_pool_panics_total",
             "counter",
@@ -111,7 +155,10 @@ impl StatusSource for ServerStatus {
             ("shards".into(), self.metrics.len().to_string()),
             ("devices".into(), self.registry.len().to_string()),
             ("sessions".into(), self.sum(Counter::Sessions).to_string()),
-            ("readings stored".into(), self.store.status().records.to_string()),
+            (
+                "readings stored".into(),
+                self.store.status().records.to_string(),
+            ),
         ]
     }
 }

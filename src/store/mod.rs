@@ -93,6 +93,9 @@ pub enum StoreError {
     /// A write or sync failed before: nothing is taken any more until a restart.
     #[error("the store has failed and takes no more: {0}")]
     Failed(String),
+    /// Too much waits: ask again later. What [`Overloaded`] gives back can be completed with it.
+    #[error("the store is overloaded")]
+    Overloaded,
     /// The store is being closed.
     #[error("the store is closed")]
     Closed,
@@ -123,6 +126,9 @@ impl<F: FnOnce(Result<(), &StoreError>) + Send> Completion for F {
 pub struct StoreStatus {
     /// Why it takes nothing any more; `None` while it is well.
     pub failure: Option<String>,
+    /// Why the last flush into the queryable part failed; nothing is lost, but the log grows until
+    /// batches are refused. `None` while it is well.
+    pub flush_failure: Option<String>,
     /// Records (a request's readings or attributes for one device) made durable.
     pub records: u64,
     /// Bytes of records made durable.
@@ -141,7 +147,7 @@ pub struct StoreStatus {
     pub sequence: u64,
     /// Number up to which the log is no longer needed.
     pub checkpoint: u64,
-    /// Flushes into the queryable part, and how many of them failed.
+    /// Flushes into the queryable part.
     pub flushes: u64,
     /// Flushes that failed and are tried again.
     pub flush_failures: u64,

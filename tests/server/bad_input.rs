@@ -25,7 +25,10 @@ fn malformed_messages_are_reset_or_ignored() {
     // Confirmable and malformed (a payload marker without payload): rejected by a reset (section 4.2).
     assert_eq!(server.plain(&hex("40021235ff")), Some(hex("70001235")));
     // A token length above 8 is a format error (section 3).
-    assert_eq!(server.plain(&hex("49021236010203040506070809")), Some(hex("70001236")));
+    assert_eq!(
+        server.plain(&hex("49021236010203040506070809")),
+        Some(hex("70001236"))
+    );
     // Not confirmable and malformed, or of another version: silence (sections 4.3 and 3).
     assert_eq!(server.plain(&hex("50021237ff")), None);
     assert_eq!(server.plain(&hex("80021238")), None);
@@ -57,8 +60,14 @@ fn noise_on_both_ports_leaves_the_server_well() {
             1 if !datagram.is_empty() => datagram[0] = 0x40 | datagram[0] & 0x3f,
             _ => {}
         }
-        let port = if round % 2 == 0 { server.secure_port } else { server.plain_port };
-        socket.send_to(&datagram, ("127.0.0.1", port)).expect("a datagram leaves");
+        let port = if round % 2 == 0 {
+            server.secure_port
+        } else {
+            server.plain_port
+        };
+        socket
+            .send_to(&datagram, ("127.0.0.1", port))
+            .expect("a datagram leaves");
         if round % 200 == 0 {
             std::thread::sleep(Duration::from_millis(5));
         }

@@ -16,7 +16,9 @@ const DEVICES: usize = 4;
 fn upload(port: u16, index: usize, first: u64, stop: &AtomicBool) -> u64 {
     let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
     socket.connect(("127.0.0.1", port)).expect("a peer");
-    socket.set_read_timeout(Some(Duration::from_millis(200))).expect("a timeout");
+    socket
+        .set_read_timeout(Some(Duration::from_millis(200)))
+        .expect("a timeout");
     let token = format!("KILLED{index:02}");
     let mut acknowledged = first - 1;
     let mut answer = [0; 64];
@@ -79,7 +81,14 @@ fn sigkill_loses_no_reading_that_was_answered() {
             }
             let limit = (last + 10).to_string();
             let history = server.tidegate_ok(&[
-                "data", "history", &format!("killed-{index}"), "n", "--limit", &limit, "--from", "0",
+                "data",
+                "history",
+                &format!("killed-{index}"),
+                "n",
+                "--limit",
+                &limit,
+                "--from",
+                "0",
             ]);
             let stored: Vec<u64> = history
                 .lines()
@@ -90,9 +99,15 @@ fn sigkill_loses_no_reading_that_was_answered() {
                 })
                 .collect();
             for counter in 1..=*last {
-                assert!(stored.contains(&counter), "kill {kill}: {counter} of {last} is lost");
+                assert!(
+                    stored.contains(&counter),
+                    "kill {kill}: {counter} of {last} is lost"
+                );
             }
         }
     }
-    assert!(total > u64::from(KILLS) * 20, "too little load to prove anything: {total} readings");
+    assert!(
+        total > u64::from(KILLS) * 20,
+        "too little load to prove anything: {total} readings"
+    );
 }

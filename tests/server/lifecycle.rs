@@ -20,9 +20,17 @@ fn a_removed_device_is_refused_at_once_on_its_live_session() {
     let server = Server::start(&[]);
     server.tidegate_ok(&["device", "add", "gone", "--token", "GONETOKEN"]);
     let mut link = Link::anonymous(&server);
-    assert_eq!(link.exchange(&telemetry(1, "GONETOKEN")).expect("an answer")[1], 0x41);
+    assert_eq!(
+        link.exchange(&telemetry(1, "GONETOKEN"))
+            .expect("an answer")[1],
+        0x41
+    );
     server.tidegate_ok(&["device", "remove", "gone"]);
-    assert_eq!(link.exchange(&telemetry(2, "GONETOKEN")).expect("an answer")[1], 0x81);
+    assert_eq!(
+        link.exchange(&telemetry(2, "GONETOKEN"))
+            .expect("an answer")[1],
+        0x81
+    );
 }
 
 #[test]
@@ -30,7 +38,11 @@ fn sigterm_stops_cleanly_and_data_outlives_it() {
     let mut server = Server::start(&[]);
     server.tidegate_ok(&["device", "add", "kept", "--token", "KEPTTOKEN"]);
     let mut link = Link::plain(&server);
-    assert_eq!(link.exchange(&telemetry(1, "KEPTTOKEN")).expect("an answer")[1], 0x41);
+    assert_eq!(
+        link.exchange(&telemetry(1, "KEPTTOKEN"))
+            .expect("an answer")[1],
+        0x41
+    );
     assert!(server.terminate(), "{}", server.log());
     // Without a server the commands read the directory themselves.
     assert_eq!(server.latest("kept")["a"]["value"], serde_json::json!(1));
@@ -53,11 +65,22 @@ fn sighup_gives_new_handshakes_the_new_certificate_and_keeps_sessions() {
     for file in ["server.pem", "server_key.pem"] {
         std::fs::remove_file(server.path(file)).expect("a file");
     }
-    server.tidegate_ok(&["cert", "self-signed", "--cn", "localhost", "--out", &directory]);
+    server.tidegate_ok(&[
+        "cert",
+        "self-signed",
+        "--cn",
+        "localhost",
+        "--out",
+        &directory,
+    ]);
     signal(&server, "HUP");
     wait_for(&server, "credentials reloaded");
     assert_ne!(server_certificate(&server), before);
-    assert_eq!(live.exchange(&telemetry(1, "LIVETOKEN")).expect("an answer")[1], 0x41);
+    assert_eq!(
+        live.exchange(&telemetry(1, "LIVETOKEN"))
+            .expect("an answer")[1],
+        0x41
+    );
 }
 
 #[test]
@@ -73,7 +96,10 @@ fn a_second_server_on_the_same_data_is_refused() {
 fn two_devices_one_after_the_other_from_one_port_are_told_apart() {
     // TB vector 17.
     let server = Server::start(&[]);
-    let (first, second) = (server.certificate_device("first"), server.certificate_device("second"));
+    let (first, second) = (
+        server.certificate_device("first"),
+        server.certificate_device("second"),
+    );
     let message = |id: u8, value: u8| {
         let mut message = vec![0x44, 0x02, 0x77, id];
         message.extend_from_slice(&hex("deadbeef b3617069 027631 0974656c656d65747279 ff"));
@@ -94,23 +120,34 @@ fn server_certificate(server: &Server) -> String {
     let address = format!("127.0.0.1:{}", server.secure_port);
     let arguments = ["s_client", "-dtls1_2", "-connect", &address];
     let mut client = Dialogue::start("openssl", &arguments, server.directory.path());
-    let output = client.expect(b"-----END CERTIFICATE-----").unwrap_or_else(|e| panic!("{e}"));
+    let output = client
+        .expect(b"-----END CERTIFICATE-----")
+        .unwrap_or_else(|e| panic!("{e}"));
     let output = text(&output);
-    let start = output.find("-----BEGIN CERTIFICATE-----").expect("a certificate");
+    let start = output
+        .find("-----BEGIN CERTIFICATE-----")
+        .expect("a certificate");
     let end = output.find("-----END CERTIFICATE-----").expect("its end");
     output[start..end].to_owned()
 }
 
 fn signal(server: &Server, name: &str) {
     let pid = server.pid().to_string();
-    let status = Command::new("kill").args([&format!("-{name}"), &pid]).status().expect("kill runs");
+    let status = Command::new("kill")
+        .args([&format!("-{name}"), &pid])
+        .status()
+        .expect("kill runs");
     assert!(status.success());
 }
 
 fn wait_for(server: &Server, text: &str) {
     let deadline = Instant::now() + PATIENCE;
     while !server.log().contains(text) {
-        assert!(Instant::now() < deadline, "no {text:?} in the log:\n{}", server.log());
+        assert!(
+            Instant::now() < deadline,
+            "no {text:?} in the log:\n{}",
+            server.log()
+        );
         std::thread::sleep(Duration::from_millis(20));
     }
 }

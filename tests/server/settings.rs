@@ -25,25 +25,61 @@ fn the_manual_s_snippet_and_certificate_commands_work_unchanged() {
         .expect("tidegate runs");
     let printed = text(&output.stdout);
     assert!(output.status.success(), "{printed}{}", text(&output.stderr));
-    assert!(printed.contains("COAP_DTLS_PEM_CERT") && printed.contains("server.pem"), "{printed}");
-    assert!(!printed.contains("secret"), "a password is printed: {printed}");
+    assert!(
+        printed.contains("COAP_DTLS_PEM_CERT") && printed.contains("server.pem"),
+        "{printed}"
+    );
+    assert!(
+        !printed.contains("secret"),
+        "a password is printed: {printed}"
+    );
 
     let server = Server::start_in(directory, &[("COAP_DTLS_PEM_KEY_PASSWORD", "secret")]);
     server.tidegate_ok(&["device", "add", "manual", "--token", "MANUALTOKEN"]);
-    let uri = format!("coaps://localhost:{}/api/v1/MANUALTOKEN/telemetry", server.secure_port);
-    let arguments = ["-v", "9", "-m", "POST", "-t", "application/json", "-e", "{\"temperature\":42}", &uri];
+    let uri = format!(
+        "coaps://localhost:{}/api/v1/MANUALTOKEN/telemetry",
+        server.secure_port
+    );
+    let arguments = [
+        "-v",
+        "9",
+        "-m",
+        "POST",
+        "-t",
+        "application/json",
+        "-e",
+        "{\"temperature\":42}",
+        &uri,
+    ];
     let output = run_client("coap-client-openssl", &arguments, server.directory.path());
     assert!(text(&output.stdout).contains("2.01") || text(&output.stderr).contains("2.01"));
-    assert_eq!(server.latest("manual")["temperature"]["value"], serde_json::json!(42));
+    assert_eq!(
+        server.latest("manual")["temperature"]["value"],
+        serde_json::json!(42)
+    );
 }
 
 #[test]
 fn a_keytool_keystore_under_thingsboard_s_settings_serves() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let arguments = [
-        "-genkeypair", "-alias", "serveralias", "-keyalg", "EC", "-groupname", "secp256r1",
-        "-validity", "365", "-dname", "CN=localhost", "-keystore", "coapserver.jks",
-        "-storepass", "server_ks_password", "-keypass", "server_ks_password",
+        "-genkeypair",
+        "-alias",
+        "serveralias",
+        "-keyalg",
+        "EC",
+        "-groupname",
+        "secp256r1",
+        "-validity",
+        "365",
+        "-dname",
+        "CN=localhost",
+        "-keystore",
+        "coapserver.jks",
+        "-storepass",
+        "server_ks_password",
+        "-keypass",
+        "server_ks_password",
     ];
     let output = run_client("keytool", &arguments, directory.path());
     assert!(output.status.success(), "{}", text(&output.stdout));
@@ -57,8 +93,15 @@ fn a_keytool_keystore_under_thingsboard_s_settings_serves() {
         ],
     );
     server.tidegate_ok(&["device", "add", "jks", "--token", "JKSTOKEN"]);
-    let uri = format!("coaps://localhost:{}/api/v1/JKSTOKEN/telemetry", server.secure_port);
-    let output = run_client("coap-client-openssl", &["-m", "post", "-e", "{a:1}", &uri], server.directory.path());
+    let uri = format!(
+        "coaps://localhost:{}/api/v1/JKSTOKEN/telemetry",
+        server.secure_port
+    );
+    let output = run_client(
+        "coap-client-openssl",
+        &["-m", "post", "-e", "{a:1}", &uri],
+        server.directory.path(),
+    );
     assert!(output.status.success());
     assert_eq!(server.latest("jks")["a"]["value"], serde_json::json!(1));
 }
@@ -82,14 +125,32 @@ fn refused(settings: &[(&str, &str)]) -> String {
 #[test]
 fn a_wrong_start_names_setting_value_and_remedy() {
     let port = refused(&[("COAP_BIND_PORT", "70000")]);
-    assert!(port.contains("COAP_BIND_PORT") && port.contains("70000"), "{port}");
-    let missing = refused(&[("COAP_DTLS_ENABLED", "true"), ("COAP_DTLS_PEM_CERT", "nowhere.pem")]);
-    assert!(missing.contains("COAP_DTLS_PEM_CERT") && missing.contains("nowhere.pem"), "{missing}");
+    assert!(
+        port.contains("COAP_BIND_PORT") && port.contains("70000"),
+        "{port}"
+    );
+    let missing = refused(&[
+        ("COAP_DTLS_ENABLED", "true"),
+        ("COAP_DTLS_PEM_CERT", "nowhere.pem"),
+    ]);
+    assert!(
+        missing.contains("COAP_DTLS_PEM_CERT") && missing.contains("nowhere.pem"),
+        "{missing}"
+    );
     let taken = std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket");
-    let taken = taken.local_addr().map(|address| (taken, address.port())).expect("an address");
+    let taken = taken
+        .local_addr()
+        .map(|address| (taken, address.port()))
+        .expect("an address");
     let number = taken.1.to_string();
-    let busy = refused(&[("COAP_BIND_ADDRESS", "127.0.0.1"), ("COAP_BIND_PORT", &number)]);
-    assert!(busy.contains("COAP_BIND_PORT") && busy.contains(&number), "{busy}");
+    let busy = refused(&[
+        ("COAP_BIND_ADDRESS", "127.0.0.1"),
+        ("COAP_BIND_PORT", &number),
+    ]);
+    assert!(
+        busy.contains("COAP_BIND_PORT") && busy.contains(&number),
+        "{busy}"
+    );
     let log = refused(&[("TIDEGATE_LOG", "=nonsense=")]);
     assert!(log.contains("TIDEGATE_LOG"), "{log}");
 }

@@ -16,7 +16,10 @@ const ATTRIBUTES: &str = "0a61747472696275746573";
 fn server() -> (Server, Vec<(&'static str, Link)>) {
     let server = Server::start(&[]);
     server.tidegate_ok(&["device", "add", "vector", "--token", TOKEN]);
-    let links = vec![("coap", Link::plain(&server)), ("coaps", Link::anonymous(&server))];
+    let links = vec![
+        ("coap", Link::plain(&server)),
+        ("coaps", Link::anonymous(&server)),
+    ];
     (server, links)
 }
 
@@ -47,7 +50,8 @@ fn bare(code: u8, message_id: u16) -> Vec<u8> {
 
 #[track_caller]
 fn exchange(link: &mut Link, name: &str, message: &[u8]) -> Vec<u8> {
-    link.exchange(message).unwrap_or_else(|| panic!("{name}: no answer to {message:02x?}"))
+    link.exchange(message)
+        .unwrap_or_else(|| panic!("{name}: no answer to {message:02x?}"))
 }
 
 #[test]
@@ -58,14 +62,26 @@ fn vector_1_and_3_telemetry_confirmable_and_not() {
             "44021234deadbeef b3617069 027631 084143434553533031 0974656c656d65747279 1132 \
              ff7b2274656d7065726174757265223a32357d",
         );
-        assert_eq!(exchange(link, name, &confirmable), hex("64411234deadbeef"), "{name}");
-        assert_eq!(server.latest("vector")["temperature"]["value"], json!(25), "{name}");
+        assert_eq!(
+            exchange(link, name, &confirmable),
+            hex("64411234deadbeef"),
+            "{name}"
+        );
+        assert_eq!(
+            server.latest("vector")["temperature"]["value"],
+            json!(25),
+            "{name}"
+        );
         // Vector 3: the first byte 54; the answer is NON with a message id of the server's.
         let mut non = confirmable.clone();
         non[0] = 0x54;
         non[3] = 0x35;
         let answer = exchange(link, name, &non);
-        assert_eq!((answer[0], answer[1], &answer[4..]), (0x54, 0x41, &hex("deadbeef")[..]), "{name}");
+        assert_eq!(
+            (answer[0], answer[1], &answer[4..]),
+            (0x54, 0x41, &hex("deadbeef")[..]),
+            "{name}"
+        );
     }
 }
 
@@ -77,29 +93,48 @@ fn vector_2_one_path_option_with_slashes_and_lenient_json() {
             "44021235deadbeef bd0d2f6170692f76312f41434345535330312f74656c656d65747279 \
              ff7b74656d70657261747572653a32357d",
         );
-        assert_eq!(exchange(link, name, &message), hex("64411235deadbeef"), "{name}");
-        assert_eq!(server.latest("vector")["temperature"]["value"], json!(25), "{name}");
+        assert_eq!(
+            exchange(link, name, &message),
+            hex("64411235deadbeef"),
+            "{name}"
+        );
+        assert_eq!(
+            server.latest("vector")["temperature"]["value"],
+            json!(25),
+            "{name}"
+        );
     }
 }
 
 #[test]
 fn vector_4_the_certificate_is_the_device() {
     let (server, mut links) = server();
-    let message = hex(
-        "44021236deadbeef b3617069 027631 0974656c656d65747279 ff7b2274223a317d",
-    );
+    let message = hex("44021236deadbeef b3617069 027631 0974656c656d65747279 ff7b2274223a317d");
     for (name, link) in &mut links {
-        assert_eq!(exchange(link, name, &message), hex("64811236deadbeef"), "{name}");
+        assert_eq!(
+            exchange(link, name, &message),
+            hex("64811236deadbeef"),
+            "{name}"
+        );
     }
     let mut unknown = Link::certificate(&server, &server.unregistered_certificate("stranger"));
-    assert_eq!(exchange(&mut unknown, "unknown", &message), hex("64811236deadbeef"));
+    assert_eq!(
+        exchange(&mut unknown, "unknown", &message),
+        hex("64811236deadbeef")
+    );
     let files = server.certificate_device("leaf");
     let mut known = Link::certificate(&server, &files);
-    assert_eq!(exchange(&mut known, "known", &message), hex("64411236deadbeef"));
+    assert_eq!(
+        exchange(&mut known, "known", &message),
+        hex("64411236deadbeef")
+    );
     assert_eq!(server.latest("leaf")["t"]["value"], json!(1));
     // A certificate of device A and the token of device B in the path: the data belongs to A.
     let crossed = post(0x1300, &format!("{BASE} {TELEMETRY}"), "{\"whose\":1}");
-    assert_eq!(exchange(&mut known, "crossed", &crossed), bare(0x41, 0x1300));
+    assert_eq!(
+        exchange(&mut known, "crossed", &crossed),
+        bare(0x41, 0x1300)
+    );
     assert_eq!(server.latest("leaf")["whose"]["value"], json!(1));
     assert_eq!(server.latest("vector").get("whose"), None);
 }
@@ -139,7 +174,10 @@ fn vector_6_telemetry_bodies() {
         ("{\"a\":", 0x80),
         ("{}", 0x41),
         ("{\"a\":null}", 0x41),
-        ("{\"ts\":1451649600512,\"values\":{\"key1\":\"value1\",\"key2\":true}}", 0x41),
+        (
+            "{\"ts\":1451649600512,\"values\":{\"key1\":\"value1\",\"key2\":true}}",
+            0x41,
+        ),
         ("[{\"a\":1},{\"ts\":5,\"values\":{\"b\":2}}]", 0x41),
         ("{\"ts\":1,\"values\":3}", 0x80),
         ("{\"ts\":\"x\",\"values\":{}}", 0xa0),
@@ -159,7 +197,11 @@ fn vector_6_telemetry_bodies() {
         }
         let latest = server.latest("vector");
         let at = |key: &str, ts: u64, value: Value| {
-            assert_eq!(latest[key], json!({"ts": ts, "value": value}), "{name}: {key}");
+            assert_eq!(
+                latest[key],
+                json!({"ts": ts, "value": value}),
+                "{name}: {key}"
+            );
         };
         at("key1", 1_451_649_600_512, json!("value1"));
         at("key2", 1_451_649_600_512, json!(true));
@@ -175,8 +217,16 @@ fn vector_7_attribute_bodies() {
     let (_server, mut links) = server();
     for (name, link) in &mut links {
         let path = format!("{BASE} {ATTRIBUTES}");
-        assert_eq!(exchange(link, name, &post(0x1700, &path, "{\"a\":1}")), bare(0x41, 0x1700), "{name}");
-        assert_eq!(exchange(link, name, &post(0x1701, &path, "[{\"a\":1}]")), bare(0x80, 0x1701), "{name}");
+        assert_eq!(
+            exchange(link, name, &post(0x1700, &path, "{\"a\":1}")),
+            bare(0x41, 0x1700),
+            "{name}"
+        );
+        assert_eq!(
+            exchange(link, name, &post(0x1701, &path, "[{\"a\":1}]")),
+            bare(0x80, 0x1701),
+            "{name}"
+        );
     }
 }
 
@@ -185,7 +235,11 @@ fn vector_8_attributes_are_read() {
     let (_server, mut links) = server();
     for (name, link) in &mut links {
         let path = format!("{BASE} {ATTRIBUTES}");
-        assert_eq!(exchange(link, name, &post(0x1801, &path, "{\"a\":1}")), bare(0x41, 0x1801), "{name}");
+        assert_eq!(
+            exchange(link, name, &post(0x1801, &path, "{\"a\":1}")),
+            bare(0x41, 0x1801),
+            "{name}"
+        );
         let read = hex(
             "44011237deadbeef b3617069 027631 084143434553533031 0a61747472696275746573 \
              4d01636c69656e744b6579733d612c62 0c7368617265644b6579733d63",
@@ -194,8 +248,17 @@ fn vector_8_attributes_are_read() {
         expected.extend_from_slice(b"{\"client\":{\"a\":1}}");
         assert_eq!(exchange(link, name, &read), expected, "{name}");
         // Without any match: 4.04, Content-Format still there, no payload.
-        let miss = request(0x01, 0x1803, &format!("{path} 4c636c69656e744b6579733d7a"), "");
-        assert_eq!(exchange(link, name, &miss), hex("64841803deadbeef c132"), "{name}");
+        let miss = request(
+            0x01,
+            0x1803,
+            &format!("{path} 4c636c69656e744b6579733d7a"),
+            "",
+        );
+        assert_eq!(
+            exchange(link, name, &miss),
+            hex("64841803deadbeef c132"),
+            "{name}"
+        );
         let all = exchange(link, name, &request(0x01, 0x1804, &path, ""));
         assert_eq!(all[..10], hex("64451804deadbeef c132")[..], "{name}");
         assert_eq!(all[10..], *b"\xff{\"client\":{\"a\":1}}", "{name}");

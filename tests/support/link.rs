@@ -34,7 +34,10 @@ impl Link {
 
     /// DTLS with the certificate and key of two PEM files.
     pub fn certificate(server: &Server, files: &(PathBuf, PathBuf)) -> Self {
-        Self::open(server.secure_port, Some(certificate_config(&files.0, &files.1)))
+        Self::open(
+            server.secure_port,
+            Some(certificate_config(&files.0, &files.1)),
+        )
     }
 
     /// Ends this session's place and handshakes anew, as another device, from the same UDP port.
@@ -45,7 +48,11 @@ impl Link {
     fn open(port: u16, config: Option<ClientConfig>) -> Self {
         let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
         socket.connect(("127.0.0.1", port)).expect("a peer");
-        let mut link = Self { socket, started: StdInstant::now(), connection: None };
+        let mut link = Self {
+            socket,
+            started: StdInstant::now(),
+            connection: None,
+        };
         if let Some(config) = config {
             link.handshake(config);
         }
@@ -53,7 +60,9 @@ impl Link {
     }
 
     fn now(&self) -> Now {
-        let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970");
+        let unix = SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .expect("after 1970");
         let elapsed = u64::try_from(self.started.elapsed().as_micros()).expect("a short test");
         Now {
             instant: Instant::from_micros(1 + elapsed),
@@ -64,13 +73,19 @@ impl Link {
     fn handshake(&mut self, config: ClientConfig) {
         let mut out: Vec<Vec<u8>> = Vec::new();
         let now = self.now();
-        let mut connection = ClientConnection::new(now, Arc::new(config), &mut Context {
-            random: &mut SystemRandom,
-            out: &mut out,
-            drops: &mut |_| {},
-        });
+        let mut connection = ClientConnection::new(
+            now,
+            Arc::new(config),
+            &mut Context {
+                random: &mut SystemRandom,
+                out: &mut out,
+                drops: &mut |_| {},
+            },
+        );
         let deadline = StdInstant::now() + PATIENCE;
-        self.socket.set_read_timeout(Some(Duration::from_millis(50))).expect("a timeout");
+        self.socket
+            .set_read_timeout(Some(Duration::from_millis(50)))
+            .expect("a timeout");
         while !connection.is_established() {
             assert!(StdInstant::now() < deadline, "the handshake does not end");
             for datagram in out.drain(..) {
@@ -79,13 +94,25 @@ impl Link {
             let mut buffer = [0; 4096];
             let received = self.socket.recv(&mut buffer);
             let now = self.now();
-            let mut context =
-                Context { random: &mut SystemRandom, out: &mut out, drops: &mut |_| {} };
+            let mut context = Context {
+                random: &mut SystemRandom,
+                out: &mut out,
+                drops: &mut |_| {},
+            };
             if let Ok(length) = received {
                 let outcome = connection.handle_datagram(now, &mut buffer[..length], &mut context);
-                assert!(!outcome.closed, "the handshake failed: {:?}", outcome.failure);
-            } else if connection.next_timeout().is_some_and(|due| due <= now.instant) {
-                connection.handle_timeout(now, &mut context).expect("the handshake goes on");
+                assert!(
+                    !outcome.closed,
+                    "the handshake failed: {:?}",
+                    outcome.failure
+                );
+            } else if connection
+                .next_timeout()
+                .is_some_and(|due| due <= now.instant)
+            {
+                connection
+                    .handle_timeout(now, &mut context)
+                    .expect("the handshake goes on");
             }
         }
         for datagram in out {
@@ -108,7 +135,9 @@ impl Link {
         let (prefix, suffix) = connection.record_overhead();
         let mut record = vec![0; prefix + message.len() + suffix];
         record[prefix..prefix + message.len()].copy_from_slice(message);
-        connection.seal_application_data(&mut record).expect("a session");
+        connection
+            .seal_application_data(&mut record)
+            .expect("a session");
         self.socket.send(&record).expect("a datagram leaves");
     }
 
@@ -125,8 +154,11 @@ impl Link {
                 return Some(buffer[..length].to_vec());
             };
             let mut out: Vec<Vec<u8>> = Vec::new();
-            let mut context =
-                Context { random: &mut SystemRandom, out: &mut out, drops: &mut |_| {} };
+            let mut context = Context {
+                random: &mut SystemRandom,
+                out: &mut out,
+                drops: &mut |_| {},
+            };
             let received = connection.handle_datagram(now, &mut buffer[..length], &mut context);
             for datagram in out {
                 self.socket.send(&datagram).expect("a datagram leaves");
@@ -146,7 +178,12 @@ fn certificate_config(certificate: &Path, key: &Path) -> ClientConfig {
     let chain = rustls_pemfile::certs(&mut &*pem(certificate))
         .map(|item| item.expect("a certificate").to_vec())
         .collect();
-    let key = rustls_pemfile::private_key(&mut &*pem(key)).expect("PEM").expect("a key");
+    let key = rustls_pemfile::private_key(&mut &*pem(key))
+        .expect("PEM")
+        .expect("a key");
     let key = SigningKey::from_der(key.secret_der()).expect("a usable key");
-    ClientConfig { credentials: Some(Arc::new(Credentials { chain, key })), ..ClientConfig::default() }
+    ClientConfig {
+        credentials: Some(Arc::new(Credentials { chain, key })),
+        ..ClientConfig::default()
+    }
 }

@@ -216,7 +216,14 @@ impl Server {
     /// A client certificate that is nobody's.
     pub fn unregistered_certificate(&self, name: &str) -> (PathBuf, PathBuf) {
         let out = self.path(name);
-        self.tidegate_ok(&["cert", "client", "--out", &out.display().to_string(), "--cn", name]);
+        self.tidegate_ok(&[
+            "cert",
+            "client",
+            "--out",
+            &out.display().to_string(),
+            "--cn",
+            name,
+        ]);
         (out.join("client.pem"), out.join("client_key.pem"))
     }
 

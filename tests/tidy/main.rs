@@ -13,13 +13,28 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("slab.rs", &["random"]),
     ("timer_wheel.rs", &["time", "random"]),
     ("crypto", &["crypto", "random", "wire"]),
-    ("dtls", &["dtls", "crypto", "wire", "time", "random", "drop_reason"]),
-    ("coap", &["coap", "auth", "wire", "time", "random", "drop_reason"]),
+    (
+        "dtls",
+        &["dtls", "crypto", "wire", "time", "random", "drop_reason"],
+    ),
+    (
+        "coap",
+        &["coap", "auth", "wire", "time", "random", "drop_reason"],
+    ),
     (
         "endpoint",
         &[
-            "endpoint", "dtls", "coap", "auth", "metrics", "slab", "timer_wheel", "wire", "time",
-            "random", "drop_reason",
+            "endpoint",
+            "dtls",
+            "coap",
+            "auth",
+            "metrics",
+            "slab",
+            "timer_wheel",
+            "wire",
+            "time",
+            "random",
+            "drop_reason",
         ],
     ),
     ("auth", &["auth", "coap", "queue", "registry", "store"]),
@@ -29,9 +44,24 @@ const LAYERS: &[(&str, &[&str])] = &[
 
 /// Names of sockets, clocks, threads and operating-system randomness, which sans-IO code is handed
 /// in their stead.
-const IMPURE: &[&str] =
-    &["std::net::UdpSocket", "std::thread", "Instant::now", "SystemTime", "SystemRandom", "tokio", "glommio"];
-const SANS_IO: &[&str] = &["dtls", "coap", "endpoint", "wire.rs", "slab.rs", "timer_wheel.rs", "time.rs"];
+const IMPURE: &[&str] = &[
+    "std::net::UdpSocket",
+    "std::thread",
+    "Instant::now",
+    "SystemTime",
+    "SystemRandom",
+    "tokio",
+    "glommio",
+];
+const SANS_IO: &[&str] = &[
+    "dtls",
+    "coap",
+    "endpoint",
+    "wire.rs",
+    "slab.rs",
+    "timer_wheel.rs",
+    "time.rs",
+];
 
 /// Lines of a file before one should look again whether it is still one thing.
 const LINES_MAX: usize = 700;
@@ -81,10 +111,15 @@ fn imports_point_one_way() {
         for file in rust_files(&root().join("src").join(module)) {
             for (number, line) in product_lines(&file) {
                 for used in line.split("crate::").skip(1) {
-                    let name: String =
-                        used.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+                    let name: String = used
+                        .chars()
+                        .take_while(|c| c.is_alphanumeric() || *c == '_')
+                        .collect();
                     if !name.is_empty() && !allowed.contains(&name.as_str()) {
-                        wrong.push(format!("{}:{number}: {module} names {name}", file.display()));
+                        wrong.push(format!(
+                            "{}:{number}: {module} names {name}",
+                            file.display()
+                        ));
                     }
                 }
             }
@@ -112,7 +147,10 @@ fn protocol_code_does_no_io_of_its_own() {
 fn only_crypto_and_credentials_name_crypto_crates() {
     let mut wrong = Vec::new();
     for file in rust_files(&root().join("src")) {
-        let relative = file.strip_prefix(root().join("src")).expect("below src").to_owned();
+        let relative = file
+            .strip_prefix(root().join("src"))
+            .expect("below src")
+            .to_owned();
         if relative.starts_with("crypto") || relative.starts_with("credentials") {
             continue;
         }
@@ -130,7 +168,10 @@ fn files_can_be_read_in_a_sitting() {
     let mut long = Vec::new();
     for folder in ["src", "loadgen", "bench", "tests"] {
         for file in rust_files(&root().join(folder)) {
-            let lines = fs::read_to_string(&file).expect("a readable file").lines().count();
+            let lines = fs::read_to_string(&file)
+                .expect("a readable file")
+                .lines()
+                .count();
             if lines > LINES_MAX {
                 long.push(format!("{}: {lines} lines", file.display()));
             }
@@ -144,7 +185,10 @@ fn unsafe_code_stays_where_it_is_allowed() {
     const ALLOWED: &[&str] = &["shard/socket.rs", "shard/driver.rs"];
     let mut wrong = Vec::new();
     for file in rust_files(&root().join("src")) {
-        let relative = file.strip_prefix(root().join("src")).expect("below src").to_owned();
+        let relative = file
+            .strip_prefix(root().join("src"))
+            .expect("below src")
+            .to_owned();
         if ALLOWED.iter().any(|allowed| relative == Path::new(allowed)) {
             continue;
         }
@@ -155,4 +199,64 @@ fn unsafe_code_stays_where_it_is_allowed() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// What `cargo deny check licenses bans` checks, for machines without it: the lists are deny.toml's.
+#[test]
+fn dependencies_have_the_licences_and_names_that_deny_toml_allows() {
+    let deny = fs::read_to_string(root().join("deny.toml")).expect("deny.toml");
+    let allowed: Vec<&str> = between(&deny, "allow = [", "]")
+        .split('"')
+        .skip(1)
+        .step_by(2)
+        .collect();
+    let banned: Vec<&str> = between(&deny, "deny = [", "]")
+        .split("name = \"")
+        .skip(1)
+        .filter_map(|item| item.split('"').next())
+        .collect();
+    assert!(
+        allowed.contains(&"Apache-2.0") && banned.contains(&"ring"),
+        "deny.toml is not read right"
+    );
+    let output = std::process::Command::new(env!("CARGO"))
+        .args(["metadata", "--format-version", "1", "--locked", "--offline"])
+        .args(["--filter-platform", "x86_64-unknown-linux-gnu"])
+        .current_dir(root())
+        .output()
+        .expect("cargo runs");
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let mut wrong = Vec::new();
+    for package in metadata["packages"].as_array().expect("packages") {
+        let name = package["name"].as_str().expect("a name");
+        let licence = package["license"].as_str().unwrap_or("none stated");
+        // `A OR B` is fine when one is; `A AND B` when all are.
+        let fine = licence
+            .replace('/', " OR ")
+            .replace(['(', ')'], "")
+            .split(" OR ")
+            .any(|choice| {
+                choice
+                    .split(" AND ")
+                    .all(|part| allowed.contains(&part.trim().trim_end_matches('+')))
+            });
+        if !fine {
+            wrong.push(format!("{name}: {licence}"));
+        }
+        if banned.contains(&name) {
+            wrong.push(format!("{name} is banned"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+fn between<'a>(text: &'a str, start: &str, end: &str) -> &'a str {
+    let from = text.find(start).expect("the start") + start.len();
+    let rest = &text[from..];
+    &rest[..rest.find(end).expect("the end")]
 }

@@ -1,15 +1,56 @@
 //! The embedded store and registry in the data directory.
+//!
+//! ```text
+//! append -> committer -> log (durable) -> head (memory) -> flush -> database (fjall)
+//!                            \-> completion                            ^
+//! read:  head first, then the database --------------------------------/
+//! ```
+//! `directory` holds the layout and the lock, `segment` the log's format, `committer` the group
+//! commit, `head` what is not flushed yet, `flush` the way into the database, `series` and
+//! `attributes` the rows there, `recovery` what is done at start.
+//!
+//! Invariants: what was completed with `Ok` is in the log or in the database, both synced; the log
+//! is removed only up to the checkpoint, which the database holds durably behind all that it covers;
+//! the database is never touched on the way from a request to its answer, except to read attributes
+//! that are not in memory.
+
+mod attributes;
+mod committer;
+mod database;
+mod directory;
+mod flush;
+mod head;
+mod recovery;
+mod segment;
+mod series;
 
 use crate::registry::DeviceId;
 use crate::registry::embedded::EmbeddedRegistry;
+use crate::store::batch::TelemetryItems;
 use crate::store::{
-    Attribute, AttributeScope, Batch, Completion, HistoryQuery, Overloaded, Point, Store,
+    Attribute, AttributeScope, Batch, Completion, HistoryQuery, Order, Overloaded, Point, Store,
     StoreError, StoreStatus,
 };
+use committer::Commits;
+use database::{Points, Tables};
+use directory::{DataDirectory, io_error};
+use flush::Flusher;
+use head::{Head, HeadReadings};
+use segment::{LogWriter, MakeFile};
+use series::series_prefix;
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::Duration;
+
+/// Most series of a device that are looked at: what one device makes up must not fill the memory.
+const SERIES_MAX: usize = 10_000;
+
+/// Points read at a time for an export.
+const EXPORT_PAGE: usize = 10_000;
 
 /// Sizes and times of the embedded store.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +63,8 @@ pub struct StoreSettings {
     pub head_bytes_max: usize,
     /// The head is flushed at least this often.
     pub flush_interval: Duration,
+    /// Syncs of the log begin at least this far apart.
+    pub commit_interval: Duration,
     /// Bytes of attributes kept in memory for reading.
     pub attribute_cache_bytes: usize,
     /// Bytes of the queryable part's blocks kept in memory.
@@ -35,6 +78,7 @@ impl Default for StoreSettings {
             pending_bytes_max: 16 << 20,
             head_bytes_max: 128 << 20,
             flush_interval: Duration::from_secs(60),
+            commit_interval: Duration::from_millis(2),
             attribute_cache_bytes: 32 << 20,
             block_cache_bytes: 64 << 20,
         }
@@ -106,42 +150,284 @@ pub struct Opened {
 ///
 /// Another process has it, it is of another version or damaged, or the disk refuses.
 pub fn open(directory: &Path, settings: &StoreSettings) -> Result<Opened, OpenError> {
-    let _ = (directory, settings);
-    unimplemented!()
+    open_with(directory, settings, segment::disk())
+}
+
+fn open_with(
+    path: &Path,
+    settings: &StoreSettings,
+    make_file: MakeFile,
+) -> Result<Opened, OpenError> {
+    let directory = Arc::new(DataDirectory::open(path)?);
+    let tables = Tables::open(&directory.database(), settings)?;
+    let damaged = |what: String| OpenError::Corrupted {
+        file: directory.database(),
+        what,
+        remedy: "restore the data directory from a backup",
+    };
+    let checkpoint = tables
+        .checkpoint()
+        .map_err(|error| damaged(error.to_string()))?;
+    let registry = EmbeddedRegistry::open(&tables.database, directory.clone()).map_err(damaged)?;
+    let head = Head::new(settings.attribute_cache_bytes);
+    let recovered = recovery::replay(&directory.log(), checkpoint, &head)?;
+    let log_directory = directory.log();
+    let next_sequence = recovered.last_sequence + 1;
+    let log = LogWriter::create(
+        &log_directory,
+        next_sequence,
+        settings.segment_bytes,
+        make_file,
+    )
+    .map_err(io_error("creating a segment in", &log_directory))?;
+    let commits = Commits::new(settings.pending_bytes_max, recovered.last_sequence);
+    commits.closed_segments().extend(recovered.segments);
+    let store = EmbeddedStore::start(settings, directory, tables, head, commits, log, checkpoint)
+        .map_err(io_error("starting a thread for", path))?;
+    Ok(Opened {
+        registry: Arc::new(registry),
+        store: Arc::new(store),
+    })
 }
 
 /// The embedded store.
-pub struct EmbeddedStore {}
+pub struct EmbeddedStore {
+    head: Arc<Head>,
+    commits: Arc<Commits>,
+    flusher: Arc<Flusher>,
+    tables: Tables,
+    head_bytes_max: usize,
+    threads: Mutex<Option<Threads>>,
+    /// Last, so that the lock outlives everything that uses the directory.
+    _directory: Arc<DataDirectory>,
+}
 
-impl Store for EmbeddedStore {
-    fn append(&self, _: Batch, _: Box<dyn Completion>) -> Result<(), Overloaded> {
-        unimplemented!()
+struct Threads {
+    committer: JoinHandle<()>,
+    flusher: JoinHandle<()>,
+}
+
+impl EmbeddedStore {
+    fn start(
+        settings: &StoreSettings,
+        directory: Arc<DataDirectory>,
+        tables: Tables,
+        head: Head,
+        commits: Commits,
+        log: LogWriter,
+        checkpoint: u64,
+    ) -> std::io::Result<Self> {
+        let (head, commits) = (Arc::new(head), Arc::new(commits));
+        let flusher = Arc::new(Flusher::new(
+            Arc::clone(&head),
+            Arc::clone(&commits),
+            tables.clone(),
+            settings,
+            checkpoint,
+        ));
+        let flusher_thread = {
+            let flusher = Arc::clone(&flusher);
+            std::thread::Builder::new()
+                .name("store-flush".into())
+                .spawn(move || flusher.run())?
+        };
+        let committer_thread = {
+            let (head, commits) = (Arc::clone(&head), Arc::clone(&commits));
+            let (flusher, interval) = (Arc::clone(&flusher), settings.commit_interval);
+            std::thread::Builder::new()
+                .name("store-commit".into())
+                .spawn(move || commits.run(log, &head, interval, &|| flusher.on_commit()))?
+        };
+        Ok(Self {
+            head,
+            commits,
+            flusher,
+            tables,
+            head_bytes_max: settings.head_bytes_max,
+            threads: Mutex::new(Some(Threads {
+                committer: committer_thread,
+                flusher: flusher_thread,
+            })),
+            _directory: directory,
+        })
     }
-    fn latest(&self, _: DeviceId) -> Result<Vec<(Box<str>, Point)>, StoreError> {
-        unimplemented!()
-    }
-    fn history(&self, _: DeviceId, _: &str, _: HistoryQuery) -> Result<Vec<Point>, StoreError> {
-        unimplemented!()
-    }
-    fn export(
+
+    /// Looks up one series: first what of it is in the head, then the database.
+    fn points(
         &self,
-        _: DeviceId,
-        _: &mut dyn FnMut(&str, Point) -> ControlFlow<()>,
-    ) -> Result<(), StoreError> {
-        unimplemented!()
+        device: DeviceId,
+        key: &str,
+        readings: &HeadReadings,
+        mut points: Points,
+    ) -> Result<Vec<Point>, StoreError> {
+        if !readings.hides_database {
+            let series = series_prefix(device, key);
+            let order = points.order();
+            let (mut from, last) = points.buckets();
+            while let Some(bucket) = self.tables.next_bucket(&series, from, order)? {
+                let beyond = match order {
+                    Order::Ascending => bucket > last,
+                    Order::Descending => bucket < last,
+                };
+                if beyond || points.is_full() {
+                    break;
+                }
+                self.tables.read_bucket(&series, bucket, &mut points)?;
+                let next = match order {
+                    Order::Ascending => bucket.checked_add(1),
+                    Order::Descending => bucket.checked_sub(1),
+                };
+                let Some(next) = next else { break };
+                from = next;
+            }
+        }
+        // Written after everything in the database, so it counts where times are the same.
+        for piece in &readings.pieces {
+            for item in TelemetryItems(piece).filter(|item| item.key == key) {
+                points.add(item.ts_ms, || item.value.to_value());
+            }
+        }
+        Ok(points.into_sorted())
     }
-    fn attributes(
+
+    /// The keys of a device's series, in order.
+    fn keys(
         &self,
-        _: DeviceId,
-        _: AttributeScope,
-        _: Option<&[&str]>,
-    ) -> Result<Vec<Attribute>, StoreError> {
-        unimplemented!()
-    }
-    fn status(&self) -> StoreStatus {
-        unimplemented!()
-    }
-    fn close(&self) {
-        unimplemented!()
+        device: DeviceId,
+        readings: &HeadReadings,
+    ) -> Result<BTreeSet<Box<str>>, StoreError> {
+        let mut keys = BTreeSet::new();
+        if !readings.hides_database {
+            self.tables.series_keys(device, SERIES_MAX, &mut keys)?;
+        }
+        for item in readings
+            .pieces
+            .iter()
+            .flat_map(|piece| TelemetryItems(piece))
+        {
+            if keys.len() < SERIES_MAX && !keys.contains(item.key) {
+                keys.insert(item.key.into());
+            }
+        }
+        Ok(keys)
     }
 }
+
+impl Store for EmbeddedStore {
+    fn append(&self, batch: Batch, completion: Box<dyn Completion>) -> Result<(), Overloaded> {
+        // The flush cannot keep up: the log must not grow for ever either.
+        if self.head.bytes() >= self.head_bytes_max.saturating_mul(2) {
+            return Err(self.commits.overloaded(completion));
+        }
+        self.commits.append(batch, completion)
+    }
+
+    fn latest(&self, device: DeviceId) -> Result<Vec<(Box<str>, Point)>, StoreError> {
+        let readings = self.head.readings(device);
+        let mut latest = Vec::new();
+        for key in self.keys(device, &readings)? {
+            let points = Points::new(i64::MIN, i64::MAX, 1, Order::Descending);
+            let found = self.points(device, &key, &readings, points)?;
+            latest.extend(found.into_iter().next().map(|point| (key, point)));
+        }
+        Ok(latest)
+    }
+
+    fn history(
+        &self,
+        device: DeviceId,
+        key: &str,
+        query: HistoryQuery,
+    ) -> Result<Vec<Point>, StoreError> {
+        let readings = self.head.readings(device);
+        let points = Points::new(query.from_ms, query.to_ms, query.limit, query.order);
+        self.points(device, key, &readings, points)
+    }
+
+    fn export(
+        &self,
+        device: DeviceId,
+        sink: &mut dyn FnMut(&str, Point) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        let keys = self.keys(device, &self.head.readings(device))?;
+        for key in keys {
+            let mut from_ms = i64::MIN;
+            loop {
+                let readings = self.head.readings(device);
+                let points = Points::new(from_ms, i64::MAX, EXPORT_PAGE, Order::Ascending);
+                let page = self.points(device, &key, &readings, points)?;
+                let next = page
+                    .last()
+                    .filter(|_| page.len() == EXPORT_PAGE)
+                    .and_then(|point| point.ts_ms.checked_add(1));
+                for point in page {
+                    if sink(&key, point).is_break() {
+                        return Ok(());
+                    }
+                }
+                let Some(next) = next else { break };
+                from_ms = next;
+            }
+        }
+        Ok(())
+    }
+
+    fn attributes(
+        &self,
+        device: DeviceId,
+        scope: AttributeScope,
+        keys: Option<&[&str]>,
+    ) -> Result<Vec<Attribute>, StoreError> {
+        let load = || self.tables.attributes(device);
+        self.head
+            .attributes(device, load, |set| set.select(scope, keys))
+    }
+
+    fn status(&self) -> StoreStatus {
+        let (commits, flushes) = (&self.commits.counts, &self.flusher.counts);
+        StoreStatus {
+            failure: self.commits.failure(),
+            flush_failure: self.flusher.failure(),
+            records: commits.records.load(Ordering::Relaxed),
+            record_bytes: commits.record_bytes.load(Ordering::Relaxed),
+            commits: commits.commits.load(Ordering::Relaxed),
+            overloads: commits.overloads.load(Ordering::Relaxed),
+            sync_us: commits.sync_us.load(Ordering::Relaxed),
+            pending_bytes: self.commits.pending_bytes() as u64,
+            head_bytes: self.head.bytes() as u64,
+            sequence: commits.sequence.load(Ordering::Relaxed),
+            checkpoint: flushes.checkpoint.load(Ordering::Relaxed),
+            flushes: flushes.flushes.load(Ordering::Relaxed),
+            flush_failures: flushes.failures.load(Ordering::Relaxed),
+        }
+    }
+
+    fn close(&self) {
+        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(threads) = threads.take() else {
+            return;
+        };
+        self.commits.close();
+        // Only the threads' own panics could be joined here; both contain theirs.
+        let _ = threads.committer.join();
+        self.flusher.close();
+        let _ = threads.flusher.join();
+    }
+}
+
+impl Drop for EmbeddedStore {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl std::fmt::Debug for EmbeddedStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EmbeddedStore")
+            .field("status", &self.status())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

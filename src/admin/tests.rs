@@ -1,0 +1,575 @@
+use super::operations::*;
+use super::*;
+use crate::metrics::{Counter, Latency};
+use crate::store::{HistoryQuery, Order};
+use serde_json::json;
+use serde_json::value::RawValue;
+use std::collections::BTreeMap;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixListener;
+use std::sync::Mutex;
+use std::time::Duration;
+
+/// Devices in memory; each has one reading per second under the key `t`.
+#[derive(Default)]
+struct Fake(Mutex<BTreeMap<String, DeviceView>>);
+
+impl Fake {
+    fn insert(&self, device: &NewDevice) -> Result<DeviceView, OperationError> {
+        let mut devices = self.0.lock().unwrap();
+        if devices.contains_key(&device.name) {
+            return Err(OperationError::new(ErrorKind::Conflict, "name taken", ""));
+        }
+        if device.name == "panic" {
+            panic!("as asked");
+        }
+        let view = DeviceView {
+            id: devices.len() as u64 + 1,
+            name: device.name.clone(),
+            profile: device.profile.clone().unwrap_or("default".to_owned()),
+            created_ms: 1,
+            credentials_type: CredentialsType::AccessToken,
+            credentials_id: device.token.clone(),
+        };
+        devices.insert(device.name.clone(), view.clone());
+        Ok(view)
+    }
+}
+
+fn raw(value: serde_json::Value) -> Box<RawValue> {
+    serde_json::value::to_raw_value(&value).unwrap()
+}
+
+impl Operations for Fake {
+    fn devices(&self, after: Option<u64>, limit: usize) -> Result<DevicePage, OperationError> {
+        let devices = self.0.lock().unwrap();
+        let mut found: Vec<_> = devices.values().cloned().collect();
+        found.sort_by_key(|device| device.id);
+        found.retain(|device| after.is_none_or(|after| device.id > after));
+        let more = found.len() > limit;
+        found.truncate(limit);
+        Ok(DevicePage {
+            next_after: found.last().filter(|_| more).map(|device| device.id),
+            devices: found,
+        })
+    }
+
+    fn device(&self, name: &str) -> Result<DeviceView, OperationError> {
+        let devices = self.0.lock().unwrap();
+        let missing = || OperationError::new(ErrorKind::NotFound, "no such device", "add it");
+        devices.get(name).cloned().ok_or_else(missing)
+    }
+
+    fn add(&self, device: &NewDevice) -> Result<DeviceView, OperationError> {
+        self.insert(device)
+    }
+
+    fn add_all(&self, devices: &[NewDevice]) -> Result<Vec<Added>, OperationError> {
+        Ok(devices.iter().map(|d| self.insert(d).map(drop)).collect())
+    }
+
+    fn remove(&self, name: &str) -> Result<(), OperationError> {
+        self.device(name)?;
+        self.0.lock().unwrap().remove(name);
+        Ok(())
+    }
+
+    fn latest(&self, name: &str) -> Result<Latest, OperationError> {
+        self.device(name)?;
+        let reading = |ts, value| Reading { ts, value };
+        let text = "{\"a\":1.0E10}".to_owned();
+        Ok(BTreeMap::from([
+            ("t".to_owned(), reading(5, raw(json!(42)))),
+            (
+                "j".to_owned(),
+                reading(6, RawValue::from_string(text).unwrap()),
+            ),
+        ]))
+    }
+
+    fn history(
+        &self,
+        name: &str,
+        key: &str,
+        query: HistoryQuery,
+    ) -> Result<Vec<Reading>, OperationError> {
+        self.device(name)?;
+        let mut times: Vec<i64> = (0..100).map(|second| second * 1000).collect();
+        if query.order == Order::Descending {
+            times.reverse();
+        }
+        Ok(times
+            .into_iter()
+            .filter(|ts| (query.from_ms..=query.to_ms).contains(ts))
+            .take(query.limit)
+            .map(|ts| Reading {
+                ts,
+                value: raw(json!(format!("{key} at {ts}"))),
+            })
+            .collect())
+    }
+
+    fn attributes(&self, name: &str) -> Result<Attributes, OperationError> {
+        self.device(name).map(|_| Attributes::default())
+    }
+}
+
+struct FakeStatus {
+    shards: Vec<Arc<ShardMetrics>>,
+    failure: Mutex<Option<String>>,
+}
+
+impl StatusSource for FakeStatus {
+    fn shards(&self) -> Vec<Arc<ShardMetrics>> {
+        self.shards.clone()
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        self.failure.lock().unwrap().clone().map_or(Ok(()), Err)
+    }
+
+    fn encode(&self, encoder: &mut Encoder) {
+        encoder.single("tidegate_devices", "gauge", "Registered devices.", 7);
+    }
+
+    fn facts(&self) -> Vec<(String, String)> {
+        vec![("sessions".to_owned(), "3".to_owned())]
+    }
+}
+
+struct Running {
+    admin: Admin,
+    status: Arc<FakeStatus>,
+    directory: tempfile::TempDir,
+}
+
+impl Running {
+    fn start() -> Self {
+        Self::start_on("127.0.0.1:0")
+    }
+
+    fn start_on(bind: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let status = Arc::new(FakeStatus {
+            shards: (0..2).map(|_| Arc::new(ShardMetrics::new())).collect(),
+            failure: Mutex::new(None),
+        });
+        let settings = AdminSettings {
+            bind: Some(bind.parse().unwrap()),
+            socket: Some(directory.path().join("admin.sock")),
+        };
+        let operations = Arc::new(Fake::default());
+        let admin = spawn(&settings, operations, Arc::clone(&status) as _).unwrap();
+        Self {
+            admin,
+            status,
+            directory,
+        }
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.directory.path().join("admin.sock")
+    }
+
+    fn port(&self) -> u16 {
+        self.admin.address().unwrap().port()
+    }
+
+    /// Sends `head` and `body` over TCP; gives status, head and body of the answer.
+    fn raw(&self, head: &str, body: &[u8]) -> (u16, String, String) {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port())).unwrap();
+        stream
+            .set_read_timeout(Some(Duration::from_secs(20)))
+            .unwrap();
+        stream.write_all(head.as_bytes()).unwrap();
+        // The server may answer, and close, before it has read all.
+        let _ = stream.write_all(body);
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        let answer = String::from_utf8(answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+        let status = head.split(' ').nth(1).and_then(|code| code.parse().ok());
+        (
+            status.unwrap_or(0),
+            head.to_ascii_lowercase(),
+            body.to_owned(),
+        )
+    }
+
+    fn get(&self, target: &str) -> (u16, String) {
+        let head = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        let (status, _, body) = self.raw(&head, b"");
+        (status, body)
+    }
+
+    fn post(&self, target: &str, content_type: &str, body: &str) -> (u16, String) {
+        let head = format!(
+            "POST {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: \
+             {content_type}\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        let (status, _, body) = self.raw(&head, body.as_bytes());
+        (status, body)
+    }
+}
+
+fn device(name: &str) -> NewDevice {
+    NewDevice {
+        name: name.to_owned(),
+        token: Some(format!("token of {name}")),
+        ..NewDevice::default()
+    }
+}
+
+const ALL: HistoryQuery = HistoryQuery {
+    from_ms: i64::MIN,
+    to_ms: i64::MAX,
+    limit: 1000,
+    order: Order::Ascending,
+};
+
+#[test]
+fn operations_cross_the_socket_unchanged() {
+    let running = Running::start();
+    let remote = RemoteOperations::connect(&running.socket())
+        .unwrap()
+        .unwrap();
+    // Names that need encoding, in a path and in a query.
+    for name in ["plain", "a/b c%2F?x=1&y#z", "größe 🌡", ".."] {
+        let added = remote.add(&device(name)).unwrap();
+        assert_eq!(added.name, name);
+        assert_eq!(remote.device(name).unwrap(), added);
+        let history = remote.history(name, "k&limit=1 ü", ALL).unwrap();
+        assert_eq!(history.len(), 100);
+        assert_eq!(history[1].value.get(), "\"k&limit=1 ü at 1000\"");
+    }
+    let latest = remote.latest("plain").unwrap();
+    assert_eq!(
+        latest["j"].value.get(),
+        "{\"a\":1.0E10}",
+        "text kept as stored"
+    );
+    assert_eq!((latest["t"].ts, latest["t"].value.get()), (5, "42"));
+    assert!(remote.attributes("plain").unwrap().client.is_empty());
+    let page = remote.devices(None, 3).unwrap();
+    assert_eq!((page.devices.len(), page.next_after), (3, Some(3)));
+    let page = remote.devices(page.next_after, 3).unwrap();
+    assert_eq!((page.devices.len(), page.next_after), (1, None));
+    remote.remove("..").unwrap();
+    let error = remote.remove("..").unwrap_err();
+    assert_eq!(error.kind, ErrorKind::NotFound);
+    assert_eq!(error.to_string(), "no such device; add it");
+    assert_eq!(
+        remote.add(&device("plain")).unwrap_err().kind,
+        ErrorKind::Conflict
+    );
+    let newest = HistoryQuery {
+        from_ms: 2000,
+        to_ms: 9000,
+        limit: 2,
+        order: Order::Descending,
+    };
+    let history = remote.history("plain", "t", newest).unwrap();
+    assert_eq!([history[0].ts, history[1].ts], [9000, 8000]);
+}
+
+#[test]
+fn imports_larger_than_a_request_are_split() {
+    let running = Running::start();
+    let remote = RemoteOperations::connect(&running.socket())
+        .unwrap()
+        .unwrap();
+    let mut devices: Vec<_> = (0..2500).map(|n| device(&format!("d{n}"))).collect();
+    devices.push(device("d7"));
+    let outcomes = remote.add_all(&devices).unwrap();
+    assert_eq!(outcomes.len(), 2501);
+    assert_eq!(
+        outcomes.iter().filter(|outcome| outcome.is_ok()).count(),
+        2500
+    );
+    assert_eq!(
+        outcomes[2500].as_ref().unwrap_err().kind,
+        ErrorKind::Conflict
+    );
+}
+
+#[test]
+fn pages_for_monitoring() {
+    let running = Running::start();
+    let shard = &running.status.shards[1];
+    shard.add(Counter::RequestsCoaps, 5);
+    shard.record(Latency::Request, Duration::from_micros(150));
+    let (status, page) = running.get("/metrics");
+    assert_eq!(status, 200);
+    for line in [
+        "tidegate_requests_total{port=\"coaps\"} 5",
+        "tidegate_request_seconds_count 1",
+        "tidegate_devices 7",
+        "tidegate_ready 1",
+    ] {
+        assert!(page.lines().any(|found| found == line), "{line}\n{page}");
+    }
+    let resident = page
+        .lines()
+        .find(|l| l.starts_with("process_resident_memory_bytes"));
+    let bytes: u64 = resident
+        .unwrap()
+        .split(' ')
+        .nth(1)
+        .unwrap()
+        .parse()
+        .unwrap();
+    assert!(bytes > 1 << 20);
+    assert_eq!(running.get("/healthz"), (200, "ok\n".to_owned()));
+    assert_eq!(running.get("/readyz"), (200, "ready\n".to_owned()));
+    let (_, page) = running.get("/");
+    assert!(page.contains("sessions         3\n"), "{page}");
+    assert!(page.contains("request latency  p50 160µs"), "{page}");
+    *running.status.failure.lock().unwrap() = Some("the disk is full".to_owned());
+    assert_eq!(
+        running.get("/readyz"),
+        (503, "the disk is full\n".to_owned())
+    );
+    assert_eq!(running.get("/healthz").0, 200);
+    assert!(running.get("/").1.contains("no: the disk is full"));
+}
+
+#[test]
+fn answers_to_bad_requests_are_json_with_a_remedy() {
+    let running = Running::start();
+    let long = "x".repeat(200_000);
+    let many =
+        serde_json::to_string(&json!({"devices": vec![json!({"name": "d"}); 1001]})).unwrap();
+    let json_type = "application/json";
+    for ((status, body), expected) in [
+        (running.get("/nothing"), 404),
+        (running.get("/api/devices/unknown"), 404),
+        (running.get("/api/devices?limit=0"), 400),
+        (running.get("/api/devices?limit=1001"), 400),
+        (running.get("/api/devices?limit=x"), 400),
+        (running.get("/api/devices?unknown=1"), 400),
+        (running.get("/api/devices/%FF"), 400),
+        (running.get("/api/devices/d/telemetry?from=1"), 400),
+        (running.get("/api/devices/d/telemetry?key=k&from=x"), 400),
+        (running.get("/api/devices/d/telemetry?key=k&order=up"), 400),
+        (
+            running.get("/api/devices/d/telemetry?key=k&limit=10001"),
+            400,
+        ),
+        (running.post("/metrics", json_type, ""), 405),
+        (
+            running.post("/api/devices", "text/plain", "{\"name\":\"a\"}"),
+            415,
+        ),
+        (running.post("/api/devices", json_type, "{"), 400),
+        (running.post("/api/devices", json_type, "{}"), 400),
+        (
+            running.post("/api/devices", json_type, "{\"name\":\"a\",\"x\":1}"),
+            400,
+        ),
+        (running.post("/api/devices", json_type, &long), 413),
+        (running.post("/api/import", json_type, &many), 400),
+        (
+            running.post("/api/devices", json_type, "{\"name\":\"panic\"}"),
+            500,
+        ),
+    ] {
+        assert_eq!(status, expected, "{body}");
+        let error: OperationError = serde_json::from_str(&body).expect(&body);
+        assert!(!error.message.is_empty());
+    }
+    // A body without end.
+    let endless = "POST /api/devices HTTP/1.1\r\nHost: localhost\r\nContent-Type: \
+                   application/json\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n";
+    let chunk = format!("10000\r\n{}\r\n", "x".repeat(0x10000)).repeat(4);
+    assert_eq!(running.raw(endless, chunk.as_bytes()).0, 413);
+}
+
+#[test]
+fn web_pages_of_others_are_kept_out() {
+    let running = Running::start();
+    let host = "Host: localhost\r\n";
+    for (headers, expected) in [
+        (host.to_owned(), 200),
+        (format!("Host: 127.0.0.1:{}\r\n", running.port()), 200),
+        ("Host: rebound.example\r\n".to_owned(), 421),
+        (format!("{host}Origin: http://evil.example\r\n"), 403),
+        (format!("{host}Sec-Fetch-Site: cross-site\r\n"), 403),
+    ] {
+        let head = format!("GET /api/devices HTTP/1.1\r\n{headers}Connection: close\r\n\r\n");
+        let (status, head, _) = running.raw(&head, b"");
+        assert_eq!(status, expected, "{headers}");
+        assert!(head.contains("x-content-type-options: nosniff"), "{head}");
+        assert!(!head.contains("access-control-allow"), "{head}");
+    }
+    // Also over HTTP/1.0, which knows no Host.
+    assert_eq!(running.raw("GET /api/devices HTTP/1.0\r\n\r\n", b"").0, 421);
+}
+
+#[test]
+fn an_open_address_shows_no_devices() {
+    let running = Running::start_on("0.0.0.0:0");
+    for (path, expected) in [("/metrics", 200), ("/readyz", 200), ("/api/devices", 403)] {
+        let head = format!("GET {path} HTTP/1.1\r\nHost: any.example\r\nConnection: close\r\n\r\n");
+        assert_eq!(running.raw(&head, b"").0, expected, "{path}");
+    }
+    // The owner's socket is not concerned.
+    let remote = RemoteOperations::connect(&running.socket())
+        .unwrap()
+        .unwrap();
+    assert!(remote.add(&device("a")).is_ok());
+}
+
+#[test]
+fn the_description_covers_every_route() {
+    let description: serde_json::Value = serde_json::from_str(pages::OPENAPI).unwrap();
+    let running = Running::start();
+    for (path, methods) in description["paths"].as_object().unwrap() {
+        let target = path.replace("{name}", "nobody");
+        for method in methods
+            .as_object()
+            .unwrap()
+            .keys()
+            .filter(|&m| m != "parameters")
+        {
+            let head = format!(
+                "{} {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+                method.to_ascii_uppercase()
+            );
+            let (status, _, body) = running.raw(&head, b"");
+            assert!(
+                !body.contains("no such page") && status != 405,
+                "{method} {path}"
+            );
+        }
+    }
+    // And the other way round: what the router has is described.
+    let source = include_str!("api.rs");
+    for route in source.split(".route(\"").skip(1) {
+        let path = route.split('"').next().unwrap();
+        assert!(
+            description["paths"].get(path).is_some(),
+            "{path} is not described"
+        );
+    }
+}
+
+#[test]
+fn the_socket_is_the_owners_alone() {
+    let running = Running::start();
+    let mode = std::fs::metadata(running.socket())
+        .unwrap()
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o777, 0o600);
+}
+
+#[test]
+fn sockets_left_behind_are_replaced_and_live_ones_are_not() {
+    let running = Running::start();
+    let settings = AdminSettings {
+        bind: None,
+        socket: Some(running.socket()),
+    };
+    let start = |settings: &AdminSettings| {
+        let operations = Arc::new(Fake::default());
+        spawn(settings, operations, Arc::clone(&running.status) as _)
+    };
+    assert!(matches!(start(&settings), Err(AdminError::InUse { .. })));
+    assert!(
+        RemoteOperations::connect(&running.socket())
+            .unwrap()
+            .is_some()
+    );
+
+    // A killed server's: bound once, nobody listens.
+    let stale = running.directory.path().join("stale.sock");
+    drop(UnixListener::bind(&stale).unwrap());
+    assert!(stale.exists());
+    assert!(RemoteOperations::connect(&stale).unwrap().is_none());
+    let settings = AdminSettings {
+        bind: None,
+        socket: Some(stale.clone()),
+    };
+    let second = start(&settings).unwrap();
+    assert!(second.address().is_none());
+    assert!(RemoteOperations::connect(&stale).unwrap().is_some());
+    second.stop();
+    assert!(!stale.exists());
+
+    // Nothing but a socket is ever removed.
+    std::fs::write(&stale, "precious").unwrap();
+    let error = start(&settings).unwrap_err().to_string();
+    assert!(error.contains("it is not a socket"), "{error}");
+    assert_eq!(std::fs::read(&stale).unwrap(), b"precious");
+}
+
+#[test]
+fn a_long_path_is_no_obstacle() {
+    let directory = tempfile::tempdir().unwrap();
+    let deep = directory.path().join("d".repeat(120));
+    std::fs::create_dir(&deep).unwrap();
+    let running = Running::start();
+    let settings = AdminSettings {
+        bind: None,
+        socket: Some(deep.join("admin.sock")),
+    };
+    let operations = Arc::new(Fake::default());
+    let admin = spawn(&settings, operations, Arc::clone(&running.status) as _).unwrap();
+    let remote = RemoteOperations::connect(&deep.join("admin.sock"))
+        .unwrap()
+        .unwrap();
+    assert!(remote.add(&device("a")).is_ok());
+    drop(admin);
+    assert!(
+        RemoteOperations::connect(&deep.join("admin.sock"))
+            .unwrap()
+            .is_none()
+    );
+}
+
+#[test]
+fn a_port_in_use_is_named_with_its_setting() {
+    let running = Running::start();
+    let settings = AdminSettings {
+        bind: running.admin.address(),
+        socket: None,
+    };
+    let operations = Arc::new(Fake::default());
+    let error = spawn(&settings, operations, Arc::clone(&running.status) as _).unwrap_err();
+    let text = error.to_string();
+    let start = format!(
+        "TIDEGATE_ADMIN_BIND=127.0.0.1:{}: cannot be opened",
+        running.port()
+    );
+    assert!(
+        text.starts_with(&start) && text.contains("choose another port"),
+        "{text}"
+    );
+}
+
+/// Connections that say nothing fill the TCP side; the operator still gets in, and stopping does
+/// not wait for them.
+#[test]
+fn silent_connections_neither_lock_out_nor_delay() {
+    let running = Running::start();
+    let silent: Vec<_> = (0..80)
+        .map(|_| TcpStream::connect(("127.0.0.1", running.port())).unwrap())
+        .collect();
+    let remote = RemoteOperations::connect(&running.socket())
+        .unwrap()
+        .unwrap();
+    assert!(remote.add(&device("a")).is_ok());
+    let (done, stopped) = std::sync::mpsc::channel();
+    let Running {
+        admin, directory, ..
+    } = running;
+    std::thread::spawn(move || {
+        admin.stop();
+        let _ = done.send(());
+    });
+    assert!(stopped.recv_timeout(Duration::from_secs(10)).is_ok());
+    drop((silent, directory));
+}

@@ -1,0 +1,84 @@
+//! A device as it is stored.
+//!
+//! ```text
+//! version u8 = 1 | created u64 | generation u64 | name | profile | credential   (little-endian)
+//! name, profile:  length u16 | UTF-8
+//! credential:     1 | token: length u16 | UTF-8
+//!                 2 | fingerprint 32 | certificate: length u16 | base64
+//! ```
+
+use super::{Credential, Device, DeviceId};
+use crate::store::value::{take, take_slice};
+use std::sync::Arc;
+
+const VERSION: u8 = 1;
+const ACCESS_TOKEN: u8 = 1;
+const X509: u8 = 2;
+
+/// The record of a device, with its certificate's text if it has one.
+pub(super) fn encode(device: &Device, certificate: &str) -> Vec<u8> {
+    let mut out = vec![VERSION];
+    out.extend_from_slice(&device.created_unix_ms.to_le_bytes());
+    out.extend_from_slice(&device.credential_generation.to_le_bytes());
+    encode_text(&device.name, &mut out);
+    encode_text(&device.profile, &mut out);
+    match &device.credential {
+        Credential::AccessToken(token) => {
+            out.push(ACCESS_TOKEN);
+            encode_text(token, &mut out);
+        }
+        Credential::X509 { fingerprint } => {
+            out.push(X509);
+            out.extend_from_slice(fingerprint);
+            encode_text(certificate, &mut out);
+        }
+    }
+    out
+}
+
+/// The device and its certificate's text (empty when it has none); `None` when this is no record.
+pub(super) fn decode(
+    id: DeviceId,
+    mut bytes: &[u8],
+    profile: &mut dyn FnMut(&str) -> Arc<str>,
+) -> Option<(Device, String)> {
+    let bytes = &mut bytes;
+    if take(bytes)? != [VERSION] {
+        return None;
+    }
+    let created_unix_ms = u64::from_le_bytes(take(bytes)?);
+    let credential_generation = u64::from_le_bytes(take(bytes)?);
+    let name = decode_text(bytes)?.into();
+    let profile = profile(decode_text(bytes)?);
+    let (credential, certificate) = match take(bytes)? {
+        [ACCESS_TOKEN] => (Credential::AccessToken(decode_text(bytes)?.into()), ""),
+        [X509] => {
+            let fingerprint = take(bytes)?;
+            (Credential::X509 { fingerprint }, decode_text(bytes)?)
+        }
+        _ => return None,
+    };
+    bytes.is_empty().then(|| {
+        let device = Device {
+            id,
+            name,
+            profile,
+            created_unix_ms,
+            credential,
+            credential_generation,
+        };
+        (device, certificate.to_owned())
+    })
+}
+
+/// The texts were validated: none has 64 KiB.
+fn encode_text(text: &str, out: &mut Vec<u8>) {
+    let length = u16::try_from(text.len()).expect("validated texts are below 64 KiB");
+    out.extend_from_slice(&length.to_le_bytes());
+    out.extend_from_slice(text.as_bytes());
+}
+
+fn decode_text<'a>(bytes: &mut &'a [u8]) -> Option<&'a str> {
+    let length = u16::from_le_bytes(take(bytes)?);
+    std::str::from_utf8(take_slice(bytes, usize::from(length))?).ok()
+}

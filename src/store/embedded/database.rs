@@ -1,0 +1,286 @@
+//! The database beneath the head: its keyspaces, and reading from it.
+//!
+//! | keyspace | rows |
+//! |---|---|
+//! | `series` | blocks of points: see `series` |
+//! | `attributes` | one per attribute: see `attributes` |
+//! | `meta` | `checkpoint`: number of the last group that is wholly in here, u64 big-endian |
+//! | `devices` | the registry's |
+
+use super::attributes::{AttributeSet, row_key};
+use super::series::{
+    after_series, bucket, bucket_prefix, decode_block, device_prefix, parse_row_key, series_prefix,
+};
+use super::{OpenError, StoreSettings};
+use crate::registry::DeviceId;
+use crate::store::{Order, StoreError, Value};
+use fjall::{Database, Guard, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+const CHECKPOINT: &str = "checkpoint";
+
+/// Handles of the database.
+#[derive(Clone)]
+pub(super) struct Tables {
+    pub(super) database: Database,
+    pub(super) series: Keyspace,
+    pub(super) attributes: Keyspace,
+    meta: Keyspace,
+}
+
+impl Tables {
+    /// Opens the database in `path`.
+    pub(super) fn open(path: &Path, settings: &StoreSettings) -> Result<Self, OpenError> {
+        Self::try_open(path, settings).map_err(|error| open_error(path, error))
+    }
+
+    fn try_open(path: &Path, settings: &StoreSettings) -> fjall::Result<Self> {
+        let database = Database::builder(path)
+            .cache_size(settings.block_cache_bytes)
+            .worker_threads(2)
+            .max_journaling_size(256 << 20)
+            .open()?;
+        let keyspace = |name, memtable: u64| {
+            let options = || KeyspaceCreateOptions::default().max_memtable_size(memtable);
+            database.keyspace(name, options)
+        };
+        Ok(Self {
+            series: keyspace("series", 32 << 20)?,
+            attributes: keyspace("attributes", 8 << 20)?,
+            meta: keyspace("meta", 1 << 20)?,
+            database,
+        })
+    }
+
+    /// Number of the last group that is wholly in the database; 0 at first.
+    pub(super) fn checkpoint(&self) -> Result<u64, StoreError> {
+        match self.meta.get(CHECKPOINT).map_err(read_error)? {
+            None => Ok(0),
+            Some(bytes) => bytes
+                .as_ref()
+                .try_into()
+                .map(u64::from_be_bytes)
+                .map_err(|_| damaged("the checkpoint")),
+        }
+    }
+
+    /// Adds the checkpoint to a batch.
+    pub(super) fn set_checkpoint(&self, batch: &mut OwnedWriteBatch, sequence: u64) {
+        batch.insert(&self.meta, CHECKPOINT, sequence.to_be_bytes());
+    }
+
+    /// Adds the points of the bucket `at` to `points`, as far as `range` and `points` want them.
+    pub(super) fn read_bucket(
+        &self,
+        series: &[u8],
+        at: i64,
+        points: &mut Points,
+    ) -> Result<(), StoreError> {
+        // Rows of a bucket are in the order in which they were written.
+        for row in self.series.prefix(bucket_prefix(series, at)) {
+            let value = row.value().map_err(read_error)?;
+            decode_block(at, &value, &mut |ts_ms, value| {
+                points.add(ts_ms, || value.to_value());
+            })
+            .ok_or_else(|| damaged("a block of points"))?;
+        }
+        Ok(())
+    }
+
+    /// The first bucket of a series at or behind `from` in the direction of `order`.
+    pub(super) fn next_bucket(
+        &self,
+        series: &[u8],
+        from: i64,
+        order: Order,
+    ) -> Result<Option<i64>, StoreError> {
+        let row = match order {
+            Order::Ascending => {
+                let (start, end) = (bucket_prefix(series, from), after_series(series));
+                self.series.range(start..end).next()
+            }
+            Order::Descending => {
+                let end = after_series(&bucket_prefix(series, from));
+                self.series.range(series.to_vec()..end).next_back()
+            }
+        };
+        row.map(|row| row_bucket(row, |_, bucket| bucket))
+            .transpose()
+    }
+
+    /// The keys of all series of a device, up to `limit`.
+    pub(super) fn series_keys(
+        &self,
+        device: DeviceId,
+        limit: usize,
+        keys: &mut BTreeSet<Box<str>>,
+    ) -> Result<(), StoreError> {
+        let end = after_series(&device_prefix(device));
+        let mut start = device_prefix(device).to_vec();
+        // A seek per series instead of a walk over all its blocks.
+        while keys.len() < limit {
+            let Some(row) = self.series.range(start..end.clone()).next() else {
+                return Ok(());
+            };
+            let key = row_bucket(row, |key, _| Box::<str>::from(key))?;
+            start = after_series(&series_prefix(device, &key));
+            keys.insert(key);
+        }
+        Ok(())
+    }
+
+    /// All attributes of a device.
+    pub(super) fn attributes(&self, device: DeviceId) -> Result<AttributeSet, StoreError> {
+        let mut set = AttributeSet::default();
+        for row in self.attributes.prefix(device_prefix(device)) {
+            let (key, value) = row.into_inner().map_err(read_error)?;
+            set.insert_row(&key, &value)
+                .ok_or_else(|| damaged("an attribute"))?;
+        }
+        Ok(set)
+    }
+
+    /// Adds an attribute's row, or its removal, to a batch.
+    pub(super) fn put_attribute(
+        &self,
+        batch: &mut OwnedWriteBatch,
+        device: DeviceId,
+        (scope, key): (crate::store::AttributeScope, &str),
+        updated_ms: i64,
+        value: Option<&Value>,
+    ) {
+        let row = row_key(device, scope, key);
+        match value {
+            Some(value) => {
+                let value = super::attributes::row_value(updated_ms, value);
+                batch.insert(&self.attributes, row, value);
+            }
+            None => batch.remove(&self.attributes, row),
+        }
+    }
+
+    /// Keys of up to `limit` rows of a device, with their keyspaces.
+    pub(super) fn device_rows(
+        &self,
+        device: DeviceId,
+        limit: usize,
+    ) -> Result<Vec<(Keyspace, fjall::UserKey)>, StoreError> {
+        [&self.series, &self.attributes]
+            .into_iter()
+            .flat_map(|keyspace| {
+                let rows = keyspace.prefix(device_prefix(device));
+                rows.map(move |row| Ok((keyspace.clone(), row.key().map_err(read_error)?)))
+            })
+            .take(limit)
+            .collect()
+    }
+}
+
+/// Points of one series that a query wants: one per time, no more than it asks for.
+#[derive(Debug)]
+pub(super) struct Points {
+    from_ms: i64,
+    to_ms: i64,
+    limit: usize,
+    order: Order,
+    found: BTreeMap<i64, Value>,
+}
+
+impl Points {
+    pub(super) fn new(from_ms: i64, to_ms: i64, limit: usize, order: Order) -> Self {
+        Self {
+            from_ms,
+            to_ms,
+            limit,
+            order,
+            found: BTreeMap::new(),
+        }
+    }
+
+    /// Adds a point written after all those added before. When there are more than wanted, the one
+    /// at the far end goes: nothing that is added later can make it wanted again.
+    pub(super) fn add(&mut self, ts_ms: i64, value: impl FnOnce() -> Value) {
+        if !(self.from_ms..=self.to_ms).contains(&ts_ms) || self.limit == 0 {
+            return;
+        }
+        if self.found.len() >= self.limit && !self.found.contains_key(&ts_ms) {
+            let (far, is_beyond) = match self.order {
+                Order::Ascending => {
+                    let far = self.found.last_key_value().map(|(ts, _)| *ts);
+                    (far, far.is_some_and(|far| ts_ms > far))
+                }
+                Order::Descending => {
+                    let far = self.found.first_key_value().map(|(ts, _)| *ts);
+                    (far, far.is_some_and(|far| ts_ms < far))
+                }
+            };
+            match far {
+                Some(far) if !is_beyond => self.found.remove(&far),
+                _ => return,
+            };
+        }
+        self.found.insert(ts_ms, value());
+    }
+
+    /// Which points come first.
+    pub(super) fn order(&self) -> Order {
+        self.order
+    }
+
+    /// Whether there are as many as wanted.
+    pub(super) fn is_full(&self) -> bool {
+        self.found.len() >= self.limit
+    }
+
+    /// The buckets to look into: the first and the last in the direction of the order.
+    pub(super) fn buckets(&self) -> (i64, i64) {
+        match self.order {
+            Order::Ascending => (bucket(self.from_ms), bucket(self.to_ms)),
+            Order::Descending => (bucket(self.to_ms), bucket(self.from_ms)),
+        }
+    }
+
+    /// The points in order.
+    pub(super) fn into_sorted(self) -> Vec<crate::store::Point> {
+        let point = |(ts_ms, value)| crate::store::Point { ts_ms, value };
+        match self.order {
+            Order::Ascending => self.found.into_iter().map(point).collect(),
+            Order::Descending => self.found.into_iter().rev().map(point).collect(),
+        }
+    }
+}
+
+fn row_bucket<T>(row: Guard, part: impl FnOnce(&str, i64) -> T) -> Result<T, StoreError> {
+    let row = row.key().map_err(read_error)?;
+    let (key, bucket) = parse_row_key(&row).ok_or_else(|| damaged("the key of a block"))?;
+    Ok(part(key, bucket))
+}
+
+fn damaged(what: &str) -> StoreError {
+    StoreError::Read(format!("{what} in the database is damaged"))
+}
+
+/// An error of the database while reading.
+#[allow(
+    clippy::needless_pass_by_value,
+    reason = "used as a function to map errors with"
+)]
+pub(super) fn read_error(error: fjall::Error) -> StoreError {
+    StoreError::Read(error.to_string())
+}
+
+fn open_error(path: &Path, error: fjall::Error) -> OpenError {
+    match error {
+        fjall::Error::Io(source) => OpenError::Io {
+            action: "opening database",
+            file: path.to_owned(),
+            source,
+        },
+        error => OpenError::Corrupted {
+            file: path.to_owned(),
+            what: error.to_string(),
+            remedy: "restore the data directory from a backup",
+        },
+    }
+}

@@ -1,0 +1,161 @@
+//! The data directory: its layout, its lock, its format.
+//!
+//! ```text
+//! DIR/            0700 when made here
+//!   FORMAT        "tidegate-data 1\n"
+//!   LOCK          locked (flock) while a process has the directory; holds its pid
+//!   log/          0700: segments of the log, see `segment`
+//!   db/           0700: the database (fjall)
+//! ```
+
+use super::OpenError;
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+const FORMAT: &str = "tidegate-data 1";
+
+/// A data directory that is ours alone while this lives.
+#[derive(Debug)]
+pub(super) struct DataDirectory {
+    path: PathBuf,
+    /// The kernel lets go of the lock when this closes, however the process ends.
+    _lock: File,
+}
+
+impl DataDirectory {
+    /// Makes the directory if need be and locks it.
+    pub(super) fn open(path: &Path) -> Result<Self, OpenError> {
+        make_directory(path)?;
+        let lock = lock(path)?;
+        check_format(path)?;
+        let directory = Self {
+            path: path.to_owned(),
+            _lock: lock,
+        };
+        make_directory(&directory.log())?;
+        make_directory(&directory.database())?;
+        sync_directory(path)?;
+        Ok(directory)
+    }
+
+    /// Where the log's segments are.
+    pub(super) fn log(&self) -> PathBuf {
+        self.path.join("log")
+    }
+
+    /// Where the database is.
+    pub(super) fn database(&self) -> PathBuf {
+        self.path.join("db")
+    }
+}
+
+/// An [`OpenError`] for a file and what was tried with it.
+pub(super) fn io_error(action: &'static str, file: &Path) -> impl FnOnce(io::Error) -> OpenError {
+    let file = file.to_owned();
+    move |source| OpenError::Io {
+        action,
+        file,
+        source,
+    }
+}
+
+/// Makes the names in a directory durable.
+pub(super) fn sync_directory(path: &Path) -> Result<(), OpenError> {
+    File::open(path)
+        .and_then(|directory| directory.sync_all())
+        .map_err(io_error("syncing directory", path))
+}
+
+fn make_directory(path: &Path) -> Result<(), OpenError> {
+    match DirBuilder::new().recursive(true).mode(0o700).create(path) {
+        Ok(()) => {
+            let metadata = path.metadata().map_err(io_error("reading", path))?;
+            if metadata.mode() & 0o077 != 0 {
+                tracing::warn!(
+                    directory = %path.display(),
+                    "other users may enter the data directory; chmod 0700 closes it"
+                );
+            }
+            Ok(())
+        }
+        Err(error) => Err(io_error("creating directory", path)(error)),
+    }
+}
+
+fn lock(directory: &Path) -> Result<File, OpenError> {
+    let path = directory.join("LOCK");
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&path)
+        .map_err(io_error("opening", &path))?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut pid = String::new();
+            let _ = file.take(20).read_to_string(&mut pid);
+            let pid = pid.trim();
+            return Err(OpenError::Locked {
+                directory: directory.to_owned(),
+                pid: if pid.is_empty() { "unknown" } else { pid }.to_owned(),
+            });
+        }
+        Err(TryLockError::Error(error)) => return Err(io_error("locking", &path)(error)),
+    }
+    file.set_len(0)
+        .and_then(|()| writeln!(file, "{}", std::process::id()))
+        .map_err(io_error("writing", &path))?;
+    Ok(file)
+}
+
+fn check_format(directory: &Path) -> Result<(), OpenError> {
+    let path = directory.join("FORMAT");
+    match std::fs::read(&path) {
+        Ok(found) => {
+            let found = String::from_utf8_lossy(&found);
+            if found.trim_end() == FORMAT {
+                return Ok(());
+            }
+            Err(OpenError::Format {
+                file: path,
+                found: found
+                    .chars()
+                    .take(40)
+                    .collect::<String>()
+                    .trim_end()
+                    .to_owned(),
+                expected: FORMAT,
+                remedy: "use the version of tidegate that wrote the directory, or an empty one",
+            })
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            if directory.join("log").exists() || directory.join("db").exists() {
+                return Err(OpenError::Corrupted {
+                    file: path,
+                    what: "it is missing, but there is data beside it".into(),
+                    remedy: "restore the directory from a backup, or use an empty one",
+                });
+            }
+            write_format(directory, &path)
+        }
+        Err(error) => Err(io_error("reading", &path)(error)),
+    }
+}
+
+/// Writes the format under another name first, so that it is there wholly or not at all.
+fn write_format(directory: &Path, path: &Path) -> Result<(), OpenError> {
+    let new = directory.join("FORMAT.new");
+    File::create(&new)
+        .and_then(|mut file| {
+            writeln!(file, "{FORMAT}")?;
+            file.sync_all()
+        })
+        .and_then(|()| std::fs::rename(&new, path))
+        .map_err(io_error("writing", path))?;
+    sync_directory(directory)
+}
