@@ -186,9 +186,8 @@ impl Plan {
     }
 
     fn from_arguments(arguments: Arguments) -> Result<Self, clap::Error> {
-        check(&arguments).map_err(|message| {
-            Arguments::command().error(ErrorKind::ArgumentConflict, message)
-        })?;
+        check(&arguments)
+            .map_err(|message| Arguments::command().error(ErrorKind::ArgumentConflict, message))?;
         let credentials = credential_source(&arguments);
         let path = arguments
             .path
@@ -213,7 +212,9 @@ impl Plan {
             devices,
             authentication: arguments.auth,
             credentials,
-            load: arguments.rate.map_or(Load::Closed, |rate| Load::Open { rate }),
+            load: arguments
+                .rate
+                .map_or(Load::Closed, |rate| Load::Open { rate }),
             duration: arguments.duration,
             ramp: arguments.ramp,
             count: arguments.count,
@@ -237,10 +238,15 @@ fn check(arguments: &Arguments) -> Result<(), String> {
     let telemetry = arguments.scenario == Scenario::Telemetry;
     if !arguments.target.secure {
         if arguments.scenario == Scenario::Handshake {
-            return Err("--scenario handshake needs a coaps:// target: plain CoAP has no handshake".into());
+            return Err(
+                "--scenario handshake needs a coaps:// target: plain CoAP has no handshake".into(),
+            );
         }
         if arguments.auth == Authentication::X509 {
-            return Err("--auth x509 needs a coaps:// target: certificates are shown in the handshake".into());
+            return Err(
+                "--auth x509 needs a coaps:// target: certificates are shown in the handshake"
+                    .into(),
+            );
         }
         if arguments.suite.is_some() {
             return Err("--suite needs a coaps:// target".into());
@@ -248,7 +254,9 @@ fn check(arguments: &Arguments) -> Result<(), String> {
     }
     let path = arguments.path.as_ref().or(arguments.target.path.as_ref());
     if arguments.auth == Authentication::None && telemetry && path.is_none() {
-        return Err("--auth none needs --path: without credentials there is no telemetry path".into());
+        return Err(
+            "--auth none needs --path: without credentials there is no telemetry path".into(),
+        );
     }
     if arguments.auth != Authentication::Token {
         if arguments.token.is_some() {
@@ -271,21 +279,33 @@ fn check(arguments: &Arguments) -> Result<(), String> {
     {
         return Err(format!("--admin {admin}: must start with http://"));
     }
-    if arguments.payload.as_ref().is_some_and(|payload| payload.len() > PAYLOAD_BYTES_MAX) {
-        return Err(format!("--payload is longer than {PAYLOAD_BYTES_MAX} bytes"));
+    if arguments
+        .payload
+        .as_ref()
+        .is_some_and(|payload| payload.len() > PAYLOAD_BYTES_MAX)
+    {
+        return Err(format!(
+            "--payload is longer than {PAYLOAD_BYTES_MAX} bytes"
+        ));
     }
-    if arguments.devices.is_some_and(|devices| devices == 0 || devices > DEVICES_MAX) {
+    if arguments
+        .devices
+        .is_some_and(|devices| devices == 0 || devices > DEVICES_MAX)
+    {
         return Err(format!("--devices must be from 1 to {DEVICES_MAX}"));
     }
     if arguments.duration.is_zero() || arguments.timeout.is_zero() {
         return Err("--duration and --timeout must be above 0".into());
     }
     let needs_admin = telemetry && arguments.auth != Authentication::None;
-    let given = arguments.token.is_some()
-        || arguments.devices_file.is_some()
-        || arguments.admin.is_some();
+    let given =
+        arguments.token.is_some() || arguments.devices_file.is_some() || arguments.admin.is_some();
     if needs_admin && !given && !arguments.target.address.ip().is_loopback() {
-        let own = if arguments.auth == Authentication::Token { "--token T, " } else { "" };
+        let own = if arguments.auth == Authentication::Token {
+            "--token T, "
+        } else {
+            ""
+        };
         return Err(format!(
             "the server must know the devices: give {own}--devices-file F.csv, or --admin URL to register them"
         ));
@@ -335,7 +355,9 @@ fn payload_of(length: usize) -> Vec<u8> {
 fn parse_payload_bytes(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(length) if (PAYLOAD_BYTES_MIN..=PAYLOAD_BYTES_MAX).contains(&length) => Ok(length),
-        _ => Err(format!("not a number from {PAYLOAD_BYTES_MIN} to {PAYLOAD_BYTES_MAX}")),
+        _ => Err(format!(
+            "not a number from {PAYLOAD_BYTES_MIN} to {PAYLOAD_BYTES_MAX}"
+        )),
     }
 }
 
@@ -428,7 +450,10 @@ pub(crate) mod tests {
         assert_eq!(plan.load, Load::Closed);
         assert_eq!(plan.duration, Duration::from_secs(20));
         assert_eq!(plan.path, "/api/v1/telemetry");
-        assert_eq!(plan.credentials, CredentialSource::Admin(ADMIN_DEFAULT.into()));
+        assert_eq!(
+            plan.credentials,
+            CredentialSource::Admin(ADMIN_DEFAULT.into())
+        );
         assert_eq!(plan.method, code::POST);
         assert_eq!(plan.max_errors, 0);
     }
@@ -444,7 +469,9 @@ pub(crate) mod tests {
         let path = plan("--target coap://127.0.0.1/a --path /x --auth none").unwrap();
         assert_eq!(path.path, "/x");
         for length in [8, 9, 40, 1024] {
-            let sized = plan(&format!("--target coap://[::1] --token T --payload-bytes {length}"));
+            let sized = plan(&format!(
+                "--target coap://[::1] --token T --payload-bytes {length}"
+            ));
             let payload = sized.unwrap().payload;
             assert_eq!(payload.len(), length);
             assert!(serde_json::from_slice::<serde_json::Value>(&payload).is_ok());
@@ -457,14 +484,23 @@ pub(crate) mod tests {
             ("--target coap://127.0.0.1 --scenario handshake", "coaps://"),
             ("--target coap://127.0.0.1 --auth x509", "coaps://"),
             ("--target coaps://127.0.0.1 --auth none", "--path"),
-            ("--target coaps://127.0.0.1 --auth x509 --token T", "--auth token"),
+            (
+                "--target coaps://127.0.0.1 --auth x509 --token T",
+                "--auth token",
+            ),
             ("--target coaps://127.0.0.1 --rate 5 --closed", "--closed"),
             ("--target coaps://127.0.0.1 --rate 0", "above 0"),
             ("--target coaps://127.0.0.1 --duration 5y", "500ms"),
-            ("--target coaps://127.0.0.1 --suite TLS_NULL", "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256"),
+            (
+                "--target coaps://127.0.0.1 --suite TLS_NULL",
+                "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
+            ),
             ("--target coaps://192.0.2.1 --auth x509", "--admin"),
             ("--target http://127.0.0.1", "coaps://"),
-            ("--target coaps://127.0.0.1 --scenario storm", "possible values"),
+            (
+                "--target coaps://127.0.0.1 --scenario storm",
+                "possible values",
+            ),
             ("--target coaps://127.0.0.1 --payload-bytes 7", "from 8"),
             ("--target coaps://127.0.0.1 --devices 0", "from 1"),
             ("--target coaps://127.0.0.1 --admin ftp://x", "http://"),
@@ -477,8 +513,17 @@ pub(crate) mod tests {
 
     #[test]
     fn durations_have_units() {
-        for (text, milliseconds) in [("500ms", 500), ("30s", 30_000), ("2", 2000), ("1.5m", 90_000), ("1h", 3_600_000)] {
-            assert_eq!(parse_duration(text), Ok(Duration::from_millis(milliseconds)));
+        for (text, milliseconds) in [
+            ("500ms", 500),
+            ("30s", 30_000),
+            ("2", 2000),
+            ("1.5m", 90_000),
+            ("1h", 3_600_000),
+        ] {
+            assert_eq!(
+                parse_duration(text),
+                Ok(Duration::from_millis(milliseconds))
+            );
         }
         for text in ["", "s", "-1s", "1d", "nans", "1e9h"] {
             assert!(parse_duration(text).is_err(), "{text}");

@@ -24,7 +24,13 @@ pub(crate) enum Phase {
 }
 
 impl Phase {
-    const ALL: [Self; 5] = [Self::Prepare, Self::Connect, Self::Run, Self::Drain, Self::Stop];
+    const ALL: [Self; 5] = [
+        Self::Prepare,
+        Self::Connect,
+        Self::Run,
+        Self::Drain,
+        Self::Stop,
+    ];
 }
 
 /// One thread's part.
@@ -37,6 +43,8 @@ pub(crate) struct Shared {
     pub(crate) prepared: AtomicU64,
     /// Devices whose first handshake ended, well or not.
     pub(crate) settled: AtomicU64,
+    /// The phase that the thread is in.
+    seen: AtomicU8,
 }
 
 impl Shared {
@@ -46,7 +54,22 @@ impl Shared {
             outstanding: AtomicU64::new(0),
             prepared: AtomicU64::new(0),
             settled: AtomicU64::new(0),
+            seen: AtomicU8::new(Phase::Prepare as u8),
         }
+    }
+
+    /// Says how far the thread is, at the end of a round that knew the phase.
+    pub(crate) fn report(&self, phase: Phase, outstanding: u64, settled: u64) {
+        self.outstanding.store(outstanding, Relaxed);
+        self.settled.store(settled, Relaxed);
+        // Release: whoever sees the phase sees what was outstanding in it.
+        self.seen
+            .store(phase as u8, std::sync::atomic::Ordering::Release);
+    }
+
+    /// Whether the thread has come to a phase.
+    pub(crate) fn saw(&self, phase: Phase) -> bool {
+        self.seen.load(std::sync::atomic::Ordering::Acquire) >= phase as u8
     }
 
     /// The sample that was published and not collected yet.
@@ -86,12 +109,16 @@ impl Control {
     pub(crate) fn phase(&self) -> Phase {
         // Acquire: whoever sees a phase sees its times.
         let index = self.phase.load(std::sync::atomic::Ordering::Acquire);
-        Phase::ALL.get(usize::from(index)).copied().unwrap_or(Phase::Stop)
+        Phase::ALL
+            .get(usize::from(index))
+            .copied()
+            .unwrap_or(Phase::Stop)
     }
 
     /// Goes on to a phase; never back.
     pub(crate) fn enter(&self, phase: Phase) {
-        self.phase.fetch_max(phase as u8, std::sync::atomic::Ordering::Release);
+        self.phase
+            .fetch_max(phase as u8, std::sync::atomic::Ordering::Release);
     }
 
     /// Says when the measured time begins and ends, before it does.
@@ -108,13 +135,15 @@ impl Control {
 
     /// Asks for one more operation; `false` when there were as many as are wanted.
     pub(crate) fn begin_operation(&self) -> bool {
-        self.count_max
-            .is_none_or(|max| self.begun.load(Relaxed) < max && self.begun.fetch_add(1, Relaxed) < max)
+        self.count_max.is_none_or(|max| {
+            self.begun.load(Relaxed) < max && self.begun.fetch_add(1, Relaxed) < max
+        })
     }
 
     /// Whether the wanted number of operations was begun.
     pub(crate) fn is_count_reached(&self) -> bool {
-        self.count_max.is_some_and(|max| self.begun.load(Relaxed) >= max)
+        self.count_max
+            .is_some_and(|max| self.begun.load(Relaxed) >= max)
     }
 
     /// Ends the run with a message.
@@ -127,12 +156,18 @@ impl Control {
 
     /// Why the run ended early, if it did.
     pub(crate) fn failure(&self) -> Option<String> {
-        self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.failure
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// A sum over the threads.
     pub(crate) fn sum(&self, part: impl Fn(&Shared) -> &AtomicU64) -> u64 {
-        self.threads.iter().map(|shared| part(shared).load(Relaxed)).sum()
+        self.threads
+            .iter()
+            .map(|shared| part(shared).load(Relaxed))
+            .sum()
     }
 
     /// Takes what all threads published since the last time into `interval`.

@@ -91,7 +91,10 @@ impl Device {
         let clocks = kit.clocks(now);
         let counters = &mut kit.sample.counters;
         counters.handshakes_started += 1;
-        let wire = Wire { socket: &self.socket, counters };
+        let wire = Wire {
+            socket: &self.socket,
+            counters,
+        };
         self.link.connect(clocks, wire);
     }
 
@@ -128,7 +131,13 @@ impl Device {
     }
 
     fn begin_request(&mut self, intended: Instant, now: Instant, kit: &mut Kit<'_>) {
-        let Self { exchange, link, socket, template, .. } = self;
+        let Self {
+            exchange,
+            link,
+            socket,
+            template,
+            ..
+        } = self;
         let counters = &mut kit.sample.counters;
         let scratch = &mut kit.scratch;
         let started = exchange.start(
@@ -164,14 +173,23 @@ impl Device {
         let clocks = kit.clocks(now);
         let counters = &mut kit.sample.counters;
         counters.datagrams += 1;
-        let wire = Wire { socket: &self.socket, counters };
+        let wire = Wire {
+            socket: &self.socket,
+            counters,
+        };
         match self.link.handle_datagram(clocks, datagram, wire) {
             None => self.on_message(now, datagram, kit),
             Some(received) => self.on_received(now, &received, datagram, kit),
         }
     }
 
-    fn on_received(&mut self, now: Instant, received: &Received, datagram: &[u8], kit: &mut Kit<'_>) {
+    fn on_received(
+        &mut self,
+        now: Instant,
+        received: &Received,
+        datagram: &[u8],
+        kit: &mut Kit<'_>,
+    ) {
         if let Some(alert) = received.peer_alert
             && alert != AlertDescription::CloseNotify
         {
@@ -213,7 +231,10 @@ impl Device {
             }
             Scenario::Handshake => {
                 let counters = &mut kit.sample.counters;
-                self.link.close(Wire { socket: &self.socket, counters });
+                self.link.close(Wire {
+                    socket: &self.socket,
+                    counters,
+                });
                 self.state = State::Down;
                 self.end_operation(now, kit);
             }
@@ -260,7 +281,12 @@ impl Device {
     }
 
     fn on_message(&mut self, now: Instant, message: &[u8], kit: &mut Kit<'_>) {
-        let Self { exchange, link, socket, .. } = self;
+        let Self {
+            exchange,
+            link,
+            socket,
+            ..
+        } = self;
         let counters = &mut kit.sample.counters;
         let scratch = &mut kit.scratch;
         let input = exchange.handle_message(
@@ -290,7 +316,10 @@ impl Device {
 
     fn on_answer(&mut self, now: Instant, code: u8, kit: &mut Kit<'_>) {
         if let State::Busy { since } = self.state {
-            record(&mut kit.sample.latency, now.saturating_duration_since(since));
+            record(
+                &mut kit.sample.latency,
+                now.saturating_duration_since(since),
+            );
         }
         let in_time = kit.is_measured(now);
         let counters = &mut kit.sample.counters;
@@ -326,7 +355,10 @@ impl Device {
         self.handle_exchange_timeout(now, kit);
         if self.link.next_timeout().is_some_and(|at| at <= now) {
             let clocks = kit.clocks(now);
-            let wire = Wire { socket: &self.socket, counters: &mut kit.sample.counters };
+            let wire = Wire {
+                socket: &self.socket,
+                counters: &mut kit.sample.counters,
+            };
             if let Err(error) = self.link.handle_timeout(clocks, wire) {
                 self.on_closed(now, error.to_string(), kit);
             }
@@ -341,7 +373,12 @@ impl Device {
         if self.exchange.next_timeout().is_none_or(|at| at > now) {
             return;
         }
-        let Self { exchange, link, socket, .. } = self;
+        let Self {
+            exchange,
+            link,
+            socket,
+            ..
+        } = self;
         let before = exchange.retransmissions();
         let counters = &mut kit.sample.counters;
         let scratch = &mut kit.scratch;
@@ -364,10 +401,14 @@ impl Device {
     /// When [`Self::handle_timeout`] is due.
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
         let paused = self.pause_until.filter(|_| !self.backlog.is_empty());
-        [self.exchange.next_timeout(), self.link.next_timeout(), paused]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            self.exchange.next_timeout(),
+            self.link.next_timeout(),
+            paused,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// Gives up what is outstanding, and ends the session as the RFC wants it.
@@ -381,7 +422,10 @@ impl Device {
             State::Down | State::Ready => {}
             State::Connecting { .. } => {
                 counters.handshakes_failed += 1;
-                tally(&mut counters.handshake_errors, "not completed in time".to_owned());
+                tally(
+                    &mut counters.handshake_errors,
+                    "not completed in time".to_owned(),
+                );
             }
             State::Busy { .. } => {
                 counters.timeouts += 1;
@@ -389,7 +433,10 @@ impl Device {
             }
         }
         self.exchange.abandon();
-        self.link.close(Wire { socket: &self.socket, counters });
+        self.link.close(Wire {
+            socket: &self.socket,
+            counters,
+        });
         self.state = State::Down;
     }
 }

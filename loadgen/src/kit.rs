@@ -42,7 +42,10 @@ pub(crate) struct Kit<'a> {
 impl Kit<'_> {
     /// Both clocks.
     pub(crate) const fn clocks(&self, instant: Instant) -> Now {
-        Now { instant, unix_ms: self.unix_ms }
+        Now {
+            instant,
+            unix_ms: self.unix_ms,
+        }
     }
 
     /// Whether what ends at `now` counts for the rates.

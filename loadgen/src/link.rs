@@ -73,11 +73,16 @@ impl Link {
     ) -> Option<Received> {
         match self {
             Self::Plain => None,
-            Self::Secure { connection: None, .. } => {
+            Self::Secure {
+                connection: None, ..
+            } => {
                 wire.counters.drops += 1;
                 Some(Received::default())
             }
-            Self::Secure { connection: Some(connection), .. } => {
+            Self::Secure {
+                connection: Some(connection),
+                ..
+            } => {
                 let mut drops = 0;
                 let received = with_context(&mut wire, &mut drops, |cx| {
                     connection.handle_datagram(now, datagram, cx)
@@ -92,8 +97,13 @@ impl Link {
     pub(crate) fn send(&mut self, message: &[u8], scratch: &mut Vec<u8>, mut wire: Wire<'_>) {
         match self {
             Self::Plain => wire.push_datagram(message),
-            Self::Secure { connection: None, .. } => wire.counters.unsent_datagrams += 1,
-            Self::Secure { connection: Some(connection), .. } => {
+            Self::Secure {
+                connection: None, ..
+            } => wire.counters.unsent_datagrams += 1,
+            Self::Secure {
+                connection: Some(connection),
+                ..
+            } => {
                 let (prefix, suffix) = connection.record_overhead();
                 scratch.clear();
                 scratch.resize(prefix, 0);
@@ -110,7 +120,10 @@ impl Link {
     /// When [`Self::handle_timeout`] is due.
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
         match self {
-            Self::Secure { connection: Some(connection), .. } => connection.next_timeout(),
+            Self::Secure {
+                connection: Some(connection),
+                ..
+            } => connection.next_timeout(),
             Self::Plain | Self::Secure { .. } => None,
         }
     }
@@ -122,9 +135,14 @@ impl Link {
     /// Why the handshake failed.
     pub(crate) fn handle_timeout(&mut self, now: Now, mut wire: Wire<'_>) -> Result<(), Error> {
         match self {
-            Self::Secure { connection: Some(connection), .. } => {
+            Self::Secure {
+                connection: Some(connection),
+                ..
+            } => {
                 let mut drops = 0;
-                with_context(&mut wire, &mut drops, |cx| connection.handle_timeout(now, cx))
+                with_context(&mut wire, &mut drops, |cx| {
+                    connection.handle_timeout(now, cx)
+                })
             }
             Self::Plain | Self::Secure { .. } => Ok(()),
         }
@@ -132,7 +150,11 @@ impl Link {
 
     /// Ends the session with a close_notify, if there is one.
     pub(crate) fn close(&mut self, mut wire: Wire<'_>) {
-        if let Self::Secure { connection: Some(connection), .. } = self {
+        if let Self::Secure {
+            connection: Some(connection),
+            ..
+        } = self
+        {
             let mut drops = 0;
             with_context(&mut wire, &mut drops, |cx| connection.close(cx));
         }

@@ -19,7 +19,10 @@ pub(crate) struct Live {
 impl Live {
     /// Finds out whether the stream is a terminal.
     pub(crate) fn new() -> Self {
-        Self { terminal: stderr().is_terminal(), open_line: false }
+        Self {
+            terminal: stderr().is_terminal(),
+            open_line: false,
+        }
     }
 
     /// A line that the next one replaces, where that is possible.
@@ -61,7 +64,11 @@ pub(crate) fn line(
     let counters = &interval.counters;
     let (count, histogram, unit) = match scenario {
         Scenario::Telemetry => (counters.ok, &interval.latency, "requests/s"),
-        Scenario::Handshake => (counters.handshakes_completed, &interval.handshake, "handshakes/s"),
+        Scenario::Handshake => (
+            counters.handshakes_completed,
+            &interval.handshake,
+            "handshakes/s",
+        ),
     };
     let quantile = |quantile| match histogram.is_empty() {
         true => "-".to_owned(),
@@ -86,13 +93,27 @@ mod tests {
     fn the_line_tells_rate_percentiles_errors_and_retransmissions() {
         let (mut interval, mut total) = (Sample::new(), Sample::new());
         let second = Duration::from_secs(1);
-        let empty = line("running", second, Scenario::Telemetry, &interval, &total, second);
+        let empty = line(
+            "running",
+            second,
+            Scenario::Telemetry,
+            &interval,
+            &total,
+            second,
+        );
         assert!(empty.contains("p50        -"), "{empty}");
         interval.counters.ok = 2500;
         interval.latency.record(180).unwrap();
         total.counters.failed = 3;
         total.counters.retransmissions = 4;
-        let line = line("running", second * 7, Scenario::Telemetry, &interval, &total, second / 2);
+        let line = line(
+            "running",
+            second * 7,
+            Scenario::Telemetry,
+            &interval,
+            &total,
+            second / 2,
+        );
         assert_eq!(
             line,
             "running   7 s      5 000 requests/s  p50   180 us  p99   180 us  errors 3  retransmissions 4"

@@ -33,7 +33,13 @@ impl Arrivals {
     /// A schedule from `start` to `end` of `rate` arrivals a second over `devices`.
     ///
     /// Without devices, or with a rate of 0, nothing arrives.
-    pub(crate) fn new(seed: u64, rate: f64, devices: Vec<u32>, start: Instant, end: Instant) -> Self {
+    pub(crate) fn new(
+        seed: u64,
+        rate: f64,
+        devices: Vec<u32>,
+        start: Instant,
+        end: Instant,
+    ) -> Self {
         let mut random = SeededRandom::new(seed);
         let mut round = devices;
         shuffle(&mut round, &mut random);
@@ -41,7 +47,11 @@ impl Arrivals {
             random,
             mean_gap_us: 1e6 / rate,
             next_us: micros(start),
-            end: if round.is_empty() || rate <= 0.0 { start } else { end },
+            end: if round.is_empty() || rate <= 0.0 {
+                start
+            } else {
+                end
+            },
             round,
             position: 0,
         };
@@ -86,7 +96,10 @@ fn exponential(random: &mut SeededRandom) -> f64 {
     -(1.0 - unit).ln()
 }
 
-#[expect(clippy::cast_precision_loss, reason = "a time on the clock, far below 2^53 us")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a time on the clock, far below 2^53 us"
+)]
 fn micros(instant: Instant) -> f64 {
     instant.as_micros() as f64
 }
@@ -147,8 +160,17 @@ mod tests {
         let mut arrivals = Arrivals::new(1, 100.0, vec![5], start, end);
         let first = arrivals.next_at().unwrap();
         assert!(first >= start);
-        assert_eq!(arrivals.pop_due(Instant::from_micros(first.as_micros() - 1)), None);
-        assert_eq!(arrivals.pop_due(first), Some(Arrival { at: first, device: 5 }));
+        assert_eq!(
+            arrivals.pop_due(Instant::from_micros(first.as_micros() - 1)),
+            None
+        );
+        assert_eq!(
+            arrivals.pop_due(first),
+            Some(Arrival {
+                at: first,
+                device: 5
+            })
+        );
         let rest = std::iter::from_fn(|| arrivals.pop_due(end + Duration::from_secs(9)));
         assert!(rest.into_iter().all(|arrival| arrival.at < end));
         assert_eq!(arrivals.next_at(), None);

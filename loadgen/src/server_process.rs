@@ -27,7 +27,9 @@ impl ServerProcess {
     ///
     /// When there is none, with the remedy.
     pub(crate) fn find(pid: u32) -> Result<Self, String> {
-        let process = Self { directory: PathBuf::from(format!("/proc/{pid}")) };
+        let process = Self {
+            directory: PathBuf::from(format!("/proc/{pid}")),
+        };
         process.usage().map(|_| process).map_err(|error| {
             format!("--server-pid {pid}: {error}; give the id of a process that runs here (`pgrep tidegate`)")
         })
@@ -82,7 +84,10 @@ mod tests {
 
     #[test]
     fn a_process_is_measured_and_a_missing_one_is_said() {
-        let usage = ServerProcess::find(std::process::id()).unwrap().usage().unwrap();
+        let usage = ServerProcess::find(std::process::id())
+            .unwrap()
+            .usage()
+            .unwrap();
         assert!(usage.rss_bytes > 100_000);
         assert!(ServerProcess::find(u32::MAX).unwrap_err().contains("pgrep"));
     }

@@ -54,7 +54,8 @@ pub(crate) fn open(target: SocketAddr, index: usize) -> io::Result<UdpSocket> {
 fn source(target: IpAddr, index: usize) -> IpAddr {
     match target {
         IpAddr::V4(address) if address.is_loopback() => {
-            let group = u32::try_from(index / DEVICES_PER_ADDRESS).unwrap_or(u32::MAX) % 0x00fe_0000;
+            let group =
+                u32::try_from(index / DEVICES_PER_ADDRESS).unwrap_or(u32::MAX) % 0x00fe_0000;
             if group == 0 {
                 return IpAddr::V4(Ipv4Addr::LOCALHOST);
             }
@@ -81,7 +82,10 @@ pub(crate) fn explain(error: &io::Error, opened: usize) -> String {
         }
         _ => "check --target and the host's limits",
     };
-    format!("the socket of device {} cannot be opened: {error}; {remedy}", opened + 1)
+    format!(
+        "the socket of device {} cannot be opened: {error}; {remedy}",
+        opened + 1
+    )
 }
 
 #[cfg(test)]
@@ -117,7 +121,11 @@ mod tests {
         raise_file_limit(10).unwrap();
         if let Some(hard) = getrlimit(Resource::Nofile).maximum {
             let devices = usize::try_from(hard).unwrap();
-            assert!(raise_file_limit(devices).unwrap_err().contains("LimitNOFILE"));
+            assert!(
+                raise_file_limit(devices)
+                    .unwrap_err()
+                    .contains("LimitNOFILE")
+            );
         }
     }
 }

@@ -82,13 +82,18 @@ pub(crate) fn split_path(path: &str) -> Result<(Vec<String>, Vec<String>), Strin
     let split = |text: &str, at: char| -> Result<Vec<String>, String> {
         text.split(at).map(percent_decode).collect()
     };
-    let segments = if path.is_empty() { Vec::new() } else { split(path, '/')? };
+    let segments = if path.is_empty() {
+        Vec::new()
+    } else {
+        split(path, '/')?
+    };
     let queries = query.map_or(Ok(Vec::new()), |query| split(query, '&'))?;
     Ok((segments, queries))
 }
 
 fn percent_decode(text: &str) -> Result<String, String> {
-    let wrong = || format!("{text:?}: a % must be followed by two hexadecimal digits of UTF-8 text");
+    let wrong =
+        || format!("{text:?}: a % must be followed by two hexadecimal digits of UTF-8 text");
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((&byte, tail)) = rest.split_first() {
@@ -115,20 +120,41 @@ mod tests {
     #[test]
     fn targets_are_read() {
         let target: Target = "coaps://127.0.0.1".parse().unwrap();
-        assert_eq!((target.secure, target.address.to_string().as_str()), (true, "127.0.0.1:5684"));
+        assert_eq!(
+            (target.secure, target.address.to_string().as_str()),
+            (true, "127.0.0.1:5684")
+        );
         assert_eq!(target.path, None);
         let target: Target = "coap://[::1]:7/x/y".parse().unwrap();
-        assert_eq!((target.secure, target.address.to_string().as_str()), (false, "[::1]:7"));
+        assert_eq!(
+            (target.secure, target.address.to_string().as_str()),
+            (false, "[::1]:7")
+        );
         assert_eq!(target.path.as_deref(), Some("/x/y"));
-        for bad in ["127.0.0.1", "coap://", "coap://:5", "coap://127.0.0.1:0", "coap://127.0.0.1:70000", "coap://[::1"] {
+        for bad in [
+            "127.0.0.1",
+            "coap://",
+            "coap://:5",
+            "coap://127.0.0.1:0",
+            "coap://127.0.0.1:70000",
+            "coap://[::1",
+        ] {
             assert!(bad.parse::<Target>().is_err(), "{bad}");
         }
     }
 
     #[test]
     fn paths_are_split_and_decoded() {
-        let owned = |texts: &[&str]| texts.iter().map(|&text| text.to_owned()).collect::<Vec<_>>();
-        assert_eq!(split_path("/api/v1/a%2Fb/c?x=1&y=%20"), Ok((owned(&["api", "v1", "a/b", "c"]), owned(&["x=1", "y= "]))));
+        let owned = |texts: &[&str]| {
+            texts
+                .iter()
+                .map(|&text| text.to_owned())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            split_path("/api/v1/a%2Fb/c?x=1&y=%20"),
+            Ok((owned(&["api", "v1", "a/b", "c"]), owned(&["x=1", "y= "])))
+        );
         assert_eq!(split_path("/"), Ok((Vec::new(), Vec::new())));
         for bad in ["/%", "/%4", "/%+1", "/%ff"] {
             assert!(split_path(bad).is_err(), "{bad}");

@@ -77,13 +77,22 @@ mod tests {
 
     #[test]
     fn numbers_read_well() {
-        assert_eq!([0, 999, 1000, 1_234_567].map(grouped), ["0", "999", "1 000", "1 234 567"]);
+        assert_eq!(
+            [0, 999, 1000, 1_234_567].map(grouped),
+            ["0", "999", "1 000", "1 234 567"]
+        );
         assert_eq!([0.0, 12.34, 12_345.6].map(rate), ["0.0", "12.3", "12 346"]);
         assert_eq!(
             [1, 999, 1234, 12_345, 123_456, 12_345_678].map(micros),
             ["1 us", "999 us", "1.23 ms", "12.3 ms", "123 ms", "12.35 s"]
         );
-        assert_eq!([512, 20_480, 20 << 20].map(bytes), ["512 B", "20.0 KiB", "20.0 MiB"]);
-        assert_eq!([0x81, 0xa3, 0x45].map(response_code), ["4.01 Unauthorized", "5.03 Service Unavailable", "2.05"]);
+        assert_eq!(
+            [512, 20_480, 20 << 20].map(bytes),
+            ["512 B", "20.0 KiB", "20.0 MiB"]
+        );
+        assert_eq!(
+            [0x81, 0xa3, 0x45].map(response_code),
+            ["4.01 Unauthorized", "5.03 Service Unavailable", "2.05"]
+        );
     }
 }

@@ -107,7 +107,11 @@ struct Starts {
 
 impl Starts {
     fn over(begin: Instant, ramp: Duration) -> Self {
-        Self { next: 0, begin, ramp }
+        Self {
+            next: 0,
+            begin,
+            ramp,
+        }
     }
 
     /// When the next device begins, if one is left of `devices`.
@@ -139,14 +143,19 @@ impl<'a> Worker<'a> {
                 .map_err(|error| format!("epoll cannot watch a socket: {error}"))?;
             let link = match spec.security {
                 None => Link::Plain,
-                Some(config) => Link::Secure { config, connection: None },
+                Some(config) => Link::Secure {
+                    config,
+                    connection: None,
+                },
             };
             devices.push(Device::new(socket, link, spec.template));
             shared.prepared.fetch_add(1, Relaxed);
         }
         // A thread's timers are late by 50 us otherwise, and so would be its requests.
         let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1));
-        let seed = assignment.seed.wrapping_add((assignment.thread as u64).wrapping_mul(0x9e37_79b9));
+        let seed = assignment
+            .seed
+            .wrapping_add((assignment.thread as u64).wrapping_mul(0x9e37_79b9));
         Ok(Self {
             armed: vec![None; devices.len()],
             devices,
@@ -192,11 +201,17 @@ impl<'a> Worker<'a> {
             let more = self.begin(now);
             self.expire(now);
             self.publish(now, false);
-            let sleep = if more { Duration::ZERO } else { self.sleep_time() };
+            let sleep = if more {
+                Duration::ZERO
+            } else {
+                self.sleep_time()
+            };
             self.wait(sleep, &mut events)?;
             for event in events.drain(..) {
                 self.receive(event, &mut buffer);
             }
+            self.shared
+                .report(phase, self.kit.outstanding, self.kit.settled);
         }
     }
 
@@ -261,7 +276,10 @@ impl<'a> Worker<'a> {
             }
             (Phase::Prepare | Phase::Drain | Phase::Stop, _) => false,
         };
-        let at = self.starts.next_at(self.devices.len()).filter(|&at| at <= now && starting)?;
+        let at = self
+            .starts
+            .next_at(self.devices.len())
+            .filter(|&at| at <= now && starting)?;
         self.starts.next += 1;
         Some((self.starts.next - 1, at.max(now)))
     }
@@ -297,7 +315,10 @@ impl<'a> Worker<'a> {
     }
 
     fn sleep_time(&self) -> Duration {
-        let arrival = self.arrivals.as_ref().filter(|_| self.kit.phase == Phase::Run);
+        let arrival = self
+            .arrivals
+            .as_ref()
+            .filter(|_| self.kit.phase == Phase::Run);
         let next = [
             arrival.and_then(Arrivals::next_at),
             self.timers.next_timeout(),
@@ -349,8 +370,6 @@ impl<'a> Worker<'a> {
         self.next_publish = now + PUBLISH_EVERY;
         self.shared.sample().add(&self.kit.sample);
         self.kit.sample.clear();
-        self.shared.outstanding.store(self.kit.outstanding, Relaxed);
-        self.shared.settled.store(self.kit.settled, Relaxed);
     }
 
     fn stop(&mut self, now: Instant) {

@@ -8,7 +8,10 @@ use hdrhistogram::Histogram;
 const TICKS_PER_HALF_DISTANCE: u32 = 5;
 
 /// The distribution of `histogram` (microseconds) as percentile text.
-#[expect(clippy::cast_precision_loss, reason = "values are shown with three digits behind the point")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "values are shown with three digits behind the point"
+)]
 pub(crate) fn hgrm(histogram: &Histogram<u64>) -> String {
     let mut text = format!(
         "{:>12} {:>14} {:>10} {:>14}\n\n",
@@ -24,7 +27,10 @@ pub(crate) fn hgrm(histogram: &Histogram<u64>) -> String {
             _ => String::new(),
         };
         // Writing to a string cannot fail.
-        let _ = writeln!(text, "{value:>12.3} {quantile:>14.12} {count:>10} {inverse:>14}");
+        let _ = writeln!(
+            text,
+            "{value:>12.3} {quantile:>14.12} {count:>10} {inverse:>14}"
+        );
     }
     let _ = writeln!(
         text,
@@ -58,7 +64,11 @@ mod tests {
             .lines()
             .skip(2)
             .take_while(|line| !line.starts_with('#'))
-            .map(|line| line.split_whitespace().map(|field| field.parse().unwrap()).collect())
+            .map(|line| {
+                line.split_whitespace()
+                    .map(|field| field.parse().unwrap())
+                    .collect()
+            })
             .collect();
         assert!(rows.is_sorted_by(|a, b| a[0] <= b[0] && a[1] <= b[1] && a[2] <= b[2]));
         let last = rows.last().unwrap();

@@ -74,7 +74,9 @@ fn remedy_for(code: u8, report: &Report<'_>) -> &'static str {
         (0x81, Authentication::X509, CredentialSource::File(_)) => {
             ": the server does not know the certificates; register them, or let --admin do it"
         }
-        (0x81, _, _) => ": the server does not know the devices; was it another one that --admin registered them at?",
+        (0x81, _, _) => {
+            ": the server does not know the devices; was it another one that --admin registered them at?"
+        }
         (0x84, _, _) => ": check --path",
         (0x85, _, _) => ": check --method and --path",
         (0x80 | 0x8f, _, _) => ": check --payload and --path",
@@ -86,10 +88,18 @@ fn remedy_for(code: u8, report: &Report<'_>) -> &'static str {
 fn handshakes(report: &Report<'_>, hints: &mut Vec<String>) {
     let counters = &report.total.counters;
     for (reason, count) in &counters.handshake_errors {
-        hints.push(format!("{} handshakes failed: {reason}{}", grouped(*count), alert_remedy(reason)));
+        hints.push(format!(
+            "{} handshakes failed: {reason}{}",
+            grouped(*count),
+            alert_remedy(reason)
+        ));
     }
     for (alert, count) in &counters.alerts {
-        if !counters.handshake_errors.iter().any(|(reason, _)| reason.contains(alert.as_str())) {
+        if !counters
+            .handshake_errors
+            .iter()
+            .any(|(reason, _)| reason.contains(alert.as_str()))
+        {
             hints.push(format!("{} alerts {alert} of the server", grouped(*count)));
         }
     }
@@ -98,11 +108,26 @@ fn handshakes(report: &Report<'_>, hints: &mut Vec<String>) {
 /// What to do about an alert that `reason` names.
 pub(crate) fn alert_remedy(reason: &str) -> &'static str {
     const REMEDIES: [(&str, &str); 7] = [
-        ("handshake_failure", ": no cipher suite or group in common, or the server wants a certificate; try without --suite, or --auth x509"),
-        ("certificate_expired", ": the devices' certificates are out of date"),
-        ("certificate_unknown", ": the server does not accept the devices' certificates"),
-        ("bad_certificate", ": the server does not accept the devices' certificates"),
-        ("unknown_ca", ": the server wants certificates of a CA it knows; use --devices-file"),
+        (
+            "handshake_failure",
+            ": no cipher suite or group in common, or the server wants a certificate; try without --suite, or --auth x509",
+        ),
+        (
+            "certificate_expired",
+            ": the devices' certificates are out of date",
+        ),
+        (
+            "certificate_unknown",
+            ": the server does not accept the devices' certificates",
+        ),
+        (
+            "bad_certificate",
+            ": the server does not accept the devices' certificates",
+        ),
+        (
+            "unknown_ca",
+            ": the server wants certificates of a CA it knows; use --devices-file",
+        ),
         ("protocol_version", ": the server does not speak DTLS 1.2"),
         ("internal_error", ": see the server's log"),
     ];
@@ -163,15 +188,27 @@ mod tests {
         let mut report = example(&plan);
         let counters = &mut report.total.counters;
         tally(&mut counters.codes, 0x81);
-        tally(&mut counters.handshake_errors, "the server sent the alert handshake_failure (40)".into());
+        tally(
+            &mut counters.handshake_errors,
+            "the server sent the alert handshake_failure (40)".into(),
+        );
         tally(&mut counters.alerts, "handshake_failure (40)".into());
         counters.stalls = 1;
         counters.timeouts = 2;
         counters.wrong = 1;
         let hints = hints(&report);
         assert_eq!(hints.len(), 5, "{hints:#?}");
-        for part in ["4.01 Unauthorized: the server does not know the token", "--suite", "Message ID", "nstat", "malformed"] {
-            assert!(hints.iter().any(|hint| hint.contains(part)), "{part}: {hints:#?}");
+        for part in [
+            "4.01 Unauthorized: the server does not know the token",
+            "--suite",
+            "Message ID",
+            "nstat",
+            "malformed",
+        ] {
+            assert!(
+                hints.iter().any(|hint| hint.contains(part)),
+                "{part}: {hints:#?}"
+            );
         }
     }
 }

@@ -107,7 +107,12 @@ mod tests {
     use super::*;
 
     fn keys(value: &Value) -> Vec<&str> {
-        value.as_object().unwrap().keys().map(String::as_str).collect()
+        value
+            .as_object()
+            .unwrap()
+            .keys()
+            .map(String::as_str)
+            .collect()
     }
 
     #[test]
@@ -119,23 +124,48 @@ mod tests {
         let json = json(&report);
         assert_eq!(
             keys(&json),
-            ["handshakes", "handshake_us", "requests", "latency_us", "server", "config"]
+            [
+                "handshakes",
+                "handshake_us",
+                "requests",
+                "latency_us",
+                "server",
+                "config"
+            ]
         );
-        assert_eq!(keys(&json["handshakes"]), ["started", "completed", "failed", "per_s"]);
+        assert_eq!(
+            keys(&json["handshakes"]),
+            ["started", "completed", "failed", "per_s"]
+        );
         let percentiles = ["p50", "p90", "p99", "p999", "max"];
         assert_eq!(keys(&json["handshake_us"]), percentiles);
         assert_eq!(keys(&json["latency_us"]), percentiles);
         assert_eq!(
             keys(&json["requests"]),
-            ["sent", "ok", "failed", "timeouts", "retransmissions", "per_s"]
+            [
+                "sent",
+                "ok",
+                "failed",
+                "timeouts",
+                "retransmissions",
+                "per_s"
+            ]
         );
         assert_eq!(
             keys(&json["server"]),
-            ["cpu_us_per_request", "cpu_us_per_handshake", "rss_bytes", "rss_bytes_per_session"]
+            [
+                "cpu_us_per_request",
+                "cpu_us_per_handshake",
+                "rss_bytes",
+                "rss_bytes_per_session"
+            ]
         );
         for (name, group) in json.as_object().unwrap() {
             for (key, value) in group.as_object().unwrap() {
-                assert!(value.is_number() || name == "config", "{name}.{key}: {value}");
+                assert!(
+                    value.is_number() || name == "config",
+                    "{name}.{key}: {value}"
+                );
             }
         }
         assert_eq!(json["requests"]["per_s"], 500.0);

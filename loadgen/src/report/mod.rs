@@ -70,7 +70,11 @@ impl Report<'_> {
 
 #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
 pub(crate) fn per_second(count: u64, time: Duration) -> f64 {
-    if time.is_zero() { 0.0 } else { count as f64 / time.as_secs_f64() }
+    if time.is_zero() {
+        0.0
+    } else {
+        count as f64 / time.as_secs_f64()
+    }
 }
 
 #[cfg(test)]
@@ -110,7 +114,10 @@ pub(crate) mod tests {
         assert!(report.is_success());
         report.total.counters.failed = 1;
         assert!(!report.is_success());
-        let lenient = Plan { max_errors: 1, ..plan.clone() };
+        let lenient = Plan {
+            max_errors: 1,
+            ..plan.clone()
+        };
         report.plan = &lenient;
         assert!(report.is_success());
         report.total.counters.wrong = 1;

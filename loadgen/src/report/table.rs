@@ -88,10 +88,18 @@ fn server(report: &Report<'_>, text: &mut String) {
     if let Some(server) = &report.server {
         let _ = write!(text, "server      ");
         if server.cpu_us_per_request > 0.0 {
-            let _ = write!(text, " CPU {:.2} us per request  ", server.cpu_us_per_request);
+            let _ = write!(
+                text,
+                " CPU {:.2} us per request  ",
+                server.cpu_us_per_request
+            );
         }
         if server.cpu_us_per_handshake > 0.0 {
-            let _ = write!(text, " CPU {:.1} us per handshake  ", server.cpu_us_per_handshake);
+            let _ = write!(
+                text,
+                " CPU {:.1} us per handshake  ",
+                server.cpu_us_per_handshake
+            );
         }
         let _ = write!(text, " memory {}", bytes(server.rss_bytes));
         if server.rss_bytes_per_session > 0.0 {
@@ -119,9 +127,20 @@ fn draw(name: &str, histogram: &Histogram<u64>, text: &mut String) {
     }
     let counts: Vec<(u64, u64, u64)> = edges(histogram.min(), histogram.max())
         .windows(2)
-        .map(|edge| (edge[0], edge[1], histogram.count_between(edge[0], edge[1] - 1)))
+        .map(|edge| {
+            (
+                edge[0],
+                edge[1],
+                histogram.count_between(edge[0], edge[1] - 1),
+            )
+        })
         .collect();
-    let longest = counts.iter().map(|&(_, _, count)| count).max().unwrap_or(1).max(1) as f64;
+    let longest = counts
+        .iter()
+        .map(|&(_, _, count)| count)
+        .max()
+        .unwrap_or(1)
+        .max(1) as f64;
     let _ = writeln!(text, "\n{name:>21}  {:>12}  {:>7}", "count", "share");
     for (from, to, count) in counts {
         let share = 100.0 * count as f64 / histogram.len() as f64;
@@ -154,7 +173,10 @@ fn bar(length: f64) -> String {
 /// Edges of the bars: round numbers from below `min` to above `max`, as fine as [`ROWS_MAX`] lets.
 fn edges(min: u64, max: u64) -> Vec<u64> {
     const SERIES: [&[u64]; 4] = [
-        &[100, 110, 120, 130, 150, 160, 180, 200, 220, 240, 270, 300, 330, 360, 390, 430, 470, 510, 560, 620, 680, 750, 820, 910],
+        &[
+            100, 110, 120, 130, 150, 160, 180, 200, 220, 240, 270, 300, 330, 360, 390, 430, 470,
+            510, 560, 620, 680, 750, 820, 910,
+        ],
         &[100, 120, 150, 200, 250, 300, 400, 500, 600, 800],
         &[100, 150, 200, 300, 500, 700],
         &[100, 200, 500],
@@ -198,7 +220,14 @@ mod tests {
 
     #[test]
     fn edges_enclose_all_in_few_round_steps() {
-        for (min, max) in [(1, 1), (1, 9), (95, 105), (123, 4567), (1, 200_000_000), (999, 1000)] {
+        for (min, max) in [
+            (1, 1),
+            (1, 9),
+            (95, 105),
+            (123, 4567),
+            (1, 200_000_000),
+            (999, 1000),
+        ] {
             let edges = edges(min, max);
             assert!(edges.len() >= 2 && edges.len() <= ROWS_MAX + 1, "{edges:?}");
             assert!(edges.is_sorted_by(|a, b| a < b), "{edges:?}");
@@ -214,12 +243,27 @@ mod tests {
         draw("latency", &example(&plan).total.latency, &mut text);
         let rows: Vec<&str> = text.lines().filter(|line| line.contains('%')).collect();
         let count = |row: &str| -> u64 {
-            let fields: Vec<&str> = row.split("  ").filter(|field| !field.trim().is_empty()).collect();
-            fields.iter().rev().nth(2).map_or(0, |field| field.trim().replace(' ', "").parse().unwrap())
+            let fields: Vec<&str> = row
+                .split("  ")
+                .filter(|field| !field.trim().is_empty())
+                .collect();
+            fields
+                .iter()
+                .rev()
+                .nth(2)
+                .map_or(0, |field| field.trim().replace(' ', "").parse().unwrap())
         };
-        assert_eq!(rows.iter().map(|row| count(row)).sum::<u64>(), 1000, "{text}");
+        assert_eq!(
+            rows.iter().map(|row| count(row)).sum::<u64>(),
+            1000,
+            "{text}"
+        );
         let full = "█".repeat(40);
-        assert_eq!(rows.iter().filter(|row| row.contains(&full)).count(), 1, "{text}");
+        assert_eq!(
+            rows.iter().filter(|row| row.contains(&full)).count(),
+            1,
+            "{text}"
+        );
     }
 
     #[test]
@@ -234,7 +278,14 @@ mod tests {
     fn the_table_says_what_was_measured() {
         let plan = plan();
         let text = table(&example(&plan));
-        for part in ["sent 1 000", "ok 1 000", "500 per s", "p99.9", "closed loop", "10 devices"] {
+        for part in [
+            "sent 1 000",
+            "ok 1 000",
+            "500 per s",
+            "p99.9",
+            "closed loop",
+            "10 devices",
+        ] {
             assert!(text.contains(part), "{part} is missing in:\n{text}");
         }
     }
