@@ -1,1 +1,5 @@
-fn main() {}
+//! The `tidegate` program: see `tidegate --help`.
+
+fn main() -> std::process::ExitCode {
+    tidegate::cli::main()
+}

@@ -243,7 +243,7 @@ async fn openapi() -> impl IntoResponse {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ListQuery {
-    after: Option<u64>,
+    after: Option<String>,
     limit: Option<usize>,
 }
 
@@ -254,7 +254,7 @@ async fn list(
     let query = read_query(query)?;
     let limit = limited(query.limit, DEVICES_MAX)?;
     let page = run(shared, move |operations| {
-        operations.devices(query.after, limit)
+        operations.devices(query.after.as_deref(), limit)
     })
     .await?;
     Ok(Json(page))

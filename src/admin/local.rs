@@ -78,11 +78,14 @@ impl LocalOperations {
 }
 
 impl Operations for LocalOperations {
-    fn devices(&self, after: Option<u64>, limit: usize) -> Result<DevicePage, OperationError> {
-        let found = self.registry.list(after.map(registry::DeviceId), limit);
+    fn devices(&self, after: Option<&str>, limit: usize) -> Result<DevicePage, OperationError> {
+        let found = self.registry.list(after, limit);
         let full = found.len() == limit;
         Ok(DevicePage {
-            next_after: found.last().filter(|_| full).map(|device| device.id.0),
+            next_after: found
+                .last()
+                .filter(|_| full)
+                .map(|device| device.name.to_string()),
             devices: found
                 .iter()
                 .map(|device| DeviceView {

@@ -54,15 +54,15 @@ pub struct DeviceView {
     pub credentials_id: Option<String>,
 }
 
-/// Part of the list of devices, in the order in which they were added.
+/// Part of the list of devices, in the order of their names.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DevicePage {
     /// The devices.
     pub devices: Vec<DeviceView>,
-    /// The id after which the next page starts; `None` on the last.
+    /// The name after which the next page starts; `None` on the last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub next_after: Option<u64>,
+    pub next_after: Option<String>,
 }
 
 /// What was stored under a key at a time.
@@ -144,12 +144,12 @@ impl std::error::Error for OperationError {}
 
 /// What an administrator can do. Calls block; none is for a shard's thread.
 pub trait Operations: Send + Sync {
-    /// Up to `limit` devices whose ids are above `after` (from the first when `None`).
+    /// Up to `limit` devices whose names come after `after` (from the first when `None`).
     ///
     /// # Errors
     ///
     /// When the registry fails.
-    fn devices(&self, after: Option<u64>, limit: usize) -> Result<DevicePage, OperationError>;
+    fn devices(&self, after: Option<&str>, limit: usize) -> Result<DevicePage, OperationError>;
 
     /// A device, with its credentials.
     ///

@@ -142,9 +142,11 @@ fn unreachable_server(socket: &Path, problem: &dyn std::fmt::Display) -> Operati
 }
 
 impl Operations for RemoteOperations {
-    fn devices(&self, after: Option<u64>, limit: usize) -> Result<DevicePage, OperationError> {
+    fn devices(&self, after: Option<&str>, limit: usize) -> Result<DevicePage, OperationError> {
         let limit = limit.min(DEVICES_MAX);
-        let after = after.map_or_else(String::new, |after| format!("&after={after}"));
+        let after = after.map_or_else(String::new, |after| {
+            format!("&after={}", percent_encoded(after))
+        });
         self.get(&format!("/api/devices?limit={limit}{after}"))
     }
 

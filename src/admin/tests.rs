@@ -43,15 +43,17 @@ fn raw(value: serde_json::Value) -> Box<RawValue> {
 }
 
 impl Operations for Fake {
-    fn devices(&self, after: Option<u64>, limit: usize) -> Result<DevicePage, OperationError> {
+    fn devices(&self, after: Option<&str>, limit: usize) -> Result<DevicePage, OperationError> {
         let devices = self.0.lock().unwrap();
         let mut found: Vec<_> = devices.values().cloned().collect();
-        found.sort_by_key(|device| device.id);
-        found.retain(|device| after.is_none_or(|after| device.id > after));
+        found.retain(|device| after.is_none_or(|after| *device.name > *after));
         let more = found.len() > limit;
         found.truncate(limit);
         Ok(DevicePage {
-            next_after: found.last().filter(|_| more).map(|device| device.id),
+            next_after: found
+                .last()
+                .filter(|_| more)
+                .map(|device| device.name.clone()),
             devices: found,
         })
     }
@@ -254,8 +256,9 @@ fn operations_cross_the_socket_unchanged() {
     assert_eq!((latest["t"].ts, latest["t"].value.get()), (5, "42"));
     assert!(remote.attributes("plain").unwrap().client.is_empty());
     let page = remote.devices(None, 3).unwrap();
-    assert_eq!((page.devices.len(), page.next_after), (3, Some(3)));
-    let page = remote.devices(page.next_after, 3).unwrap();
+    assert_eq!(page.devices.len(), 3);
+    assert_eq!(page.next_after.as_deref(), Some("größe 🌡"));
+    let page = remote.devices(page.next_after.as_deref(), 3).unwrap();
     assert_eq!((page.devices.len(), page.next_after), (1, None));
     remote.remove("..").unwrap();
     let error = remote.remove("..").unwrap_err();

@@ -97,6 +97,10 @@ fn check_purpose(source: &Source, leaf: &X509Certificate<'_>) -> Result<(), Cred
     }
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "credentials are loaded outside of the loops that are handed the time"
+)]
 fn warn_of_validity(source: &Source, chain: &[X509Certificate<'_>], warnings: &mut Vec<String>) {
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)

@@ -67,6 +67,8 @@ enum Chain {
 pub(super) struct Unlocked {
     pub(super) key: SigningKey,
     pub(super) chain: Vec<Vec<u8>>,
+    /// What an operator should know.
+    pub(super) warning: Option<String>,
 }
 
 /// Which key, and how to open it.
@@ -223,28 +225,7 @@ fn unlock_entry(
     access: &Access<'_>,
     budget: &mut Budget,
 ) -> Result<Unlocked, CredentialError> {
-    let key_password = if access.key_password.is_empty() {
-        access.store_password
-    } else {
-        access.key_password
-    };
-    let der = decrypt(&entry.key, key_password, budget).map_err(|error| {
-        if error != DecodeError::WrongPassword {
-            return store_error(error, origin);
-        }
-        let same = decrypt(&entry.key, access.store_password, budget).is_ok();
-        CredentialError::WrongPassword {
-            origin: origin.clone(),
-            what: format!("the private key '{}'", entry.alias),
-            remedy: if same {
-                "It opens with the keystore's password, as keytool makes it: set \
-                 COAP_DTLS_KEY_PASSWORD to the value of COAP_DTLS_KEY_STORE_PASSWORD"
-            } else {
-                "Correct COAP_DTLS_KEY_PASSWORD"
-            }
-            .to_owned(),
-        }
-    })?;
+    let (der, warning) = open_key(entry, origin, access, budget)?;
     let bad_key = |error| CredentialError::bad_key(origin, Some(&entry.alias), error);
     let key = SigningKey::from_der(&der).map_err(bad_key)?;
     let chain = match &entry.chain {
@@ -262,7 +243,49 @@ fn unlock_entry(
             ),
         });
     }
-    Ok(Unlocked { key, chain })
+    Ok(Unlocked {
+        key,
+        chain,
+        warning,
+    })
+}
+
+/// Decrypts the key of `entry`.
+///
+/// keytool gives a key in PKCS12 the password of the store, whatever it was told: ThingsBoard's own
+/// script asks for two and gets one. So the store's password is tried too, and a warning tells.
+fn open_key(
+    entry: &KeyEntry,
+    origin: &Origin,
+    access: &Access<'_>,
+    budget: &mut Budget,
+) -> Result<(Zeroizing<Vec<u8>>, Option<String>), CredentialError> {
+    let key_password = if access.key_password.is_empty() {
+        access.store_password
+    } else {
+        access.key_password
+    };
+    match decrypt(&entry.key, key_password, budget) {
+        Ok(der) => return Ok((der, None)),
+        Err(DecodeError::WrongPassword) => {}
+        Err(error) => return Err(store_error(error, origin)),
+    }
+    let same = decrypt(&entry.key, access.store_password, budget).ok();
+    let remedy = if same.is_some() {
+        "It opens with the keystore's password: set COAP_DTLS_KEY_PASSWORD to the value of \
+         COAP_DTLS_KEY_STORE_PASSWORD"
+    } else {
+        "Correct COAP_DTLS_KEY_PASSWORD"
+    };
+    let wrong = CredentialError::WrongPassword {
+        origin: origin.clone(),
+        what: format!("the private key '{}'", entry.alias),
+        remedy: remedy.to_owned(),
+    };
+    match (same, &entry.key) {
+        (Some(der), LockedKey::Pkcs8(_)) => Ok((der, Some(wrong.to_string()))),
+        _ => Err(wrong),
+    }
 }
 
 fn decrypt(

@@ -23,6 +23,7 @@ pub mod inspect;
 mod keystore;
 mod pbe;
 mod pem;
+mod pem_files;
 mod private_key;
 
 use std::path::PathBuf;
@@ -33,12 +34,8 @@ use zeroize::Zeroizing;
 pub use error::{CredentialError, Origin};
 
 use crate::crypto::signature::SigningKey;
-use pbe::{Budget, DecodeError};
-use pem::{Block, Kind};
-use private_key::KeyError;
 
 const PEM_CERT: &str = "COAP_DTLS_PEM_CERT";
-const PEM_KEY: &str = "COAP_DTLS_PEM_KEY";
 const KEY_STORE: &str = "COAP_DTLS_KEY_STORE";
 
 /// What a handshake shows and signs with.
@@ -193,10 +190,10 @@ pub fn load(settings: &CredentialSettings) -> Result<Loaded, CredentialError> {
     let (source, files) = match settings.credentials_type {
         CredentialsType::Keystore => {
             let path = find(KEY_STORE, &settings.key_store, &settings.search_path)?;
-            load_key_store(settings, path)?
+            load_key_store(settings, path, &mut warnings)?
         }
         CredentialsType::Pem => match file::resolve(&settings.pem_cert, &settings.search_path) {
-            Ok(path) => load_pem(settings, path)?,
+            Ok(path) => pem_files::load(settings, path)?,
             Err(mut searched) => match file::resolve(&settings.key_store, &settings.search_path) {
                 Ok(path) => {
                     warnings.push(format!(
@@ -205,7 +202,7 @@ pub fn load(settings: &CredentialSettings) -> Result<Loaded, CredentialError> {
                         settings.pem_cert,
                         path.display()
                     ));
-                    load_key_store(settings, path)?
+                    load_key_store(settings, path, &mut warnings)?
                 }
                 Err(more) => {
                     searched.extend(more);
@@ -252,6 +249,7 @@ fn find(
 fn load_key_store(
     settings: &CredentialSettings,
     path: PathBuf,
+    warnings: &mut Vec<String>,
 ) -> Result<(Source, Vec<PathBuf>), CredentialError> {
     let known = ["JKS", "PKCS12"]
         .iter()
@@ -272,6 +270,7 @@ fn load_key_store(
         alias: settings.key_alias.trim(),
     };
     let unlocked = keystore::unlock(&content, &origin, &access)?;
+    warnings.extend(unlocked.warning);
     let files = vec![origin.path.clone()];
     let source = Source {
         chain: unlocked.chain,
@@ -280,166 +279,6 @@ fn load_key_store(
         key_origin: origin,
     };
     Ok((source, files))
-}
-
-fn load_pem(
-    settings: &CredentialSettings,
-    path: PathBuf,
-) -> Result<(Source, Vec<PathBuf>), CredentialError> {
-    let mut budget = Budget::new();
-    let chain_origin = Origin {
-        setting: PEM_CERT,
-        path,
-    };
-    let mut files = vec![chain_origin.path.clone()];
-    let (blocks, content) = read_pem(&chain_origin)?;
-    let mut chain = Vec::new();
-    for block in blocks
-        .iter()
-        .filter(|block| block.kind() == Kind::Certificate)
-    {
-        let der = block
-            .decode_plain()
-            .map_err(|error| broken_pem(&chain_origin, error))?;
-        chain.push(der.to_vec());
-    }
-    if chain.is_empty() {
-        return Err(CredentialError::NoCertificate {
-            remedy: no_certificate_remedy(&content, &chain_origin),
-            origin: chain_origin,
-        });
-    }
-    let mut key = last_key(&blocks, &chain_origin, settings, &mut budget)?;
-    let mut key_origin = chain_origin.clone();
-    if key.is_none() {
-        key_origin = Origin {
-            setting: PEM_KEY,
-            path: find(PEM_KEY, &settings.pem_key, &settings.search_path)?,
-        };
-        files.push(key_origin.path.clone());
-        let (blocks, _) = read_pem(&key_origin)?;
-        key = last_key(&blocks, &key_origin, settings, &mut budget)?;
-        if key.is_none() {
-            return Err(CredentialError::NoPrivateKey {
-                remedy: no_key_remedy(&blocks),
-                origin: key_origin,
-            });
-        }
-    }
-    match key {
-        Some(key) => {
-            let source = Source {
-                chain,
-                key,
-                chain_origin,
-                key_origin,
-            };
-            Ok((source, files))
-        }
-        None => Err(CredentialError::NoPrivateKey {
-            origin: key_origin,
-            remedy: String::new(),
-        }),
-    }
-}
-
-fn read_pem(origin: &Origin) -> Result<(Vec<Block>, Zeroizing<Vec<u8>>), CredentialError> {
-    let content = file::read(origin)?;
-    let blocks = pem::blocks(&content).map_err(|error| broken_pem(origin, error))?;
-    Ok((blocks, content))
-}
-
-fn broken_pem(origin: &Origin, error: pem::PemError) -> CredentialError {
-    CredentialError::BrokenPem {
-        origin: origin.clone(),
-        line: error.line,
-        reason: error.reason,
-    }
-}
-
-/// The last private key among `blocks`; every one must be readable.
-fn last_key(
-    blocks: &[Block],
-    origin: &Origin,
-    settings: &CredentialSettings,
-    budget: &mut Budget,
-) -> Result<Option<SigningKey>, CredentialError> {
-    let mut last = None;
-    for block in blocks {
-        if !matches!(block.kind(), Kind::Certificate | Kind::Other) {
-            let key = private_key::from_block(block, &settings.pem_key_password, budget)
-                .map_err(|error| key_error(error, block, origin))?;
-            last = Some(key);
-        }
-    }
-    Ok(last)
-}
-
-fn key_error(error: KeyError, block: &Block, origin: &Origin) -> CredentialError {
-    let path = origin.path.display();
-    match error {
-        KeyError::Framing(error) => broken_pem(origin, error),
-        KeyError::Key(error) => CredentialError::bad_key(origin, None, error),
-        KeyError::Decode(DecodeError::Malformed(reason)) => CredentialError::BrokenPem {
-            origin: origin.clone(),
-            line: block.line,
-            reason: format!("the private key is damaged: {reason}"),
-        },
-        KeyError::Decode(DecodeError::WrongPassword) => CredentialError::WrongPassword {
-            origin: origin.clone(),
-            what: "the private key".to_owned(),
-            remedy: format!(
-                "Correct COAP_DTLS_PEM_KEY_PASSWORD; 'openssl pkey -in {path} -noout' tries a \
-                 password"
-            ),
-        },
-        KeyError::Decode(DecodeError::Unsupported(what)) => CredentialError::Unsupported {
-            remedy: format!("Encrypt the key anew: openssl pkcs8 -topk8 -in {path} -out NEW"),
-            origin: origin.clone(),
-            what,
-        },
-        KeyError::Decode(DecodeError::TooManyIterations(iterations)) => {
-            CredentialError::TooManyIterations {
-                origin: origin.clone(),
-                iterations,
-            }
-        }
-    }
-}
-
-fn no_certificate_remedy(content: &[u8], origin: &Origin) -> String {
-    let path = origin.path.display();
-    if keystore::is_keystore(content) {
-        return "It is a Java keystore: set COAP_DTLS_CREDENTIALS_TYPE=KEYSTORE and \
-                COAP_DTLS_KEY_STORE to this file"
-            .to_owned();
-    }
-    if content.first() == Some(&0x30) {
-        return format!(
-            "It looks like DER or PKCS12 instead of PEM. Convert a certificate in DER with \
-             'openssl x509 -inform DER -in {path} -out NEW.pem'; for PKCS12 set \
-             COAP_DTLS_CREDENTIALS_TYPE=KEYSTORE and COAP_DTLS_KEY_STORE to this file"
-        );
-    }
-    "It needs a block that begins with '-----BEGIN CERTIFICATE-----'".to_owned()
-}
-
-fn no_key_remedy(blocks: &[Block]) -> String {
-    let others: Vec<&str> = blocks
-        .iter()
-        .filter(|block| block.kind() == Kind::Other && block.label.contains("PRIVATE KEY"))
-        .map(|block| block.label.as_str())
-        .collect();
-    let needed = "It needs a block PRIVATE KEY, ENCRYPTED PRIVATE KEY, EC PRIVATE KEY or RSA \
-                  PRIVATE KEY";
-    match others.first() {
-        Some(&"OPENSSH PRIVATE KEY") => format!(
-            "{needed}; OPENSSH PRIVATE KEY is not one of them, 'ssh-keygen -p -m PKCS8 -f FILE' \
-             converts it"
-        ),
-        Some(other) => format!("{needed}; {other} is not one of them"),
-        None => needed.to_owned(),
-    }
 }
 
 #[cfg(test)]

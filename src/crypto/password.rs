@@ -3,7 +3,7 @@
 //! | derivation | of | used by |
 //! |---|---|---|
 //! | [`pbkdf2`] | RFC 8018 section 5.2 | PKCS#8 and PKCS12 with PBES2 |
-//! | [`scrypt`] | RFC 7914 | PKCS#8 with PBES2 |
+//! | [`scrypt()`] | RFC 7914 | PKCS#8 with PBES2 |
 //! | [`pbkdf1`] | RFC 8018 section 5.1 | PKCS#8 with PBES1 |
 //! | [`pkcs12_kdf`] | RFC 7292 appendix B.2 | PKCS12 encryption and MAC |
 //! | [`openssl_kdf`] | `EVP_BytesToKey` of OpenSSL | PEM with `DEK-Info` |

@@ -1,10 +1,32 @@
-//! All DTLS state of one peer address.
+//! All DTLS state of one peer address: the live connection, and a handshake beside it.
+//!
+//! ```text
+//!                  ClientHello with a valid cookie          Finished right
+//!   (no state) ------------------------------> handshake ------------------> connection
+//!                                                  ^                             |
+//!                                                  +--- beside it, the same -----+
+//! ```
+//!
+//! A handshake never touches the connection beside it. It takes the connection's place only when
+//! the peer's Finished was right; a datagram's plaintexts of the old session are dropped then, so
+//! that no data is attributed to the wrong identity. A forged ClientHello, alert or record changes
+//! nothing.
 
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::alert::Alert;
 use super::config::Context;
+use super::connection::{Connection, RecordOutcome, SealError};
+use super::door::{self, Knock};
 use super::error::Error;
+use super::handshake::server::ServerHandshake;
+use super::handshake::{EARLY_RECORD_MAX, Progress};
 use super::received::Received;
+use super::record::{ContentType, HEADER_LEN, RecordCursor, RecordHeader, RecordSlice};
 use crate::crypto::key_exchange::NamedGroup;
 use crate::crypto::suite::CipherSuite;
+use crate::drop_reason::DropReason;
 use crate::time::{Instant, Now};
 
 /// What the stateless door made of a datagram.
@@ -18,81 +40,297 @@ pub enum Accepted {
     New(Association),
 }
 
-/// The plaintext could not be sealed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum SealError {
-    /// No handshake was completed yet, or the connection was closed.
-    #[error("no session")]
-    NotEstablished,
-    /// Shorter than the overhead, or more plaintext than 2^14 bytes.
-    #[error("a record cannot have this length")]
-    Length,
-    /// The sequence numbers are used up: only a new handshake helps (RFC 6347 section 4.1).
-    #[error("the record sequence numbers are used up")]
-    SequenceExhausted,
+/// All DTLS state of one peer address.
+#[derive(Debug, Default)]
+pub struct Association {
+    connection: Option<Connection>,
+    handshake: Option<Box<ServerHandshake>>,
 }
 
-/// All DTLS state of one peer address: the live connection, and a handshake beside it.
-#[derive(Debug)]
-pub struct Association {}
+const _: () = assert!(size_of::<Association>() <= 224);
 
 /// Takes a datagram of an address without an association; nothing is stored unless it brings a
-/// valid cookie. `peer` is the address and port in a fixed encoding.
-pub fn accept(_now: Now, _peer: &[u8], _datagram: &mut [u8], _cx: &mut Context<'_>) -> Accepted {
-    Accepted::Nothing
+/// valid cookie. `peer` is the address and port, in an encoding that is always the same for the
+/// same peer.
+pub fn accept(now: Now, peer: &[u8], datagram: &mut [u8], cx: &mut Context<'_>) -> Accepted {
+    let refusal = match door::read(datagram) {
+        Knock::Hello(_) => None,
+        Knock::Unreadable(reason) => Some(reason),
+        Knock::Other => Some(DropReason::NoSession),
+    };
+    if let Some(reason) = refusal {
+        (cx.drops)(reason);
+        return Accepted::Nothing;
+    }
+    let mut association = Association::default();
+    let received = association.handle_datagram(now, peer, datagram, cx);
+    match (received.failure, association.is_handshaking()) {
+        (Some(error), _) => Accepted::Refused(error),
+        (None, true) => Accepted::New(association),
+        (None, false) => Accepted::Nothing,
+    }
 }
 
 impl Association {
     /// Takes one datagram of the peer and decrypts its records in place.
+    ///
+    /// What cannot be used is counted and dropped. No memory is allocated unless a handshake is
+    /// concerned, or the keys were forgotten.
     pub fn handle_datagram(
         &mut self,
-        _now: Now,
-        _peer: &[u8],
-        _datagram: &mut [u8],
-        _cx: &mut Context<'_>,
+        now: Now,
+        peer: &[u8],
+        datagram: &mut [u8],
+        cx: &mut Context<'_>,
     ) -> Received {
-        Received::default()
+        let mut received = Received::default();
+        if !self.pass_door(now, peer, datagram, cx) {
+            return received;
+        }
+        let mut cursor = RecordCursor::default();
+        while let Some(record) = cursor.next(datagram) {
+            let RecordSlice { header, range } = match record {
+                Ok(record) => record,
+                Err(reason) => {
+                    (cx.drops)(reason);
+                    continue;
+                }
+            };
+            let start = range.start;
+            let Some(record) = datagram.get_mut(range) else {
+                break;
+            };
+            if header.epoch == 0 {
+                self.handle_plain_record(now, header, record, cx, &mut received);
+            } else if let Some(plaintext) =
+                self.handle_protected_record(now, header, record, cx, &mut received)
+            {
+                received
+                    .plaintexts
+                    .push(&(start + plaintext.start..start + plaintext.end));
+            }
+        }
+        received
+    }
+
+    /// Looks for a ClientHello of a new handshake; `false` when the datagram is done with.
+    fn pass_door(&mut self, now: Now, peer: &[u8], datagram: &[u8], cx: &mut Context<'_>) -> bool {
+        // The usual datagram of an established peer is seen not to be one by its first byte.
+        let hello = match door::read(datagram) {
+            Knock::Hello(hello) => hello,
+            Knock::Other | Knock::Unreadable(_) => return true,
+        };
+        let current = self.handshake.as_ref();
+        if current.is_some_and(|handshake| handshake.is_of_hello(hello.random())) {
+            return true;
+        }
+        let Some(verified) = hello.verify(now, peer, cx) else {
+            return false;
+        };
+        let live = self.connection.as_ref();
+        if live.is_some_and(|connection| connection.is_of_hello(verified.random())) {
+            // A late copy of the ClientHello that made the live connection.
+            (cx.drops)(DropReason::FragmentRepeated);
+            return false;
+        }
+        if !cx.admit_handshakes {
+            (cx.drops)(DropReason::HandshakeBudget);
+            return false;
+        }
+        let config = Arc::clone(cx.config);
+        // The newest client at this address to prove itself wins over one that has not finished.
+        self.handshake = Some(Box::new(ServerHandshake::new(
+            now.instant,
+            verified,
+            config,
+        )));
+        true
+    }
+
+    fn handle_plain_record(
+        &mut self,
+        now: Now,
+        header: RecordHeader,
+        record: &[u8],
+        cx: &mut Context<'_>,
+        received: &mut Received,
+    ) {
+        let body = record.get(HEADER_LEN..).unwrap_or_default();
+        let Some(handshake) = &mut self.handshake else {
+            (cx.drops)(match header.content_type {
+                ContentType::Alert => DropReason::AlertUnauthenticated,
+                ContentType::ApplicationData => DropReason::EarlyApplicationData,
+                ContentType::Handshake | ContentType::ChangeCipherSpec => DropReason::RecordEpoch,
+            });
+            return;
+        };
+        if header.content_type == ContentType::Alert {
+            if let Some(alert) = Alert::decode(body) {
+                received.peer_alert = Some(alert.description);
+                handshake.on_unauthenticated_alert(now.instant, alert);
+            }
+        }
+        let progress = handshake.handle_plain_record(now, header, body, cx);
+        self.on_progress(progress, cx, received);
+    }
+
+    /// Tries the keys of the handshake, then those of the connection: both are of epoch 1.
+    fn handle_protected_record(
+        &mut self,
+        now: Now,
+        header: RecordHeader,
+        record: &mut [u8],
+        cx: &mut Context<'_>,
+        received: &mut Received,
+    ) -> Option<Range<usize>> {
+        if header.epoch != 1 {
+            (cx.drops)(DropReason::RecordEpoch);
+            return None;
+        }
+        if header.content_type != ContentType::ApplicationData
+            && self.try_handshake(now, header, record, cx, received)
+        {
+            return None;
+        }
+        let Some(connection) = &mut self.connection else {
+            (cx.drops)(match header.content_type {
+                ContentType::ApplicationData => DropReason::EarlyApplicationData,
+                _ => DropReason::RecordEpoch,
+            });
+            return None;
+        };
+        match connection.handle_record(now.instant, header, record, cx.out, cx.drops) {
+            RecordOutcome::Plaintext(range) => return Some(range),
+            RecordOutcome::Nothing => {}
+            RecordOutcome::Alert(description) => received.peer_alert = Some(description),
+            RecordOutcome::Closed(error) => {
+                if let Some(Error::PeerAlert(description)) = error {
+                    received.peer_alert = Some(description);
+                }
+                received.failure = error;
+                self.connection = None;
+                received.closed = self.handshake.is_none();
+            }
+        }
+        None
+    }
+
+    /// Hands a record of epoch 1 to the handshake; whether it was for it. The record is copied, as
+    /// a failed opening destroys it and it may be the connection's.
+    fn try_handshake(
+        &mut self,
+        now: Now,
+        header: RecordHeader,
+        record: &[u8],
+        cx: &mut Context<'_>,
+        received: &mut Received,
+    ) -> bool {
+        let Some(handshake) = &mut self.handshake else {
+            return false;
+        };
+        let mut copy = [0; EARLY_RECORD_MAX];
+        let Some(copy) = copy.get_mut(..record.len()) else {
+            return false;
+        };
+        copy.copy_from_slice(record);
+        let progress = handshake.handle_protected_record(now, header, copy, cx);
+        if matches!(progress, Ok(Progress::NotMine)) {
+            return false;
+        }
+        self.on_progress(progress, cx, received);
+        true
+    }
+
+    fn on_progress(
+        &mut self,
+        progress: Result<Progress, Error>,
+        cx: &mut Context<'_>,
+        received: &mut Received,
+    ) {
+        match progress {
+            Ok(Progress::Pending | Progress::NotMine) => {}
+            Ok(Progress::Established(connection)) => {
+                // What was read before belongs to the old session and its identity.
+                received.plaintexts.clear();
+                received.established = true;
+                received.closed = false;
+                self.connection = Some(*connection);
+                self.handshake = None;
+            }
+            Err(error) => {
+                if let Some(handshake) = &mut self.handshake {
+                    handshake.send_alert(error, cx);
+                }
+                self.handshake = None;
+                received.failure = Some(error);
+                received.closed = self.connection.is_none();
+            }
+        }
     }
 
     /// Does what is due; `false` when nothing is left and the association is to be forgotten.
     #[must_use]
-    pub fn handle_timeout(&mut self, _now: Now, _cx: &mut Context<'_>) -> bool {
-        true
+    pub fn handle_timeout(&mut self, now: Now, cx: &mut Context<'_>) -> bool {
+        if let Some(handshake) = &mut self.handshake {
+            if let Err(error) = handshake.handle_timeout(now.instant, cx) {
+                handshake.send_alert(error, cx);
+                self.handshake = None;
+            }
+        }
+        if let Some(connection) = &mut self.connection {
+            connection.handle_timeout(now.instant);
+        }
+        self.connection.is_some() || self.handshake.is_some()
     }
 
     /// When [`Self::handle_timeout`] is due; `None` when nothing is.
     pub fn next_timeout(&self) -> Option<Instant> {
-        None
+        let handshake = self
+            .handshake
+            .as_ref()
+            .map(|handshake| handshake.next_timeout());
+        let connection = self.connection.as_ref().and_then(Connection::next_timeout);
+        handshake.into_iter().chain(connection).min()
     }
 
     /// Whether application data can be sent.
-    pub fn is_established(&self) -> bool {
-        false
+    pub const fn is_established(&self) -> bool {
+        self.connection.is_some()
     }
 
     /// Whether a handshake is running, first or parallel.
-    pub fn is_handshaking(&self) -> bool {
-        false
+    pub const fn is_handshaking(&self) -> bool {
+        self.handshake.is_some()
     }
 
     /// Device fingerprint of the leaf whose key the peer proved in the live session.
     pub fn peer_fingerprint(&self) -> Option<[u8; 32]> {
-        None
+        self.connection.as_ref()?.established().peer_fingerprint
     }
 
     /// Cipher suite of the live session.
     pub fn suite(&self) -> Option<CipherSuite> {
-        None
+        self.connection.as_ref().map(Connection::suite)
     }
 
     /// Group of the key exchange of the live session.
     pub fn group(&self) -> Option<NamedGroup> {
-        None
+        self.connection
+            .as_ref()
+            .map(|connection| connection.established().group)
+    }
+
+    /// Whether the master secret of the live session is the extended one (RFC 7627).
+    pub fn extended_master_secret(&self) -> bool {
+        let established = self.connection.as_ref().map(Connection::established);
+        established.is_some_and(|established| established.extended_master_secret)
     }
 
     /// Bytes before and behind the plaintext in a record of the live session; (0, 0) without one.
     pub fn record_overhead(&self) -> (usize, usize) {
-        (0, 0)
+        self.connection
+            .as_ref()
+            .map_or((0, 0), Connection::overhead)
     }
 
     /// Seals application data in place: `record` is `prefix | plaintext | suffix` with the lengths
@@ -101,14 +339,24 @@ impl Association {
     /// # Errors
     ///
     /// [`SealError`]; `record` must not be sent then.
-    pub fn seal_application_data(&mut self, _record: &mut [u8]) -> Result<(), SealError> {
-        Err(SealError::NotEstablished)
+    pub fn seal_application_data(&mut self, record: &mut [u8]) -> Result<(), SealError> {
+        let connection = self.connection.as_mut().ok_or(SealError::NotEstablished)?;
+        connection.seal_application_data(record)
     }
 
     /// Drops the expanded keys, several hundred bytes; they come back by themselves, at the price
     /// of a key expansion. For sessions that have been silent for a while.
-    pub fn forget_expanded_keys(&mut self) {}
+    pub fn forget_expanded_keys(&mut self) {
+        if let Some(connection) = &mut self.connection {
+            connection.forget_expanded_keys();
+        }
+    }
 
     /// Sends close_notify (RFC 5246 section 7.2.1) and forgets everything.
-    pub fn close(&mut self, _cx: &mut Context<'_>) {}
+    pub fn close(&mut self, cx: &mut Context<'_>) {
+        if let Some(mut connection) = self.connection.take() {
+            connection.close(cx.out);
+        }
+        self.handshake = None;
+    }
 }

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::association::SealError;
 use super::config::Credentials;
+use super::connection::SealError;
 use super::error::Error;
 use super::received::Received;
 use crate::crypto::key_exchange::NamedGroup;

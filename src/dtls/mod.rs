@@ -5,13 +5,19 @@ mod association;
 #[cfg(any(test, feature = "client"))]
 pub mod client;
 mod config;
+mod connection;
 mod cookie;
+mod door;
 mod error;
+mod handshake;
+mod message;
 mod received;
+mod record;
 
 pub use alert::{Alert, AlertDescription, AlertLevel};
-pub use association::{Accepted, Association, SealError, accept};
+pub use association::{Accepted, Association, accept};
 pub use config::{Context, Credentials, ServerConfig};
+pub use connection::SealError;
 pub use cookie::{COOKIE_LEN, CookieFields, CookieJar};
 pub use error::Error;
 pub use received::{Plaintexts, RECORDS_PER_DATAGRAM_MAX, Received};

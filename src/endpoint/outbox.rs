@@ -81,6 +81,7 @@ impl Outbox {
 
     /// Adds a datagram of `length` zero bytes and lets `write` fill it.
     ///
+    /// # Errors
     /// An error of `write` takes the datagram back and is handed on.
     pub fn push_with<E>(
         &mut self,

@@ -6,7 +6,7 @@
 //! `.pem`, `.crt`, `.cer` or `.der` (case does not matter), else a token; empty or missing, a token
 //! is made at random.
 
-use super::{NewCredential, NewDevice, Registry, validate};
+use super::{NewCredential, NewDevice, validate};
 use std::io::{self, BufRead, Read};
 use std::path::Path;
 
@@ -38,16 +38,20 @@ pub struct Progress {
     pub refused: u64,
 }
 
-/// Imports devices from `csv`; relative certificate paths start at `base`.
+/// Adds devices, each for itself, made durable together: one result per device, in order, with the
+/// reason of a refusal. An error ends the import.
+pub type Add<'a> = dyn FnMut(Vec<NewDevice>) -> io::Result<Vec<Result<(), String>>> + 'a;
+
+/// Imports devices from `csv` through `add`; relative certificate paths start at `base`.
 ///
 /// `progress` is called after each group of lines made durable, and once at the end; `refused` for
 /// each bad line. A bad line does not stop the rest.
 ///
 /// # Errors
 ///
-/// `csv` could not be read; what was added until then stays.
+/// `csv` could not be read, or `add` failed; what was added until then stays.
 pub fn import(
-    registry: &dyn Registry,
+    add: &mut Add<'_>,
     csv: &mut dyn BufRead,
     base: &Path,
     progress: &mut dyn FnMut(Progress),
@@ -69,34 +73,35 @@ pub fn import(
             }
         }
         if group.len() == GROUP {
-            add_group(registry, &mut group, &mut done, refused);
+            add_group(add, &mut group, &mut done, refused)?;
             progress(done);
         }
     }
-    add_group(registry, &mut group, &mut done, refused);
+    add_group(add, &mut group, &mut done, refused)?;
     progress(done);
     Ok(done)
 }
 
 fn add_group(
-    registry: &dyn Registry,
+    add: &mut Add<'_>,
     group: &mut Vec<(u64, NewDevice)>,
     done: &mut Progress,
     refused: &mut dyn FnMut(Refused),
-) {
+) -> io::Result<()> {
+    if group.is_empty() {
+        return Ok(());
+    }
     let (lines, devices): (Vec<_>, Vec<_>) = group.drain(..).unzip();
-    for (line, result) in lines.into_iter().zip(registry.add_many(devices)) {
+    for (line, result) in lines.into_iter().zip(add(devices)?) {
         match result {
-            Ok(_) => done.added += 1,
-            Err(error) => {
+            Ok(()) => done.added += 1,
+            Err(reason) => {
                 done.refused += 1;
-                refused(Refused {
-                    line,
-                    reason: error.to_string(),
-                });
+                refused(Refused { line, reason });
             }
         }
     }
+    Ok(())
 }
 
 /// Reads a line without its end into `line`; `false` at the end of the file. Of a line that is too

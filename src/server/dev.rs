@@ -75,12 +75,10 @@ pub(super) fn register_devices(
             directory,
         )?;
     }
-    let token = match registry
-        .device_by_name(TOKEN_DEVICE)
-        .map(|d| d.credential.clone())
-    {
-        Some(Credential::AccessToken(token)) => token,
-        _ => return Ok(()),
+    let device = registry.device_by_name(TOKEN_DEVICE);
+    let Some(Credential::AccessToken(token)) = device.map(|device| device.credential.clone())
+    else {
+        return Ok(());
     };
     print!("{}", welcome(directory, &token, addresses));
     Ok(())

@@ -205,7 +205,7 @@ impl Server {
                 metrics: Arc::clone(&metrics[index]),
                 queue: queues
                     .shard(index)
-                    .ok_or(StartError::Executor("no queue".into()))?,
+                    .ok_or_else(|| StartError::Executor("no queue".into()))?,
                 inbox: Arc::clone(&inboxes[index]),
                 stop: Arc::clone(&stop),
                 clock,

@@ -338,6 +338,9 @@ impl Shard {
             ports,
             ..
         } = state;
+        for note in outbox.take_notes() {
+            self.log(note);
+        }
         if !outbox.is_sent() {
             for port in ports.iter() {
                 let sent = port.send(outbox);

@@ -30,6 +30,9 @@ impl Socket {
     ///
     /// Fails with `AddrInUse` when anybody else has the port, even with SO_REUSEPORT: two servers on
     /// a port would share its devices without notice.
+    ///
+    /// # Errors
+    /// What the kernel says of the address.
     pub fn bind_group(address: SocketAddr, count: usize) -> io::Result<Vec<Self>> {
         let probe = Self::open(address, false)?;
         let bound = probe.local_addr()?;
@@ -55,6 +58,9 @@ impl Socket {
     }
 
     /// The address that the socket is bound to.
+    ///
+    /// # Errors
+    /// When the socket is not of the internet's families.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         let address = self.0.local_addr()?;
         address
@@ -63,11 +69,17 @@ impl Socket {
     }
 
     /// A second descriptor of the same socket.
+    ///
+    /// # Errors
+    /// When the process has no descriptor left.
     pub fn try_clone(&self) -> io::Result<Self> {
         self.0.try_clone().map(Self)
     }
 
     /// Takes the datagrams that are there, at most [`BATCH`], and returns how many.
+    ///
+    /// # Errors
+    /// What the kernel says of the socket; no datagram there is none.
     pub fn receive(&self, batch: &mut ReceiveBatch) -> io::Result<usize> {
         batch.count = 0;
         let mut vectors: [libc::iovec; BATCH] = std::array::from_fn(|index| libc::iovec {
@@ -88,7 +100,7 @@ impl Socket {
             libc::recvmmsg(
                 self.0.as_raw_fd(),
                 headers.as_mut_ptr(),
-                BATCH as u32,
+                BATCH_COUNT,
                 libc::MSG_DONTWAIT as _,
                 std::ptr::null_mut(),
             )
@@ -110,7 +122,10 @@ impl Socket {
 
     /// Hands datagrams to the kernel, at most [`BATCH`]; returns how many it took.
     ///
-    /// `Ok(0)` means that the socket's buffer is full. An error concerns the first datagram alone.
+    /// `Ok(0)` means that the socket's buffer is full.
+    ///
+    /// # Errors
+    /// An error concerns the first datagram alone.
     pub fn send<'a>(
         &self,
         datagrams: impl Iterator<Item = (SocketAddr, &'a [u8])>,
@@ -169,7 +184,11 @@ impl From<Socket> for std::os::fd::OwnedFd {
     }
 }
 
+/// Lengths in the types of the system calls; both are small.
+#[allow(clippy::cast_possible_truncation)]
 const ADDRESS_LENGTH: libc::socklen_t = mem::size_of::<libc::sockaddr_storage>() as _;
+#[allow(clippy::cast_possible_truncation)]
+const BATCH_COUNT: u32 = BATCH as u32;
 
 fn empty_header() -> libc::mmsghdr {
     // SAFETY: all-zero bytes are a valid mmsghdr: null pointers with zero lengths.

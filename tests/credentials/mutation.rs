@@ -45,6 +45,10 @@ fn mutate(content: &[u8], random: &mut SeededRandom) -> Vec<u8> {
 }
 
 /// Loads altered copies of `file`; `settings` must name it.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the time it takes is what is tested"
+)]
 fn check(bench: &Bench, file: &str, settings: &CredentialSettings, altered: &str) {
     let content = bench.read(file);
     let mut random = SeededRandom::new(file.len() as u64 + content.len() as u64);

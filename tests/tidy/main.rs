@@ -39,7 +39,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ),
     ("auth", &["auth", "coap", "queue", "registry", "store"]),
     ("store", &["store", "registry", "crypto"]),
-    ("registry", &["registry", "store", "crypto"]),
+    ("registry", &["registry", "store", "crypto", "random"]),
 ];
 
 /// Names of sockets, clocks, threads and operating-system randomness, which sans-IO code is handed

@@ -88,7 +88,7 @@ pub(super) fn parse(
     Ok(store)
 }
 
-/// EncryptedData = { version, { data, AlgorithmIdentifier, [0] ciphertext } } (RFC 5652).
+/// `EncryptedData = { version, { data, AlgorithmIdentifier, [0] ciphertext } }` (RFC 5652).
 fn decrypt_part(
     mut encrypted: Elements<'_>,
     password: &Password,
@@ -151,7 +151,7 @@ fn push_key(store: &mut Store, key: LockedKey, attributes: Attributes) {
     });
 }
 
-/// CertBag = { x509Certificate, [0] OCTET STRING }.
+/// `CertBag = { x509Certificate, [0] OCTET STRING }`.
 fn push_certificate(
     store: &mut Store,
     value: &[u8],
@@ -176,7 +176,7 @@ struct Attributes {
 }
 
 impl Attributes {
-    /// SET OF { OID, SET OF value }; others are passed over.
+    /// `SET OF { OID, SET OF value }`; others are passed over.
     fn parse(set: Option<&[u8]>) -> Result<Self, DecodeError> {
         let mut found = Self::default();
         let mut attributes = Elements::new(set.unwrap_or_default());

@@ -1,1 +1,257 @@
+use super::*;
+use crate::store::embedded::{StoreSettings, open};
+use tempfile::TempDir;
 
+fn registry(directory: &TempDir) -> Arc<EmbeddedRegistry> {
+    open(directory.path(), &StoreSettings::default())
+        .unwrap()
+        .registry
+}
+
+fn device(name: &str, credential: NewCredential) -> NewDevice {
+    NewDevice {
+        name: name.into(),
+        profile: None,
+        credential,
+    }
+}
+
+fn token(token: &str) -> NewCredential {
+    NewCredential::AccessToken(token.into())
+}
+
+#[test]
+fn devices_are_found_by_all_their_keys_and_survive_a_restart() {
+    let directory = TempDir::new().unwrap();
+    let (a, b) = {
+        let registry = registry(&directory);
+        let a = registry.add(device("a", token("TA"))).unwrap();
+        let profiled = NewDevice {
+            profile: Some("meter".into()),
+            ..device("b", NewCredential::Certificate(vec![1, 2, 3, 4]))
+        };
+        (a, registry.add(profiled).unwrap())
+    };
+    let registry = registry(&directory);
+    assert_eq!(registry.len(), 2);
+    assert_eq!(registry.device_by_token("TA"), Some(Arc::clone(&a)));
+    assert_eq!(registry.device_by_name("a"), Some(Arc::clone(&a)));
+    assert_eq!(registry.device(a.id), Some(Arc::clone(&a)));
+    assert_eq!((&*a.profile, &*b.profile), ("default", "meter"));
+    let Credential::X509 { fingerprint } = b.credential else {
+        panic!("{b:?}");
+    };
+    // TB section 4, first vector.
+    let id = "dbe6388565b742584479d8062b370d1725f1d0709f2003550b3126a10735cf25";
+    assert_eq!(fingerprint_text(&fingerprint), id);
+    assert_eq!(registry.device_by_fingerprint(&fingerprint), Some(b));
+    assert_eq!(registry.certificate("b"), Ok(Some("AQIDBA==".into())));
+    assert_eq!(registry.certificate("a"), Ok(None));
+    assert!(registry.certificate("c").is_err());
+    // Exactly, case included.
+    assert_eq!(registry.device_by_token("ta"), None);
+    assert_eq!(registry.device_by_token(""), None);
+    assert_eq!(registry.device_by_fingerprint(&[0; 32]), None);
+}
+
+#[test]
+fn names_tokens_and_certificates_belong_to_one_device() {
+    let directory = TempDir::new().unwrap();
+    let registry = registry(&directory);
+    let certificate = || NewCredential::Certificate(vec![1]);
+    registry.add(device("a", token("T"))).unwrap();
+    registry.add(device("b", certificate())).unwrap();
+    let refused = |name: &str, credential| registry.add(device(name, credential)).unwrap_err();
+    assert_eq!(
+        refused("a", token("U")),
+        RegistryError::NameTaken("a".into())
+    );
+    assert_eq!(refused("c", token("T")), RegistryError::TokenTaken);
+    assert_eq!(
+        refused("c", certificate()),
+        RegistryError::CertificateTaken("b".into())
+    );
+    let changed = |credential| registry.set_credential("a", credential);
+    assert_eq!(
+        changed(certificate()),
+        Err(RegistryError::CertificateTaken("b".into()))
+    );
+    // Its own is not taken.
+    assert!(changed(token("T")).is_ok());
+    // Within one call as well, and a bad one does not stop the rest.
+    let results = registry.add_many(vec![
+        device("x", token("X")),
+        device("x", token("Y")),
+        device("y", token("X")),
+        device("z", NewCredential::Certificate(vec![2])),
+        device("w", NewCredential::Certificate(vec![2])),
+        device("", token("V")),
+        device("v", token("V")),
+    ]);
+    let errors: Vec<_> = results.iter().map(|r| r.as_ref().err()).collect();
+    assert!(matches!(
+        errors[..],
+        [
+            None,
+            Some(RegistryError::NameTaken(_)),
+            Some(RegistryError::TokenTaken),
+            None,
+            Some(RegistryError::CertificateTaken(_)),
+            Some(RegistryError::Name(..)),
+            None,
+        ]
+    ));
+    assert_eq!(registry.len(), 5);
+}
+
+#[test]
+fn a_new_credential_ends_the_old_one_and_is_counted() {
+    let directory = TempDir::new().unwrap();
+    let before = {
+        let registry = registry(&directory);
+        let before = registry.add(device("a", token("T"))).unwrap();
+        assert_eq!(before.credential_generation, 0);
+        let after = registry
+            .set_credential("a", NewCredential::Certificate(vec![7]))
+            .unwrap();
+        assert_eq!((after.id, after.credential_generation), (before.id, 1));
+        assert_eq!(registry.device_by_token("T"), None);
+        assert_eq!(registry.device_by_name("a"), Some(Arc::clone(&after)));
+        assert_eq!(registry.device(after.id), Some(after));
+        // The token is free again.
+        registry.add(device("b", token("T"))).unwrap();
+        before
+    };
+    let registry = registry(&directory);
+    let after = registry.device_by_name("a").unwrap();
+    assert_eq!((after.id, after.credential_generation), (before.id, 1));
+    assert_eq!(&*registry.device_by_token("T").unwrap().name, "b");
+    let unknown = registry.set_credential("nobody", NewCredential::RandomToken);
+    assert_eq!(unknown, Err(RegistryError::Unknown("nobody".into())));
+}
+
+#[test]
+fn numbers_are_never_given_again() {
+    let directory = TempDir::new().unwrap();
+    let first = {
+        let registry = registry(&directory);
+        let first = registry.add(device("a", token("T"))).unwrap();
+        assert_eq!(registry.remove("a"), Ok(Arc::clone(&first)));
+        assert_eq!(
+            registry.remove("a"),
+            Err(RegistryError::Unknown("a".into()))
+        );
+        assert!(registry.device_by_token("T").is_none() && registry.device(first.id).is_none());
+        assert!(registry.is_empty());
+        first
+    };
+    let registry = registry(&directory);
+    assert!(registry.is_empty());
+    assert!(registry.add(device("a", token("T"))).unwrap().id > first.id);
+}
+
+#[test]
+fn random_tokens_are_alphanumeric_and_differ() {
+    let directory = TempDir::new().unwrap();
+    let registry = registry(&directory);
+    let mut seen = std::collections::HashSet::new();
+    for result in registry.add_many(
+        (0..500)
+            .map(|i| device(&i.to_string(), NewCredential::RandomToken))
+            .collect(),
+    ) {
+        let Credential::AccessToken(token) = &result.unwrap().credential else {
+            panic!("a token was asked for");
+        };
+        assert!(token.len() == 20 && token.bytes().all(|byte| byte.is_ascii_alphanumeric()));
+        assert!(seen.insert(token.clone()));
+    }
+}
+
+#[test]
+fn unusable_names_and_tokens_are_refused() {
+    let directory = TempDir::new().unwrap();
+    let registry = registry(&directory);
+    let long = "n".repeat(256);
+    for name in ["", " ", " a", "a ", "a\nb", "\u{0}", &long] {
+        let refused = registry.add(device(name, token("T"))).unwrap_err();
+        assert!(matches!(refused, RegistryError::Name(..)), "{name:?}");
+    }
+    for text in ["", "a b", "a/b", "a\t", &long] {
+        let refused = registry.add(device("a", token(text))).unwrap_err();
+        assert!(matches!(refused, RegistryError::Token(_)), "{text:?}");
+        let secret = text.is_empty() || !refused.to_string().contains(text);
+        assert!(secret, "a token is not for messages");
+    }
+    for der in [vec![], vec![0; validate::CERTIFICATE_BYTES_MAX + 1]] {
+        let refused = registry
+            .add(device("a", NewCredential::Certificate(der)))
+            .unwrap_err();
+        assert!(matches!(refused, RegistryError::Certificate(_)));
+    }
+    let profile = NewDevice {
+        profile: Some(String::new()),
+        ..device("a", token("T"))
+    };
+    assert!(matches!(
+        registry.add(profile),
+        Err(RegistryError::Profile(..))
+    ));
+    assert!(registry.is_empty());
+    registry
+        .add(device(&"ä".repeat(255), token(&"t".repeat(255))))
+        .unwrap();
+}
+
+#[test]
+fn lists_page_in_the_order_of_names() {
+    let directory = TempDir::new().unwrap();
+    let registry = registry(&directory);
+    for name in ["d", "b", "ä", "a", "c"] {
+        registry
+            .add(device(name, NewCredential::RandomToken))
+            .unwrap();
+    }
+    let names = |after, limit| -> Vec<String> {
+        registry
+            .list(after, limit)
+            .iter()
+            .map(|device| device.name.to_string())
+            .collect()
+    };
+    assert_eq!(names(None, 10), ["a", "b", "c", "d", "ä"]);
+    assert_eq!(names(None, 2), ["a", "b"]);
+    assert_eq!(names(Some("b"), 2), ["c", "d"]);
+    assert_eq!(names(Some("bb"), 1), ["c"]);
+    assert!(names(Some("ä"), 2).is_empty());
+}
+
+#[test]
+fn readers_see_whole_changes_only() {
+    let directory = TempDir::new().unwrap();
+    let registry = registry(&directory);
+    registry.add(device("a", token("0"))).unwrap();
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    let found = registry.device_by_name("a").unwrap();
+                    let Credential::AccessToken(token) = &found.credential else {
+                        panic!("{found:?}");
+                    };
+                    assert_eq!(**token, found.credential_generation.to_string());
+                    if let Some(by_token) = registry.device_by_token(token) {
+                        assert_eq!(by_token.id, found.id);
+                    }
+                }
+            });
+        }
+        for generation in 1..=50 {
+            registry
+                .set_credential("a", token(&generation.to_string()))
+                .unwrap();
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+}

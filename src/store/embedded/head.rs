@@ -83,6 +83,12 @@ impl Head {
         self.active_bytes() + self.flushing_bytes.load(Ordering::Relaxed)
     }
 
+    /// Bytes of attributes kept for reading.
+    #[cfg(test)]
+    pub(super) fn cached_bytes(&self) -> usize {
+        self.parts.iter().map(|part| lock(part).cached_bytes).sum()
+    }
+
     /// Bytes that the next flush would take.
     pub(super) fn active_bytes(&self) -> usize {
         self.active_bytes.load(Ordering::Relaxed)

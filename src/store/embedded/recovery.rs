@@ -110,3 +110,6 @@ fn cut_off(path: &Path, scanned: &Scanned) -> Result<(), OpenError> {
         })
         .map_err(io_error("cutting off the end of", path))
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,278 @@
+//! The command line.
+
+use crate::admin::timestamp;
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+
+const EXAMPLES: &str = "\
+Examples:
+  tidegate serve --dev                       a server to try out, with all it needs
+  tidegate serve --conf /etc/tidegate/tidegate.conf
+  tidegate check --conf /etc/tidegate/tidegate.conf
+  tidegate device add thermometer-1          prints its access token
+  tidegate data latest thermometer-1
+
+Settings are read from the environment, then from --conf FILE (lines as in thingsboard.conf:
+export NAME=value), then their defaults apply; `tidegate check` shows all of them.
+Exit codes: 0 done, 1 refused or failed, 2 wrong usage.";
+
+/// CoAP-over-DTLS server for large device fleets, a drop-in replacement for ThingsBoard's CoAP
+/// transport.
+#[derive(Debug, Parser)]
+#[command(name = "tidegate", version, after_help = EXAMPLES, max_term_width = 100)]
+#[command(arg_required_else_help = true, subcommand_required = true)]
+pub(super) struct Arguments {
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Run the server in the foreground
+    Serve(ServeArguments),
+    /// Check settings and credentials as `serve` would, and show every setting in effect
+    Check(CheckArguments),
+    /// Add, show and remove devices and their credentials
+    Device(DeviceArguments),
+    /// Show the data that devices have sent
+    Data(DataArguments),
+    /// Make and inspect certificates
+    Cert(CertArguments),
+}
+
+/// Run the server in the foreground.
+///
+/// SIGTERM and SIGINT let it answer what it has taken and stop; SIGHUP reloads certificate and key
+/// for new handshakes.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  tidegate serve --dev
+  COAP_DTLS_ENABLED=true COAP_DTLS_PEM_CERT=server.pem COAP_DTLS_PEM_KEY=server_key.pem \\
+    tidegate serve
+  tidegate serve --conf /etc/thingsboard/conf/thingsboard.conf")]
+pub(super) struct ServeArguments {
+    /// Read settings from FILE; the environment wins over it
+    #[arg(long, value_name = "FILE")]
+    pub(super) conf: Option<PathBuf>,
+    /// Serve DTLS with a certificate made for localhost, two devices, and the commands to try them
+    #[arg(long)]
+    pub(super) dev: bool,
+}
+
+/// Check settings and credentials as `serve` would, and show every setting in effect.
+///
+/// Prints each setting with where it came from: default, file and line, or environment. Opens no
+/// port. Exit code 0 when `serve` would accept them, else 1.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  tidegate check
+  tidegate check --conf /etc/tidegate/tidegate.conf --json")]
+pub(super) struct CheckArguments {
+    /// Read settings from FILE; the environment wins over it
+    #[arg(long, value_name = "FILE")]
+    pub(super) conf: Option<PathBuf>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// Where the data is, for commands that work on it.
+#[derive(Args, Debug)]
+pub(super) struct Place {
+    /// Read settings, of which TIDEGATE_DATA_DIR counts here, from FILE
+    #[arg(long, value_name = "FILE", global = true)]
+    pub(super) conf: Option<PathBuf>,
+}
+
+const PLACE_HELP: &str = "\
+Works on the data directory of TIDEGATE_DATA_DIR: through the server's admin socket in it when the
+server runs, else directly.";
+
+/// Add, show and remove devices and their credentials.
+#[derive(Args, Debug)]
+#[command(after_help = format!("\
+Examples:
+  tidegate device add thermometer-1
+  tidegate device add thermometer-2 --token A1_TEST_TOKEN
+  tidegate device add gateway-7 --x509 gateway-7.pem
+  tidegate device list
+  tidegate device import fleet.csv
+
+{PLACE_HELP}"))]
+#[command(subcommand_required = true, arg_required_else_help = true)]
+pub(super) struct DeviceArguments {
+    #[command(flatten)]
+    pub(super) place: Place,
+    /// Print JSON instead of a table
+    #[arg(long, global = true)]
+    pub(super) json: bool,
+    #[command(subcommand)]
+    pub(super) command: DeviceCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum DeviceCommand {
+    /// Add a device and print its credentials
+    #[command(after_help = "\
+Examples:
+  tidegate device add thermometer-1
+  tidegate device add thermometer-2 --token A1_TEST_TOKEN --profile thermometer
+  tidegate device add gateway-7 --x509 gateway-7.pem")]
+    Add {
+        /// Its name, unique
+        name: String,
+        /// Its access token; made at random when neither this nor --x509 is given
+        #[arg(long, value_name = "T", conflicts_with = "x509")]
+        token: Option<String>,
+        /// Its certificate; the first one in the file identifies it
+        #[arg(long, value_name = "CERT.pem")]
+        x509: Option<PathBuf>,
+        /// Its device profile
+        #[arg(long, value_name = "P")]
+        profile: Option<String>,
+    },
+    /// List all devices, without their credentials
+    List,
+    /// Show a device with its credentials
+    Show {
+        /// Its name
+        name: String,
+    },
+    /// Remove a device and its data; its credentials end at once
+    Remove {
+        /// Its name
+        name: String,
+    },
+    /// Add many devices from a file
+    #[command(
+        long_about = "\
+Add many devices from a file: a line each, NAME,TOKEN or NAME,CERTIFICATE-FILE (.pem, .crt, .cer or
+.der, relative to the file's directory). With NAME alone a token is made at random. A bad line is
+reported by its number, and the rest goes on; the exit code is 1 then.",
+        after_help = "\
+Examples:
+  tidegate device import fleet.csv
+  printf 'dev-1,TOKEN1\\ndev-2,certs/dev-2.pem\\n' | tidegate device import -"
+    )]
+    Import {
+        /// The file; - for standard input
+        #[arg(value_name = "FILE.csv")]
+        file: PathBuf,
+    },
+}
+
+/// Show the data that devices have sent, as JSON.
+#[derive(Args, Debug)]
+#[command(after_help = format!("\
+Examples:
+  tidegate data latest thermometer-1
+  tidegate data history thermometer-1 temperature --limit 10
+  tidegate data history thermometer-1 temperature --from 2026-11-01T00:00:00Z --to 2026-12-01T00:00:00Z
+  tidegate data export thermometer-1 > thermometer-1.json
+
+{PLACE_HELP}"))]
+#[command(subcommand_required = true, arg_required_else_help = true)]
+pub(super) struct DataArguments {
+    #[command(flatten)]
+    pub(super) place: Place,
+    /// Accepted for symmetry: data is always JSON
+    #[arg(long, global = true, hide = true)]
+    pub(super) json: bool,
+    #[command(subcommand)]
+    pub(super) command: DataCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum DataCommand {
+    /// The newest reading of each key: {"KEY":{"ts":MILLISECONDS,"value":VALUE},...}
+    Latest {
+        /// The device's name
+        name: String,
+    },
+    /// All readings of a key, oldest first, a JSON object a line
+    History {
+        /// The device's name
+        name: String,
+        /// The key
+        key: String,
+        /// Not before: milliseconds since 1970, or as 2026-11-23T18:00:00Z
+        #[arg(long, value_name = "TIME", value_parser = timestamp::parse, allow_hyphen_values = true)]
+        from: Option<i64>,
+        /// Not after
+        #[arg(long, value_name = "TIME", value_parser = timestamp::parse, allow_hyphen_values = true)]
+        to: Option<i64>,
+        /// Only the newest N of them
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+        limit: Option<u32>,
+    },
+    /// Everything stored of a device: one object with attributes and all readings
+    Export {
+        /// The device's name
+        name: String,
+    },
+}
+
+/// Make and inspect certificates.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  tidegate cert self-signed --out . --cn coap.example.com --san coap.example.com,192.0.2.1
+  tidegate cert client --out dev-1 --cn dev-1
+  tidegate cert inspect server.pem")]
+#[command(subcommand_required = true, arg_required_else_help = true)]
+pub(super) struct CertArguments {
+    #[command(subcommand)]
+    pub(super) command: CertCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum CertCommand {
+    /// Make a self-signed P-256 certificate for the server: server.pem and server_key.pem
+    #[command(after_help = "\
+Example:
+  tidegate cert self-signed --out . --cn coap.example.com --san coap.example.com,192.0.2.1
+then set COAP_DTLS_PEM_CERT=server.pem and COAP_DTLS_PEM_KEY=server_key.pem")]
+    SelfSigned {
+        /// Directory for the files; existing ones are not overwritten
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+        /// Common name
+        #[arg(long, value_name = "CN", default_value = "localhost")]
+        cn: String,
+        /// Further names and addresses that clients reach the server by, with commas or repeated
+        #[arg(long, value_name = "NAME", value_delimiter = ',')]
+        san: Vec<String>,
+        /// Validity in days
+        #[arg(long, value_name = "N", default_value_t = 365)]
+        days: u32,
+        /// Encrypt the key with this password (COAP_DTLS_PEM_KEY_PASSWORD)
+        #[arg(long, value_name = "P")]
+        password: Option<String>,
+    },
+    /// Make a self-signed P-256 certificate for a device: client.pem and client_key.pem
+    #[command(after_help = "\
+Example:
+  tidegate cert client --out dev-1 --cn dev-1
+  tidegate device add dev-1 --x509 dev-1/client.pem")]
+    Client {
+        /// Directory for the files; existing ones are not overwritten
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+        /// Common name, as a rule the device's name
+        #[arg(long, value_name = "CN")]
+        cn: String,
+        /// Validity in days
+        #[arg(long, value_name = "N", default_value_t = 3650)]
+        days: u32,
+    },
+    /// Show what is in a certificate file: subject, validity, key, order of the chain, fingerprint
+    Inspect {
+        /// PEM, or one certificate in DER
+        file: PathBuf,
+        /// Print a JSON array
+        #[arg(long)]
+        json: bool,
+    },
+}

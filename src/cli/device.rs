@@ -1,0 +1,165 @@
+//! `tidegate device`.
+
+use crate::admin::operations::{CredentialsType, DeviceView, NewDevice};
+use crate::admin::{Operations, timestamp};
+use crate::cli::access::{Access, Missing};
+use crate::cli::arguments::{DeviceArguments, DeviceCommand};
+use crate::cli::{Failure, import, output};
+use std::io::{Read as _, Write};
+use std::path::Path;
+
+/// Devices asked for at a time.
+const PAGE: usize = 1000;
+/// Longest certificate file, bytes.
+const CERTIFICATE_FILE_MAX: u64 = 64 << 10;
+
+pub(super) fn run(arguments: &DeviceArguments) -> Result<(), Failure> {
+    let open = |missing| Access::open(&arguments.place, missing);
+    let json = arguments.json;
+    match &arguments.command {
+        DeviceCommand::Add {
+            name,
+            token,
+            x509,
+            profile,
+        } => {
+            let device = NewDevice {
+                name: name.clone(),
+                token: token.clone(),
+                certificate: x509.as_deref().map(read_certificate).transpose()?,
+                profile: profile.clone(),
+            };
+            print(&open(Missing::Create)?.add(&device)?, json)
+        }
+        DeviceCommand::List => list(&*open(Missing::Refuse)?, json),
+        DeviceCommand::Show { name } => print(&open(Missing::Refuse)?.device(name)?, json),
+        DeviceCommand::Remove { name } => {
+            open(Missing::Refuse)?.remove(name)?;
+            let mut out = output::stdout();
+            if json {
+                output::write_json(&mut out, &serde_json::json!({ "removed": name }))?;
+            } else {
+                writeln!(out, "removed {}", output::printable(name))?;
+            }
+            out.flush()?;
+            Ok(())
+        }
+        DeviceCommand::Import { file } => {
+            let source = import::Source::open(file)?;
+            source.import(&*open(Missing::Create)?, json)
+        }
+    }
+}
+
+/// The text of a certificate file: PEM as it is, DER as base64.
+fn read_certificate(path: &Path) -> Result<String, Failure> {
+    let failed = |problem: &dyn std::fmt::Display| {
+        Failure::new(format_args!("--x509 {}: {problem}", path.display()))
+    };
+    let file = std::fs::File::open(path).map_err(|error| failed(&error))?;
+    let mut bytes = Vec::new();
+    file.take(CERTIFICATE_FILE_MAX + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| failed(&error))?;
+    if bytes.len() as u64 > CERTIFICATE_FILE_MAX {
+        return Err(failed(&"larger than 64 KiB, so this is no certificate"));
+    }
+    if bytes.first() == Some(&0x30) {
+        return Ok(import::base64(&bytes));
+    }
+    String::from_utf8(bytes).map_err(|_| failed(&"neither PEM nor DER"))
+}
+
+fn print(device: &DeviceView, json: bool) -> Result<(), Failure> {
+    let mut out = output::stdout();
+    if json {
+        output::write_json(&mut out, device)?;
+    } else {
+        let credential = match device.credentials_type {
+            CredentialsType::AccessToken => "token",
+            CredentialsType::X509Certificate => "fingerprint",
+        };
+        let fields = [
+            ("name", device.name.clone()),
+            ("profile", device.profile.clone()),
+            ("added", added(device)),
+            ("credentials", type_name(device).to_owned()),
+            (
+                credential,
+                device.credentials_id.clone().unwrap_or_default(),
+            ),
+        ];
+        output::write_fields(&mut out, &fields)?;
+    }
+    out.flush()?;
+    Ok(())
+}
+
+fn added(device: &DeviceView) -> String {
+    i64::try_from(device.created_ms).map_or_else(|_| "unknown".to_owned(), timestamp::format)
+}
+
+const fn type_name(device: &DeviceView) -> &'static str {
+    match device.credentials_type {
+        CredentialsType::AccessToken => "ACCESS_TOKEN",
+        CredentialsType::X509Certificate => "X509_CERTIFICATE",
+    }
+}
+
+/// Lists page by page: a table whose columns fit the page, or a JSON array with a device a line.
+fn list(operations: &dyn Operations, json: bool) -> Result<(), Failure> {
+    let mut out = output::stdout();
+    let (mut after, mut first) = (None::<String>, true);
+    loop {
+        let page = operations.devices(after.as_deref(), PAGE)?;
+        if json {
+            for device in &page.devices {
+                out.write_all(if first { b"[" } else { b",\n" })?;
+                serde_json::to_writer(&mut out, device).map_err(std::io::Error::from)?;
+                first = false;
+            }
+        } else {
+            write_table(&mut out, &page.devices, first)?;
+            first = first && page.devices.is_empty();
+        }
+        after = page.next_after;
+        if after.is_none() {
+            break;
+        }
+    }
+    if json {
+        out.write_all(if first { b"[]\n" } else { b"]\n" })?;
+    } else if first {
+        writeln!(out, "no devices; `tidegate device add NAME` adds one")?;
+    }
+    out.flush()?;
+    Ok(())
+}
+
+fn write_table(out: &mut impl Write, devices: &[DeviceView], heading: bool) -> std::io::Result<()> {
+    let rows: Vec<_> = devices
+        .iter()
+        .map(|device| {
+            let name = output::printable(&device.name);
+            (name, output::printable(&device.profile), device)
+        })
+        .collect();
+    let width = |column: &dyn Fn(&(String, String, &DeviceView)) -> usize, least: usize| {
+        rows.iter().map(column).max().unwrap_or(0).max(least)
+    };
+    let name_width = width(&|row| row.0.chars().count(), "NAME".len());
+    let profile_width = width(&|row| row.1.chars().count(), "PROFILE".len());
+    let mut line = |name: &str, profile: &str, kind: &str, added: &str| {
+        writeln!(
+            out,
+            "{name:<name_width$}  {profile:<profile_width$}  {kind:<16}  {added}"
+        )
+    };
+    if heading && !rows.is_empty() {
+        line("NAME", "PROFILE", "CREDENTIALS", "ADDED")?;
+    }
+    for (name, profile, device) in &rows {
+        line(name, profile, type_name(device), &added(device))?;
+    }
+    Ok(())
+}

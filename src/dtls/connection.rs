@@ -1,0 +1,248 @@
+//! An established connection: live keys with one peer (RFC 6347 section 4.1).
+//!
+//! Small, as a server holds many of them idle: plain data, the expanded keys as a cache behind a
+//! pointer, and for a while after the handshake what is needed to repeat the last flight. Nothing
+//! on the way of application data allocates, but for the expansion of keys that were forgotten.
+
+use std::ops::Range;
+
+use super::alert::{Alert, AlertDescription};
+use super::cookie::equal;
+use super::error::Error;
+use super::handshake::FinalFlight;
+use super::message::{Fragment, HandshakeType};
+use super::record::protection::Protection;
+use super::record::{ContentType, PLAINTEXT_MAX, RecordHeader};
+use crate::crypto::key_exchange::NamedGroup;
+use crate::crypto::suite::CipherSuite;
+use crate::drop_reason::DropReason;
+use crate::time::Instant;
+use crate::wire::{DatagramSink, Reader};
+
+/// The plaintext could not be sealed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SealError {
+    /// No handshake was completed yet, or the connection was closed.
+    #[error("no session")]
+    NotEstablished,
+    /// Shorter than the overhead, or more plaintext than 2^14 bytes.
+    #[error("a record cannot have this length")]
+    Length,
+    /// The sequence numbers are used up: only a new handshake helps (RFC 6347 section 4.1).
+    #[error("the record sequence numbers are used up")]
+    SequenceExhausted,
+}
+
+/// What the handshake settled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Established {
+    /// Device fingerprint of the leaf whose key the peer proved.
+    pub(super) peer_fingerprint: Option<[u8; 32]>,
+    pub(super) group: NamedGroup,
+    pub(super) extended_master_secret: bool,
+    /// The end of the ClientHello's random, to know a late repetition of it.
+    pub(super) hello_tag: [u8; 8],
+}
+
+/// Live keys with one peer.
+#[derive(Debug)]
+pub(super) struct Connection {
+    protection: Protection,
+    established: Established,
+    /// Until the peer is known to have got it, or long enough has passed.
+    final_flight: Option<Box<FinalFlight>>,
+}
+
+const _: () = assert!(size_of::<Connection>() <= 208);
+
+/// What one record led to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum RecordOutcome {
+    /// Application data at this place of the record.
+    Plaintext(Range<usize>),
+    /// Nothing for the caller.
+    Nothing,
+    /// The peer said something that does not end the connection.
+    Alert(AlertDescription),
+    /// The connection is over; the keys must not be used again.
+    Closed(Option<Error>),
+}
+
+impl Connection {
+    pub(super) fn new(
+        protection: Protection,
+        established: Established,
+        final_flight: Option<Box<FinalFlight>>,
+    ) -> Self {
+        Self {
+            protection,
+            established,
+            final_flight,
+        }
+    }
+
+    pub(super) const fn established(&self) -> &Established {
+        &self.established
+    }
+
+    pub(super) const fn suite(&self) -> CipherSuite {
+        self.protection.suite()
+    }
+
+    pub(super) const fn epoch(&self) -> u16 {
+        self.protection.epoch()
+    }
+
+    pub(super) const fn overhead(&self) -> (usize, usize) {
+        self.protection.overhead()
+    }
+
+    pub(super) fn forget_expanded_keys(&mut self) {
+        self.protection.forget_expanded_keys();
+    }
+
+    /// Takes a record of the connection's epoch and opens it in place.
+    pub(super) fn handle_record(
+        &mut self,
+        now: Instant,
+        header: RecordHeader,
+        record: &mut [u8],
+        out: &mut dyn DatagramSink,
+        drops: &mut dyn FnMut(DropReason),
+    ) -> RecordOutcome {
+        let range = match self.protection.open(header, record) {
+            Ok(range) => range,
+            Err(reason) => {
+                drops(reason);
+                if reason == DropReason::RecordForged && self.protection.is_worn() {
+                    return self.give_up(out);
+                }
+                return RecordOutcome::Nothing;
+            }
+        };
+        let plaintext = record.get(range.clone()).unwrap_or_default();
+        match header.content_type {
+            ContentType::ApplicationData => {
+                // The peer sends data only after our Finished.
+                self.final_flight = None;
+                RecordOutcome::Plaintext(range)
+            }
+            ContentType::Alert => self.handle_alert(plaintext, out, drops),
+            ContentType::Handshake => {
+                self.handle_handshake(now, plaintext, out, drops);
+                RecordOutcome::Nothing
+            }
+            ContentType::ChangeCipherSpec => {
+                drops(DropReason::RecordType);
+                RecordOutcome::Nothing
+            }
+        }
+    }
+
+    /// Alerts count only here, where they are authentic and within the replay window.
+    fn handle_alert(
+        &mut self,
+        plaintext: &[u8],
+        out: &mut dyn DatagramSink,
+        drops: &mut dyn FnMut(DropReason),
+    ) -> RecordOutcome {
+        match Alert::decode(plaintext) {
+            // RFC 5246 section 7.2.1: answered in kind.
+            Some(Alert {
+                description: AlertDescription::CloseNotify,
+                ..
+            }) => {
+                self.close(out);
+                RecordOutcome::Closed(None)
+            }
+            Some(alert) if alert.ends_connection() => {
+                RecordOutcome::Closed(Some(Error::PeerAlert(alert.description)))
+            }
+            Some(alert) => RecordOutcome::Alert(alert.description),
+            None => {
+                drops(DropReason::RecordMalformed);
+                RecordOutcome::Nothing
+            }
+        }
+    }
+
+    /// A handshake message under the keys: the peer's Finished again, or the wish to renegotiate.
+    fn handle_handshake(
+        &mut self,
+        now: Instant,
+        plaintext: &[u8],
+        out: &mut dyn DatagramSink,
+        drops: &mut dyn FnMut(DropReason),
+    ) {
+        let fragment = match Fragment::decode(&mut Reader::new(plaintext)) {
+            Ok(fragment) => fragment,
+            Err(reason) => return drops(reason),
+        };
+        match fragment.header.message_type {
+            HandshakeType::Finished => {
+                drops(DropReason::FragmentRepeated);
+                if let Some(flight) = &mut self.final_flight {
+                    flight.on_peer_finished(now, &fragment, &mut self.protection, out);
+                }
+            }
+            // RFC 5746 section 4.2 and RFC 5246 section 7.2.2: no renegotiation.
+            HandshakeType::ClientHello | HandshakeType::HelloRequest => {
+                self.send_alert(Alert::warning(AlertDescription::NoRenegotiation), out);
+            }
+            _ => drops(DropReason::FragmentRepeated),
+        }
+    }
+
+    /// Seals application data in place; see `Association::seal_application_data`.
+    pub(super) fn seal_application_data(&mut self, record: &mut [u8]) -> Result<(), SealError> {
+        let (prefix, suffix) = self.overhead();
+        let plaintext_len = record.len().checked_sub(prefix + suffix);
+        if plaintext_len.is_none_or(|length| length > PLAINTEXT_MAX) {
+            return Err(SealError::Length);
+        }
+        let sealed = self.protection.seal(ContentType::ApplicationData, record);
+        sealed.map_err(|_| SealError::SequenceExhausted)
+    }
+
+    /// Sends close_notify. Nothing may be sent afterwards (RFC 5246 section 7.2.1).
+    pub(super) fn close(&mut self, out: &mut dyn DatagramSink) {
+        self.send_alert(Alert::warning(AlertDescription::CloseNotify), out);
+    }
+
+    /// Ends a connection whose keys were attacked too often.
+    fn give_up(&mut self, out: &mut dyn DatagramSink) -> RecordOutcome {
+        let error = Error::TooManyForgeries;
+        if let Some(description) = error.alert() {
+            self.send_alert(Alert::fatal(description), out);
+        }
+        RecordOutcome::Closed(Some(error))
+    }
+
+    fn send_alert(&mut self, alert: Alert, out: &mut dyn DatagramSink) {
+        let mut buffer = [0; 64];
+        let (prefix, suffix) = self.overhead();
+        let record = &mut buffer[..prefix + 2 + suffix];
+        record[prefix..prefix + 2].copy_from_slice(&alert.encode());
+        // Without a sequence number the alert stays unsaid; the peer's own timers end it.
+        if self.protection.seal(ContentType::Alert, record).is_ok() {
+            out.push_datagram(record);
+        }
+    }
+
+    /// When the last flight may be forgotten.
+    pub(super) fn next_timeout(&self) -> Option<Instant> {
+        self.final_flight.as_ref().map(|flight| flight.expires())
+    }
+
+    /// Forgets the last flight when it is time.
+    pub(super) fn handle_timeout(&mut self, now: Instant) {
+        if self.next_timeout().is_some_and(|due| now >= due) {
+            self.final_flight = None;
+        }
+    }
+
+    /// Whether `client_random` is that of the handshake that made this connection.
+    pub(super) fn is_of_hello(&self, client_random: &[u8; 32]) -> bool {
+        equal(&self.established.hello_tag, &client_random[24..])
+    }
+}

@@ -1,0 +1,99 @@
+//! The server's last flight, kept for a client that did not get it (RFC 6347 section 4.2.4).
+
+use super::flight::{Flight, PlainWriter, RetransmissionTimer};
+use crate::dtls::cookie::equal;
+use crate::dtls::error::Error;
+use crate::dtls::message::{Fragment, HandshakeType, VERIFY_DATA_LEN};
+use crate::dtls::record::protection::Protection;
+use crate::time::{Duration, Instant};
+use crate::wire::DatagramSink;
+
+/// How long it is kept at most: twice the maximum segment lifetime (RFC 6347 section 4.2.4). It goes
+/// earlier when the client sends data.
+const LIFETIME: Duration = Duration::from_secs(240);
+
+/// ChangeCipherSpec and Finished, and the client's Finished that asks for them.
+#[derive(Debug)]
+pub(in crate::dtls) struct FinalFlight {
+    plain: PlainWriter,
+    timer: RetransmissionTimer,
+    expires: Instant,
+    message_seq: u16,
+    verify_data: [u8; VERIFY_DATA_LEN],
+    peer_message_seq: u16,
+    peer_verify_data: [u8; VERIFY_DATA_LEN],
+    datagram_max: usize,
+}
+
+/// What a [`FinalFlight`] is made of.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct FinalFlightParts {
+    pub(super) plain: PlainWriter,
+    pub(super) message_seq: u16,
+    pub(super) verify_data: [u8; VERIFY_DATA_LEN],
+    pub(super) peer_message_seq: u16,
+    pub(super) peer_verify_data: [u8; VERIFY_DATA_LEN],
+    pub(super) datagram_max: usize,
+}
+
+impl FinalFlight {
+    /// Sends the flight for the first time.
+    pub(super) fn send(
+        now: Instant,
+        parts: FinalFlightParts,
+        protection: &mut Protection,
+        out: &mut dyn DatagramSink,
+    ) -> Result<Self, Error> {
+        let mut timer = RetransmissionTimer::new(now, LIFETIME);
+        timer.stop();
+        let mut this = Self {
+            plain: parts.plain,
+            timer,
+            expires: now + LIFETIME,
+            message_seq: parts.message_seq,
+            verify_data: parts.verify_data,
+            peer_message_seq: parts.peer_message_seq,
+            peer_verify_data: parts.peer_verify_data,
+            datagram_max: parts.datagram_max,
+        };
+        this.emit(protection, out)?;
+        Ok(this)
+    }
+
+    /// When the client's time to ask is over.
+    pub(in crate::dtls) const fn expires(&self) -> Instant {
+        self.expires
+    }
+
+    /// The client sent a Finished again, in a new authentic record: repeats the flight if it is the
+    /// very same Finished, at a limited rate.
+    pub(in crate::dtls) fn on_peer_finished(
+        &mut self,
+        now: Instant,
+        fragment: &Fragment<'_>,
+        protection: &mut Protection,
+        out: &mut dyn DatagramSink,
+    ) {
+        let same = fragment.is_whole()
+            && fragment.header.message_seq == self.peer_message_seq
+            && equal(fragment.body, &self.peer_verify_data);
+        if same && self.timer.on_peer_repetition(now) {
+            // Out of sequence numbers: nothing can be sent any more, nor need it be.
+            let _ = self.emit(protection, out);
+        }
+    }
+
+    fn emit(
+        &mut self,
+        protection: &mut Protection,
+        out: &mut dyn DatagramSink,
+    ) -> Result<(), Error> {
+        let mut flight = Flight::default();
+        flight.push_change_cipher_spec();
+        let body = self.verify_data;
+        flight.push(HandshakeType::Finished, self.message_seq, |out| {
+            out.extend_from_slice(&body);
+        });
+        flight.emit(self.datagram_max, &mut self.plain, Some(protection), out)
+    }
+}

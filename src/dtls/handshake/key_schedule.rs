@@ -1,0 +1,130 @@
+//! Secrets of a TLS 1.2 handshake (RFC 5246 section 6.3, 7.4.9 and 8.1, RFC 7627 section 4).
+
+use zeroize::{Zeroize, ZeroizeOnDrop};
+
+use crate::crypto::hash::Digest;
+use crate::crypto::key_exchange::SharedSecret;
+use crate::crypto::prf::prf;
+use crate::crypto::suite::CipherSuite;
+use crate::dtls::message::VERIFY_DATA_LEN;
+use crate::dtls::record::protection::{Protection, TrafficKey};
+
+/// Both hello randoms of a handshake.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Randoms {
+    pub(super) client: [u8; 32],
+    pub(super) server: [u8; 32],
+}
+
+impl Randoms {
+    fn concat(first: &[u8; 32], second: &[u8; 32]) -> [u8; 64] {
+        let mut out = [0; 64];
+        out[..32].copy_from_slice(first);
+        out[32..].copy_from_slice(second);
+        out
+    }
+}
+
+/// Which end of the connection we are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Side {
+    Client,
+    Server,
+}
+
+/// The master secret with the suite that it is for. Wiped when dropped.
+#[derive(Zeroize, ZeroizeOnDrop)]
+pub(super) struct MasterSecret {
+    bytes: [u8; 48],
+    #[zeroize(skip)]
+    suite: CipherSuite,
+}
+
+impl MasterSecret {
+    /// RFC 7627 section 4: from the premaster secret and the hash of the handshake up to and
+    /// including ClientKeyExchange.
+    pub(super) fn extended(
+        suite: CipherSuite,
+        premaster: &SharedSecret,
+        session_hash: &Digest,
+    ) -> Self {
+        Self::derive(
+            suite,
+            premaster,
+            b"extended master secret",
+            session_hash.as_ref(),
+        )
+    }
+
+    /// RFC 5246 section 8.1, for peers without RFC 7627.
+    pub(super) fn plain(suite: CipherSuite, premaster: &SharedSecret, randoms: &Randoms) -> Self {
+        let seed = Randoms::concat(&randoms.client, &randoms.server);
+        Self::derive(suite, premaster, b"master secret", &seed)
+    }
+
+    fn derive(suite: CipherSuite, premaster: &SharedSecret, label: &[u8], seed: &[u8]) -> Self {
+        let mut bytes = [0; 48];
+        prf(
+            suite.prf_hash(),
+            premaster.as_ref(),
+            label,
+            seed,
+            &mut bytes,
+        );
+        Self { bytes, suite }
+    }
+
+    /// The record state of epoch 1 for `side` (RFC 5246 section 6.3; no MAC keys with an AEAD).
+    ///
+    /// ```text
+    /// client_write_key | server_write_key | client_write_IV | server_write_IV
+    /// ```
+    pub(super) fn protection(&self, side: Side, randoms: &Randoms) -> Protection {
+        let aead = self.suite.aead();
+        let (key_len, iv_len) = (aead.key_len(), aead.fixed_iv_len());
+        let mut block = [0; 2 * (32 + 12)];
+        let used = &mut block[..2 * (key_len + iv_len)];
+        let seed = Randoms::concat(&randoms.server, &randoms.client);
+        prf(
+            self.suite.prf_hash(),
+            &self.bytes,
+            b"key expansion",
+            &seed,
+            used,
+        );
+        let (client_key, rest) = used.split_at(key_len);
+        let (server_key, rest) = rest.split_at(key_len);
+        let (client_iv, server_iv) = rest.split_at(iv_len);
+        let client = TrafficKey::new(aead, client_key, client_iv);
+        let server = TrafficKey::new(aead, server_key, server_iv);
+        block.zeroize();
+        let (read, write) = match side {
+            Side::Client => (server, client),
+            Side::Server => (client, server),
+        };
+        Protection::new(self.suite, 1, read, write)
+    }
+
+    /// The body of the Finished of `side` after a handshake with this hash.
+    pub(super) fn verify_data(&self, side: Side, handshake_hash: &Digest) -> [u8; VERIFY_DATA_LEN] {
+        let label: &[u8] = match side {
+            Side::Client => b"client finished",
+            Side::Server => b"server finished",
+        };
+        let mut out = [0; VERIFY_DATA_LEN];
+        prf(
+            self.suite.prf_hash(),
+            &self.bytes,
+            label,
+            handshake_hash.as_ref(),
+            &mut out,
+        );
+        out
+    }
+}
+
+impl std::fmt::Debug for MasterSecret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "MasterSecret({:?})", self.suite)
+    }
+}

@@ -1,0 +1,118 @@
+//! What a server makes of a ClientHello: suite, group and signature scheme, in the client's order.
+
+use crate::crypto::key_exchange::NamedGroup;
+use crate::crypto::signature::{KeyType, SignatureScheme, SigningKey};
+use crate::crypto::suite::{Authentication, CipherSuite};
+use crate::dtls::config::ServerConfig;
+use crate::dtls::error::Error;
+use crate::dtls::message::{ClientHello, UNCOMPRESSED};
+use crate::dtls::record::DTLS_1_2;
+
+/// The parameters of a session to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Negotiated {
+    pub(super) suite: CipherSuite,
+    pub(super) group: NamedGroup,
+    /// What the server signs its key exchange with.
+    pub(super) scheme: SignatureScheme,
+    pub(super) extended_master_secret: bool,
+    pub(super) secure_renegotiation: bool,
+    /// The client sent ec_point_formats, so the server may.
+    pub(super) point_formats: bool,
+}
+
+impl Negotiated {
+    /// Finds the client's best suite that is configured, fits the server's key, and has a group and
+    /// a signature scheme.
+    pub(super) fn choose(hello: &ClientHello<'_>, config: &ServerConfig) -> Result<Self, Error> {
+        check_version(hello.prefix.client_version)?;
+        let extensions = &hello.extensions;
+        // RFC 8422 section 5.1.2: a client that sends the list must have uncompressed in it.
+        if extensions
+            .ec_point_formats
+            .is_some_and(|formats| !formats.contains(&UNCOMPRESSED))
+        {
+            return Err(Error::IllegalParameter);
+        }
+        if config.require_extended_master_secret && !extensions.extended_master_secret {
+            return Err(Error::NoExtendedMasterSecret);
+        }
+        let secure_renegotiation = hello.secure_renegotiation()?;
+        let key = &config.credentials.key;
+        let authentication = match key.key_type() {
+            KeyType::EcdsaP256 | KeyType::EcdsaP384 => Authentication::Ecdsa,
+            KeyType::Rsa => Authentication::Rsa,
+        };
+        let suite = hello
+            .cipher_suites
+            .iter()
+            .filter_map(CipherSuite::from_id)
+            .find(|suite| {
+                suite.authentication() == authentication && config.cipher_suites.contains(suite)
+            });
+        let suite = suite.ok_or(Error::NoCommonParameters)?;
+        Ok(Self {
+            suite,
+            group: choose_group(hello, config)?,
+            scheme: choose_scheme(hello, key)?,
+            extended_master_secret: extensions.extended_master_secret,
+            secure_renegotiation,
+            point_formats: extensions.ec_point_formats.is_some(),
+        })
+    }
+}
+
+/// RFC 6347 section 4.1: versions count down from 0xfeff. A client that knows a later version says
+/// so here and accepts the server's 1.2 (RFC 5246 appendix E.1).
+fn check_version(client_version: u16) -> Result<(), Error> {
+    let [major, minor] = client_version.to_be_bytes();
+    let [our_major, our_minor] = DTLS_1_2.to_be_bytes();
+    if major == our_major && minor <= our_minor {
+        Ok(())
+    } else {
+        Err(Error::NoCommonVersion)
+    }
+}
+
+/// The client's best group that is configured. A client that does not name groups has secp256r1
+/// (RFC 8422 section 4 leaves the choice to the server).
+///
+/// The curve of the server's certificate must be among the client's groups (RFC 8422 section 5.1:
+/// the list is for certificates too, and OpenSSL's clients hold us to it).
+fn choose_group(hello: &ClientHello<'_>, config: &ServerConfig) -> Result<NamedGroup, Error> {
+    let Some(offered) = hello.extensions.supported_groups else {
+        let default = NamedGroup::Secp256r1;
+        let is_configured = config.groups.contains(&default);
+        return is_configured
+            .then_some(default)
+            .ok_or(Error::NoCommonParameters);
+    };
+    let curve = match config.credentials.key.key_type() {
+        KeyType::EcdsaP256 => Some(NamedGroup::Secp256r1),
+        KeyType::EcdsaP384 => Some(NamedGroup::Secp384r1),
+        KeyType::Rsa => None,
+    };
+    if curve.is_some_and(|curve| !offered.contains(curve.id())) {
+        return Err(Error::NoCommonParameters);
+    }
+    let mut known = offered.iter().filter_map(NamedGroup::from_id);
+    known
+        .find(|group| config.groups.contains(group))
+        .ok_or(Error::NoCommonParameters)
+}
+
+/// The client's best scheme that the key can make. A client that names none means SHA-1 (RFC 5246
+/// section 7.4.1.4.1), which we do not make.
+fn choose_scheme(hello: &ClientHello<'_>, key: &SigningKey) -> Result<SignatureScheme, Error> {
+    let offered = hello
+        .extensions
+        .signature_algorithms
+        .ok_or(Error::NoCommonParameters)?;
+    let mut known = offered.iter().filter_map(SignatureScheme::from_id);
+    known
+        .find(|scheme| key.schemes().contains(scheme))
+        .ok_or(Error::NoCommonParameters)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,365 @@
+//! The server's handshake (RFC 5246 section 7.3, RFC 6347 section 4.2.4), a state per awaited
+//! message, handed on by value so that nothing can be used before it exists or after it is spent.
+//!
+//! ```text
+//! ClientHello (cookie valid)  ExpectClientHello ------> flight 4: ServerHello, Certificate,
+//!                                    |                  ServerKeyExchange, CertificateRequest,
+//!                                    v                  ServerHelloDone
+//! Certificate, maybe empty    ExpectCertificate
+//!                                    v
+//! ClientKeyExchange           ExpectClientKeyExchange
+//!                    certificate |       | none
+//!                                v       |
+//! CertificateVerify  ExpectCertificateVerify
+//!                                v       v
+//! Finished (epoch 1)          ExpectFinished ----------> flight 6: CCS, Finished; Connection
+//! ```
+//!
+//! Any other message in a state is fatal. ChangeCipherSpec is no handshake message and has no place
+//! in their order; it is noted once flight 4 is out, and no record of epoch 1 is read before both
+//! it and the keys are there. The identity exists only in `Connection`, hence only after
+//! CertificateVerify and Finished.
+
+mod expect;
+
+use std::sync::Arc;
+
+use self::expect::{Expect, ExpectClientHello, Next};
+use super::early::EarlyRecords;
+use super::flight::{Flight, PlainWriter, RetransmissionTimer, TimerAction};
+use super::reassembly::Reassembly;
+use super::{Progress, may_be_dtls_1_0};
+use crate::drop_reason::DropReason;
+use crate::dtls::alert::Alert;
+use crate::dtls::config::{Context, ServerConfig};
+use crate::dtls::door::VerifiedHello;
+use crate::dtls::error::Error;
+use crate::dtls::message::{Fragment, HandshakeMessage, HandshakeType};
+use crate::dtls::record::{ContentType, DTLS_1_2, RecordCursor, RecordHeader};
+use crate::time::{Instant, Now};
+use crate::wire::Reader;
+
+/// A handshake whose client has proven its address.
+#[derive(Debug)]
+pub(in crate::dtls) struct ServerHandshake {
+    expect: Expect,
+    reassembly: Reassembly,
+    early: EarlyRecords,
+    change_cipher_spec: bool,
+    core: Core,
+}
+
+/// What all states use.
+#[derive(Debug)]
+struct Core {
+    config: Arc<ServerConfig>,
+    hello: VerifiedHello,
+    plain: PlainWriter,
+    /// Flight 4 once it is out, with its timer.
+    flight: Flight,
+    timer: Option<RetransmissionTimer>,
+    deadline: Instant,
+}
+
+impl ServerHandshake {
+    /// Starts with the ClientHello whose first piece passed the door; the records that carry it are
+    /// to be handed in afterwards.
+    pub(in crate::dtls) fn new(
+        now: Instant,
+        hello: VerifiedHello,
+        config: Arc<ServerConfig>,
+    ) -> Self {
+        let record = hello.record();
+        Self {
+            expect: Expect::ClientHello(ExpectClientHello),
+            reassembly: Reassembly::new(hello.message_seq()),
+            early: EarlyRecords::default(),
+            change_cipher_spec: false,
+            core: Core {
+                deadline: now + config.handshake_timeout,
+                // RFC 6347 section 4.2.1: the ServerHello's record repeats the sequence number of
+                // the ClientHello's, and later ones count from there.
+                plain: PlainWriter::new(record.sequence, record.version),
+                flight: Flight::default(),
+                timer: None,
+                config,
+                hello,
+            },
+        }
+    }
+
+    /// Whether `random` is that of the ClientHello which started this handshake.
+    pub(in crate::dtls) fn is_of_hello(&self, random: &[u8; 32]) -> bool {
+        self.core.hello.random() == random
+    }
+
+    /// Takes a record of epoch 0; `body` is what follows its header.
+    pub(in crate::dtls) fn handle_plain_record(
+        &mut self,
+        now: Now,
+        header: RecordHeader,
+        body: &[u8],
+        cx: &mut Context<'_>,
+    ) -> Result<Progress, Error> {
+        if header.version != DTLS_1_2 && !may_be_dtls_1_0(header.content_type, body) {
+            (cx.drops)(DropReason::RecordVersion);
+            return Ok(Progress::Pending);
+        }
+        match header.content_type {
+            ContentType::Handshake => self.handle_fragments(now, 0, body, cx),
+            ContentType::ChangeCipherSpec => {
+                // RFC 5246 section 7.1: a single byte of value 1; ignored unless expected.
+                if body != [1] || self.core.timer.is_none() || self.change_cipher_spec {
+                    (cx.drops)(DropReason::RecordType);
+                    return Ok(Progress::Pending);
+                }
+                self.change_cipher_spec = true;
+                self.handle_early_records(now, cx)
+            }
+            ContentType::Alert => {
+                (cx.drops)(DropReason::AlertUnauthenticated);
+                Ok(Progress::Pending)
+            }
+            ContentType::ApplicationData => {
+                (cx.drops)(DropReason::EarlyApplicationData);
+                Ok(Progress::Pending)
+            }
+        }
+    }
+
+    /// Takes a record of epoch 1 that is no application data, and opens it in place.
+    pub(in crate::dtls) fn handle_protected_record(
+        &mut self,
+        now: Now,
+        header: RecordHeader,
+        record: &mut [u8],
+        cx: &mut Context<'_>,
+    ) -> Result<Progress, Error> {
+        let Expect::Finished(expect) = &mut self.expect else {
+            self.keep_early(header, record);
+            return Ok(Progress::NotMine);
+        };
+        if !self.change_cipher_spec {
+            self.keep_early(header, record);
+            return Ok(Progress::NotMine);
+        }
+        let Ok(range) = expect.protection.open(header, record) else {
+            if expect.protection.is_worn() {
+                return Err(Error::TooManyForgeries);
+            }
+            return Ok(Progress::NotMine);
+        };
+        let plaintext = record.get(range).unwrap_or_default();
+        match header.content_type {
+            ContentType::Handshake => self.handle_fragments(now, 1, plaintext, cx),
+            ContentType::Alert => match Alert::decode(plaintext) {
+                Some(alert) if alert.ends_connection() => Err(Error::PeerAlert(alert.description)),
+                _ => Ok(Progress::Pending),
+            },
+            ContentType::ChangeCipherSpec | ContentType::ApplicationData => {
+                (cx.drops)(DropReason::RecordType);
+                Ok(Progress::Pending)
+            }
+        }
+    }
+
+    fn keep_early(&mut self, header: RecordHeader, record: &[u8]) {
+        // Before flight 4 is out the client cannot have any keys.
+        if header.content_type == ContentType::Handshake && self.core.timer.is_some() {
+            self.early.keep(record);
+        }
+    }
+
+    /// Takes the fragments of one record.
+    fn handle_fragments(
+        &mut self,
+        now: Now,
+        epoch: u16,
+        body: &[u8],
+        cx: &mut Context<'_>,
+    ) -> Result<Progress, Error> {
+        let mut reader = Reader::new(body);
+        while !reader.is_empty() {
+            let fragment = match Fragment::decode(&mut reader) {
+                Ok(fragment) => fragment,
+                Err(reason) => {
+                    // What follows in the record cannot be delimited.
+                    (cx.drops)(reason);
+                    break;
+                }
+            };
+            if fragment.header.message_type.epoch() != epoch {
+                (cx.drops)(DropReason::RecordEpoch);
+                continue;
+            }
+            if let Progress::Established(connection) = self.handle_fragment(now, &fragment, cx)? {
+                return Ok(Progress::Established(connection));
+            }
+        }
+        Ok(Progress::Pending)
+    }
+
+    fn handle_fragment(
+        &mut self,
+        now: Now,
+        fragment: &Fragment<'_>,
+        cx: &mut Context<'_>,
+    ) -> Result<Progress, Error> {
+        let whole = match self.reassembly.insert(fragment) {
+            Ok(whole) => whole,
+            Err(reason) => {
+                (cx.drops)(reason);
+                if reason == DropReason::FragmentRepeated {
+                    self.on_repetition(now.instant, fragment, cx)?;
+                }
+                return Ok(Progress::Pending);
+            }
+        };
+        if let Some(message) = whole {
+            let progress = self.handle_message(now, &message, cx)?;
+            if matches!(progress, Progress::Established(_)) {
+                return Ok(progress);
+            }
+        }
+        while let Some(partial) = self.reassembly.pop() {
+            let progress = self.handle_message(now, &partial.message(), cx)?;
+            if matches!(progress, Progress::Established(_)) {
+                return Ok(progress);
+            }
+        }
+        if matches!(self.expect, Expect::Finished(_)) && self.change_cipher_spec {
+            return self.handle_early_records(now, cx);
+        }
+        Ok(Progress::Pending)
+    }
+
+    /// Hands a complete message to the state, by value.
+    fn handle_message(
+        &mut self,
+        now: Now,
+        message: &HandshakeMessage<'_>,
+        cx: &mut Context<'_>,
+    ) -> Result<Progress, Error> {
+        // An error ends the handshake, so the state need not be put back then.
+        let expect = std::mem::replace(&mut self.expect, Expect::Nothing);
+        match expect.handle(message, &mut self.core, now, cx)? {
+            Next::Expect(next) => {
+                self.expect = next;
+                Ok(Progress::Pending)
+            }
+            Next::Established(connection) => Ok(Progress::Established(connection)),
+        }
+    }
+
+    /// Reads the records of epoch 1 that came too early, now that they can be read.
+    fn handle_early_records(&mut self, now: Now, cx: &mut Context<'_>) -> Result<Progress, Error> {
+        if !matches!(self.expect, Expect::Finished(_)) {
+            return Ok(Progress::Pending);
+        }
+        for mut record in self.early.take() {
+            let mut cursor = RecordCursor::default();
+            let Some(Ok(slice)) = cursor.next(&record) else {
+                continue;
+            };
+            match self.handle_protected_record(now, slice.header, &mut record, cx)? {
+                Progress::Established(connection) => {
+                    return Ok(Progress::Established(connection));
+                }
+                Progress::NotMine => (cx.drops)(DropReason::RecordForged),
+                Progress::Pending => {}
+            }
+        }
+        Ok(Progress::Pending)
+    }
+
+    /// The client repeated its ClientHello and sent nothing of flight 5: flight 4 was lost (RFC 6347
+    /// section 4.2.4).
+    fn on_repetition(
+        &mut self,
+        now: Instant,
+        fragment: &Fragment<'_>,
+        cx: &mut Context<'_>,
+    ) -> Result<(), Error> {
+        let waits_for_flight_5 = matches!(self.expect, Expect::Certificate(_));
+        let is_hello = fragment.header.message_type == HandshakeType::ClientHello
+            && fragment.header.message_seq == self.core.hello.message_seq();
+        let timer = self
+            .core
+            .timer
+            .as_mut()
+            .filter(|_| waits_for_flight_5 && is_hello);
+        if timer.is_some_and(|timer| timer.on_peer_repetition(now)) {
+            self.core.retransmit(cx)?;
+        }
+        Ok(())
+    }
+
+    /// The peer, or someone in its name, said that it gives up. A hint: nothing is sent any more,
+    /// and the client has only until the next retransmission would have come to prove it wrong.
+    pub(in crate::dtls) fn on_unauthenticated_alert(&mut self, now: Instant, alert: Alert) {
+        if !alert.ends_connection() {
+            return;
+        }
+        let grace = match &mut self.core.timer {
+            Some(timer) => timer.stop(),
+            None => self.core.config.retransmission_timeout,
+        };
+        self.core.deadline = self.core.deadline.min(now + grace);
+    }
+
+    /// Tells the peer why the handshake ends, if there is a way to tell it.
+    pub(in crate::dtls) fn send_alert(&mut self, error: Error, cx: &mut Context<'_>) {
+        if let Some(description) = error.alert() {
+            let alert = Alert::fatal(description).encode();
+            // Without a sequence number it stays unsaid.
+            let _ = self.core.plain.send(ContentType::Alert, &alert, cx.out);
+        }
+    }
+
+    /// When [`Self::handle_timeout`] is due.
+    pub(in crate::dtls) fn next_timeout(&self) -> Instant {
+        let due = self.core.timer.as_ref().and_then(RetransmissionTimer::due);
+        due.map_or(self.core.deadline, |due| due.min(self.core.deadline))
+    }
+
+    /// Retransmits when it is time.
+    pub(in crate::dtls) fn handle_timeout(
+        &mut self,
+        now: Instant,
+        cx: &mut Context<'_>,
+    ) -> Result<(), Error> {
+        if now >= self.core.deadline {
+            return Err(Error::TimedOut);
+        }
+        match self
+            .core
+            .timer
+            .as_mut()
+            .map(|timer| timer.handle_timeout(now))
+        {
+            Some(TimerAction::Retransmit) => self.core.retransmit(cx),
+            Some(TimerAction::GiveUp) => Err(Error::TimedOut),
+            Some(TimerAction::Wait) | None => Ok(()),
+        }
+    }
+}
+
+impl Core {
+    fn datagram_max(&self) -> usize {
+        let configured = self.config.max_transmission_unit;
+        self.timer
+            .as_ref()
+            .map_or(configured, |timer| timer.datagram_max(configured))
+    }
+
+    /// Sends flight 4, for the first time or again.
+    fn retransmit(&mut self, cx: &mut Context<'_>) -> Result<(), Error> {
+        let datagram_max = self.datagram_max();
+        self.flight
+            .emit(datagram_max, &mut self.plain, None, cx.out)
+    }
+}
+
+/// One handshake in work, without what hangs on it; with flight 4 and the transcript it is some
+/// kilobytes.
+const _: () = assert!(size_of::<ServerHandshake>() <= 1536);

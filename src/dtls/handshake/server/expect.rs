@@ -1,0 +1,378 @@
+//! The states of a server's handshake and their transitions.
+
+use super::super::final_flight::{FinalFlight, FinalFlightParts};
+use super::super::flight::RetransmissionTimer;
+use super::super::key_schedule::{MasterSecret, Randoms, Side};
+use super::super::negotiation::Negotiated;
+use super::super::transcript::Transcript;
+use super::Core;
+use crate::crypto::CryptoError;
+use crate::crypto::certificate::LeafInfo;
+use crate::crypto::fingerprint::device_fingerprint;
+use crate::crypto::key_exchange::{EphemeralKey, NamedGroup};
+use crate::crypto::signature::{SignatureScheme, VerifyingKey};
+use crate::crypto::suite::CipherSuite;
+use crate::dtls::config::{Context, ServerConfig};
+use crate::dtls::connection::{Connection, Established};
+use crate::dtls::cookie::equal;
+use crate::dtls::error::Error;
+use crate::dtls::message::{
+    Certificate, CertificateVerify, ClientHello, ClientKeyExchange, EcdhParameters,
+    HandshakeMessage, HandshakeType, ServerHello, VERIFY_DATA_LEN, emit_certificate,
+    emit_certificate_request, emit_server_key_exchange,
+};
+use crate::dtls::record::DTLS_1_2;
+use crate::dtls::record::protection::Protection;
+use crate::time::Now;
+
+/// The message that is awaited, with all that is known by then and nothing else.
+#[derive(Debug)]
+pub(super) enum Expect {
+    ClientHello(ExpectClientHello),
+    Certificate(ExpectCertificate),
+    ClientKeyExchange(ExpectClientKeyExchange),
+    CertificateVerify(ExpectCertificateVerify),
+    Finished(ExpectFinished),
+    /// The handshake is over.
+    Nothing,
+}
+
+/// Where a message led.
+#[derive(Debug)]
+pub(super) enum Next {
+    Expect(Expect),
+    Established(Box<Connection>),
+}
+
+/// What both hellos settled, and the transcript since.
+#[derive(Debug)]
+pub(super) struct Parameters {
+    suite: CipherSuite,
+    group: NamedGroup,
+    extended_master_secret: bool,
+    randoms: Randoms,
+    transcript: Transcript,
+    /// Number of our next message.
+    next_message_seq: u16,
+}
+
+#[derive(Debug)]
+pub(super) struct ExpectClientHello;
+
+#[derive(Debug)]
+pub(super) struct ExpectCertificate {
+    parameters: Parameters,
+    key: EphemeralKey,
+}
+
+#[derive(Debug)]
+pub(super) struct ExpectClientKeyExchange {
+    parameters: Parameters,
+    key: EphemeralKey,
+    leaf: Option<Leaf>,
+}
+
+#[derive(Debug)]
+pub(super) struct ExpectCertificateVerify {
+    parameters: Parameters,
+    master_secret: MasterSecret,
+    leaf: Leaf,
+}
+
+#[derive(Debug)]
+pub(super) struct ExpectFinished {
+    parameters: Parameters,
+    master_secret: MasterSecret,
+    pub(super) protection: Protection,
+    /// Of a leaf whose key was proven by CertificateVerify.
+    peer_fingerprint: Option<[u8; 32]>,
+}
+
+/// The client's leaf certificate, before its key is proven.
+#[derive(Debug)]
+pub(super) struct Leaf {
+    key: VerifyingKey,
+    fingerprint: [u8; 32],
+}
+
+impl Expect {
+    /// Takes the next message in order, by value: the old state is spent.
+    pub(super) fn handle(
+        self,
+        message: &HandshakeMessage<'_>,
+        core: &mut Core,
+        now: Now,
+        cx: &mut Context<'_>,
+    ) -> Result<Next, Error> {
+        match (self, message.message_type) {
+            (Self::ClientHello(expect), HandshakeType::ClientHello) => {
+                expect.handle(message, core, now, cx)
+            }
+            (Self::Certificate(expect), HandshakeType::Certificate) => {
+                expect.handle(message, &core.config, now)
+            }
+            (Self::ClientKeyExchange(expect), HandshakeType::ClientKeyExchange) => {
+                expect.handle(message)
+            }
+            (Self::CertificateVerify(expect), HandshakeType::CertificateVerify) => {
+                expect.handle(message)
+            }
+            (Self::Finished(expect), HandshakeType::Finished) => {
+                expect.handle(message, core, now, cx)
+            }
+            _ => Err(Error::UnexpectedMessage),
+        }
+    }
+}
+
+impl ExpectClientHello {
+    fn handle(
+        self,
+        message: &HandshakeMessage<'_>,
+        core: &mut Core,
+        now: Now,
+        cx: &mut Context<'_>,
+    ) -> Result<Next, Error> {
+        let hello = ClientHello::decode(message.body)?;
+        // The bytes at the door may have come in other pieces than these.
+        if !core.hello.is_start_of(&hello.prefix) {
+            return Err(Error::IllegalParameter);
+        }
+        let negotiated = Negotiated::choose(&hello, &core.config)?;
+        core.plain.set_version(DTLS_1_2);
+        let mut randoms = Randoms {
+            client: hello.prefix.random,
+            server: [0; 32],
+        };
+        cx.random.fill(&mut randoms.server);
+        let key = EphemeralKey::generate(negotiated.group)?;
+        let mut transcript = Transcript::new(negotiated.suite.prf_hash());
+        transcript.add(message);
+        let mut parameters = Parameters {
+            suite: negotiated.suite,
+            group: negotiated.group,
+            extended_master_secret: negotiated.extended_master_secret,
+            randoms,
+            transcript,
+            next_message_seq: message.message_seq,
+        };
+        parameters.build_flight_4(&negotiated, &key, core)?;
+        let first_interval = core.config.retransmission_timeout;
+        core.timer = Some(RetransmissionTimer::new(now.instant, first_interval));
+        core.retransmit(cx)?;
+        Ok(Next::Expect(Expect::Certificate(ExpectCertificate {
+            parameters,
+            key,
+        })))
+    }
+}
+
+impl Parameters {
+    fn build_flight_4(
+        &mut self,
+        negotiated: &Negotiated,
+        key: &EphemeralKey,
+        core: &mut Core,
+    ) -> Result<(), Error> {
+        let Core { config, flight, .. } = core;
+        let ecdh = EcdhParameters {
+            group: self.group,
+            public_key: key.public_key(),
+        };
+        let signed = ecdh.signed_bytes(&self.randoms.client, &self.randoms.server);
+        let signature = config.credentials.key.sign(negotiated.scheme, &signed)?;
+        let server_hello = ServerHello {
+            random: &self.randoms.server,
+            cipher_suite: self.suite.id(),
+            secure_renegotiation: negotiated.secure_renegotiation,
+            extended_master_secret: negotiated.extended_master_secret,
+            point_formats: negotiated.point_formats,
+        };
+        let Self {
+            transcript,
+            next_message_seq,
+            ..
+        } = self;
+        let mut push = |message_type, emit: &dyn Fn(&mut Vec<u8>)| {
+            transcript.add_bytes(flight.push(message_type, *next_message_seq, emit));
+            *next_message_seq += 1;
+        };
+        push(HandshakeType::ServerHello, &|out| server_hello.emit(out));
+        push(HandshakeType::Certificate, &|out| {
+            emit_certificate(out, &config.credentials.chain)
+        });
+        push(HandshakeType::ServerKeyExchange, &|out| {
+            emit_server_key_exchange(out, &ecdh, negotiated.scheme, &signature);
+        });
+        push(HandshakeType::CertificateRequest, &emit_certificate_request);
+        push(HandshakeType::ServerHelloDone, &|_| {});
+        Ok(())
+    }
+}
+
+impl ExpectCertificate {
+    fn handle(
+        self,
+        message: &HandshakeMessage<'_>,
+        config: &ServerConfig,
+        now: Now,
+    ) -> Result<Next, Error> {
+        let Self {
+            mut parameters,
+            key,
+        } = self;
+        let leaf = match Certificate::decode(message.body)?.leaf {
+            Some(der) => Some(Leaf::read(der, config, now)?),
+            None => None,
+        };
+        parameters.transcript.add(message);
+        Ok(Next::Expect(Expect::ClientKeyExchange(
+            ExpectClientKeyExchange {
+                parameters,
+                key,
+                leaf,
+            },
+        )))
+    }
+}
+
+impl Leaf {
+    /// Reads the leaf. Any issuer, any name: only its key and its dates count (TB 3.2). Dates of
+    /// the certificates behind it are not looked at, as nothing is concluded from these.
+    fn read(der: &[u8], config: &ServerConfig, now: Now) -> Result<Self, Error> {
+        let info = LeafInfo::parse(der).map_err(|error| match error {
+            CryptoError::Unsupported
+            | CryptoError::UnsupportedCurve
+            | CryptoError::ExplicitCurve => Error::UnsupportedCertificate,
+            _ => Error::BadCertificate,
+        })?;
+        if !config.skip_client_validity_check && !info.is_valid_at(now.unix_ms) {
+            return Err(Error::BadCertificate);
+        }
+        let key = info.verifying_key().map_err(|_| Error::BadCertificate)?;
+        Ok(Self {
+            key,
+            fingerprint: device_fingerprint(der),
+        })
+    }
+}
+
+impl ExpectClientKeyExchange {
+    fn handle(self, message: &HandshakeMessage<'_>) -> Result<Next, Error> {
+        let Self {
+            mut parameters,
+            key,
+            leaf,
+        } = self;
+        let peer = ClientKeyExchange::decode(message.body)?;
+        // RFC 8422 section 5.10: an invalid point ends the handshake.
+        let premaster = key
+            .agree(peer.public_key)
+            .map_err(|_| Error::IllegalParameter)?;
+        parameters.transcript.add(message);
+        let Parameters {
+            suite,
+            ref randoms,
+            ref transcript,
+            ..
+        } = parameters;
+        let master_secret = if parameters.extended_master_secret {
+            MasterSecret::extended(suite, &premaster, &transcript.digest())
+        } else {
+            MasterSecret::plain(suite, &premaster, randoms)
+        };
+        Ok(Next::Expect(match leaf {
+            Some(leaf) => Expect::CertificateVerify(ExpectCertificateVerify {
+                parameters,
+                master_secret,
+                leaf,
+            }),
+            None => Expect::Finished(ExpectFinished::new(parameters, master_secret, None)),
+        }))
+    }
+}
+
+impl ExpectCertificateVerify {
+    /// RFC 5246 section 7.4.8: the scheme must be one that was asked for, and the signature is over
+    /// all messages before this one. The key's kind must fit the scheme (`VerifyingKey::verify`).
+    fn handle(self, message: &HandshakeMessage<'_>) -> Result<Next, Error> {
+        let Self {
+            mut parameters,
+            master_secret,
+            leaf,
+        } = self;
+        let verify = CertificateVerify::decode(message.body)?;
+        let scheme = SignatureScheme::from_id(verify.scheme).ok_or(Error::IllegalParameter)?;
+        let digest = parameters.transcript.digest_with(scheme.hash());
+        leaf.key
+            .verify_digest(scheme, &digest, verify.signature)
+            .map_err(|error| match error {
+                CryptoError::Unsupported => Error::IllegalParameter,
+                _ => Error::BadSignature,
+            })?;
+        parameters.transcript.add(message);
+        let fingerprint = Some(leaf.fingerprint);
+        let expect = ExpectFinished::new(parameters, master_secret, fingerprint);
+        Ok(Next::Expect(Expect::Finished(expect)))
+    }
+}
+
+impl ExpectFinished {
+    fn new(
+        parameters: Parameters,
+        master_secret: MasterSecret,
+        peer_fingerprint: Option<[u8; 32]>,
+    ) -> Self {
+        let protection = master_secret.protection(Side::Server, &parameters.randoms);
+        Self {
+            parameters,
+            master_secret,
+            protection,
+            peer_fingerprint,
+        }
+    }
+
+    fn handle(
+        self,
+        message: &HandshakeMessage<'_>,
+        core: &mut Core,
+        now: Now,
+        cx: &mut Context<'_>,
+    ) -> Result<Next, Error> {
+        let Self {
+            mut parameters,
+            master_secret,
+            mut protection,
+            peer_fingerprint,
+        } = self;
+        let transcript = &mut parameters.transcript;
+        let peer_verify_data = master_secret.verify_data(Side::Client, &transcript.digest());
+        let body: &[u8; VERIFY_DATA_LEN] = message.body.try_into().map_err(|_| Error::Malformed)?;
+        if !equal(body, &peer_verify_data) {
+            return Err(Error::BadFinished);
+        }
+        transcript.add(message);
+        let parts = FinalFlightParts {
+            plain: core.plain,
+            message_seq: parameters.next_message_seq,
+            verify_data: master_secret.verify_data(Side::Server, &transcript.digest()),
+            peer_message_seq: message.message_seq,
+            peer_verify_data,
+            datagram_max: core.datagram_max(),
+        };
+        let final_flight = FinalFlight::send(now.instant, parts, &mut protection, cx.out)?;
+        let mut hello_tag = [0; 8];
+        hello_tag.copy_from_slice(&parameters.randoms.client[24..]);
+        let established = Established {
+            peer_fingerprint,
+            group: parameters.group,
+            extended_master_secret: parameters.extended_master_secret,
+            hello_tag,
+        };
+        Ok(Next::Established(Box::new(Connection::new(
+            protection,
+            established,
+            Some(Box::new(final_flight)),
+        ))))
+    }
+}

@@ -1,0 +1,94 @@
+//! What both ends hash of the handshake (RFC 5246 section 7.4.9, RFC 6347 section 4.2.6).
+//!
+//! Every message counts as if it had come in one piece, header included. A first ClientHello and
+//! the HelloVerifyRequest are left out, so the transcript starts with the ClientHello whose cookie
+//! was valid.
+
+use crate::crypto::hash::{Digest, Hash, HashContext};
+use crate::dtls::message::{FragmentHeader, HandshakeMessage};
+
+/// The running hash of a handshake, and its bytes as long as a CertificateVerify may need another
+/// hash than the suite's.
+pub(super) struct Transcript {
+    hash: Hash,
+    context: HashContext,
+    bytes: Vec<u8>,
+}
+
+impl Transcript {
+    /// An empty transcript for a suite whose PRF uses `hash`.
+    pub(super) fn new(hash: Hash) -> Self {
+        Self {
+            hash,
+            context: HashContext::new(hash),
+            bytes: Vec::new(),
+        }
+    }
+
+    /// Adds a message of the peer.
+    pub(super) fn add(&mut self, message: &HandshakeMessage<'_>) {
+        let HandshakeMessage {
+            message_type,
+            message_seq,
+            body,
+        } = *message;
+        self.add_bytes(&FragmentHeader::whole(message_type, message_seq, body.len()).encode());
+        self.add_bytes(body);
+    }
+
+    /// Adds messages that have their header of one piece already.
+    pub(super) fn add_bytes(&mut self, bytes: &[u8]) {
+        self.context.update(bytes);
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// The hash of all messages so far.
+    pub(super) fn digest(&self) -> Digest {
+        self.context.clone().finish()
+    }
+
+    /// The same by another hash, for a signature.
+    pub(super) fn digest_with(&self, hash: Hash) -> Digest {
+        if hash == self.hash {
+            self.digest()
+        } else {
+            crate::crypto::hash::digest(hash, &self.bytes)
+        }
+    }
+
+    /// All messages so far, for a signature that hashes them itself.
+    #[cfg(any(test, feature = "client"))]
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl std::fmt::Debug for Transcript {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Transcript({:?}, {} bytes)", self.hash, self.bytes.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dtls::message::HandshakeType;
+
+    #[test]
+    fn messages_count_with_the_header_of_one_piece() {
+        let mut transcript = Transcript::new(Hash::Sha256);
+        transcript.add(&HandshakeMessage {
+            message_type: HandshakeType::ClientHello,
+            message_seq: 1,
+            body: b"abc",
+        });
+        let bytes = [1, 0, 0, 3, 0, 1, 0, 0, 0, 0, 0, 3, b'a', b'b', b'c'];
+        assert_eq!(transcript.bytes(), bytes);
+        for hash in [Hash::Sha256, Hash::Sha384] {
+            assert_eq!(
+                transcript.digest_with(hash),
+                crate::crypto::hash::digest(hash, &bytes)
+            );
+        }
+    }
+}

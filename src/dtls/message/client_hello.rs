@@ -1,0 +1,128 @@
+//! ClientHello (RFC 5246 section 7.4.1.2, RFC 6347 section 4.2.1).
+
+use super::U16List;
+use super::extension::Extensions;
+use crate::dtls::error::Error;
+use crate::wire::{Reader, Truncated};
+
+/// TLS_EMPTY_RENEGOTIATION_INFO_SCSV (RFC 5746 section 3.3).
+pub(in crate::dtls) const RENEGOTIATION_SCSV: u16 = 0x00ff;
+/// The compression method that everyone has.
+const NO_COMPRESSION: u8 = 0;
+/// Longest session_id (RFC 5246 section 7.4.1.2).
+const SESSION_ID_LEN_MAX: usize = 32;
+
+/// The fields up to and including the cookie, all that the stateless door reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::dtls) struct HelloPrefix<'a> {
+    pub(in crate::dtls) client_version: u16,
+    pub(in crate::dtls) random: [u8; 32],
+    pub(in crate::dtls) session_id: &'a [u8],
+    pub(in crate::dtls) cookie: &'a [u8],
+}
+
+impl<'a> HelloPrefix<'a> {
+    /// Takes the fields off `reader`, which may hold a first piece of the message only.
+    pub(in crate::dtls) fn decode(reader: &mut Reader<'a>) -> Result<Self, Truncated> {
+        let client_version = reader.u16()?;
+        let random = reader.array()?;
+        let session_id = reader.vec8()?;
+        if session_id.len() > SESSION_ID_LEN_MAX {
+            return Err(Truncated);
+        }
+        Ok(Self {
+            client_version,
+            random,
+            session_id,
+            cookie: reader.vec8()?,
+        })
+    }
+}
+
+/// A ClientHello.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::dtls) struct ClientHello<'a> {
+    pub(in crate::dtls) prefix: HelloPrefix<'a>,
+    pub(in crate::dtls) cipher_suites: U16List<'a>,
+    pub(in crate::dtls) extensions: Extensions<'a>,
+}
+
+impl<'a> ClientHello<'a> {
+    /// Reads the body of the message.
+    pub(in crate::dtls) fn decode(body: &'a [u8]) -> Result<Self, Error> {
+        let mut reader = Reader::new(body);
+        let prefix = HelloPrefix::decode(&mut reader)?;
+        let cipher_suites = U16List::new(reader.vec16()?).ok_or(Error::Malformed)?;
+        // RFC 5246 section 7.4.1.2: the vector MUST contain the null method.
+        if !reader.vec8()?.contains(&NO_COMPRESSION) {
+            return Err(Error::IllegalParameter);
+        }
+        let extensions = Extensions::decode(&mut reader)?;
+        Ok(Self {
+            prefix,
+            cipher_suites,
+            extensions,
+        })
+    }
+
+    /// Whether the client knows of RFC 5746, by suite or by extension. Section 3.6: in a first
+    /// handshake the extension MUST be empty.
+    pub(in crate::dtls) fn secure_renegotiation(&self) -> Result<bool, Error> {
+        match self.extensions.renegotiation_info {
+            Some([]) => Ok(true),
+            Some(_) => Err(Error::NoCommonParameters),
+            None => Ok(self.cipher_suites.contains(RENEGOTIATION_SCSV)),
+        }
+    }
+}
+
+#[cfg(any(test, feature = "client"))]
+pub(in crate::dtls) use emit::emit_client_hello;
+
+#[cfg(any(test, feature = "client"))]
+mod emit {
+    use super::super::extension;
+    use super::{NO_COMPRESSION, RENEGOTIATION_SCSV};
+    use crate::crypto::signature::SignatureScheme;
+    use crate::dtls::client::ClientConfig;
+    use crate::dtls::record::DTLS_1_2;
+    use crate::wire::Write;
+
+    /// Appends the body of a client's ClientHello.
+    pub(in crate::dtls) fn emit_client_hello(
+        out: &mut Vec<u8>,
+        config: &ClientConfig,
+        random: &[u8; 32],
+        cookie: &[u8],
+    ) {
+        out.put_u16(DTLS_1_2);
+        out.extend_from_slice(random);
+        out.put_vec8(|_| {});
+        out.put_vec8(|out| out.extend_from_slice(cookie));
+        out.put_vec16(|out| {
+            for suite in &config.cipher_suites {
+                out.put_u16(suite.id());
+            }
+            out.put_u16(RENEGOTIATION_SCSV);
+        });
+        out.put_vec8(|out| out.push(NO_COMPRESSION));
+        out.put_vec16(|out| {
+            extension::emit(out, extension::SUPPORTED_GROUPS, |out| {
+                out.put_vec16(|out| {
+                    config
+                        .groups
+                        .iter()
+                        .for_each(|group| out.put_u16(group.id()))
+                });
+            });
+            extension::emit_point_formats(out);
+            extension::emit(out, extension::SIGNATURE_ALGORITHMS, |out| {
+                let schemes = SignatureScheme::ALL.iter();
+                out.put_vec16(|out| schemes.for_each(|scheme| out.put_u16(scheme.id())));
+            });
+            if config.extended_master_secret {
+                extension::emit(out, extension::EXTENDED_MASTER_SECRET, |_| {});
+            }
+        });
+    }
+}

@@ -1,0 +1,104 @@
+//! Hello extensions (RFC 5246 section 7.4.1.4): those that we know, read in one pass.
+
+use super::U16List;
+use crate::dtls::error::Error;
+use crate::wire::{Reader, Write};
+
+/// supported_groups, RFC 8422 section 5.1.1.
+pub(super) const SUPPORTED_GROUPS: u16 = 10;
+/// ec_point_formats, RFC 8422 section 5.1.2.
+pub(super) const EC_POINT_FORMATS: u16 = 11;
+/// signature_algorithms, RFC 5246 section 7.4.1.4.1.
+pub(super) const SIGNATURE_ALGORITHMS: u16 = 13;
+/// extended_master_secret, RFC 7627 section 5.1.
+pub(super) const EXTENDED_MASTER_SECRET: u16 = 23;
+/// renegotiation_info, RFC 5746 section 3.2.
+pub(super) const RENEGOTIATION_INFO: u16 = 0xff01;
+
+/// The point format that everyone has (RFC 8422 section 5.1.2).
+pub(in crate::dtls) const UNCOMPRESSED: u8 = 0;
+
+/// Extensions in one hello; real clients send fewer than twenty.
+const EXTENSIONS_MAX: usize = 64;
+
+/// The extensions of a hello that concern us; others are ignored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::dtls) struct Extensions<'a> {
+    pub(in crate::dtls) supported_groups: Option<U16List<'a>>,
+    pub(in crate::dtls) ec_point_formats: Option<&'a [u8]>,
+    pub(in crate::dtls) signature_algorithms: Option<U16List<'a>>,
+    pub(in crate::dtls) extended_master_secret: bool,
+    /// The renegotiated_connection field.
+    pub(in crate::dtls) renegotiation_info: Option<&'a [u8]>,
+    /// Whether there was one that we do not know.
+    pub(in crate::dtls) unknown: bool,
+}
+
+impl<'a> Extensions<'a> {
+    /// Reads what is left of a hello: nothing, or the vector of extensions and the end.
+    ///
+    /// RFC 5246 section 7.4.1.4: there MUST NOT be more than one extension of the same type.
+    pub(super) fn decode(reader: &mut Reader<'a>) -> Result<Self, Error> {
+        let mut extensions = Self::default();
+        if reader.is_empty() {
+            return Ok(extensions);
+        }
+        let mut list = Reader::new(reader.vec16()?);
+        reader.expect_end()?;
+        let mut types = [0; EXTENSIONS_MAX];
+        let mut count = 0;
+        while !list.is_empty() {
+            let extension_type = list.u16()?;
+            let body = list.vec16()?;
+            let seen = types.get(..count).unwrap_or_default();
+            if seen.contains(&extension_type) {
+                return Err(Error::IllegalParameter);
+            }
+            *types.get_mut(count).ok_or(Error::Malformed)? = extension_type;
+            count += 1;
+            extensions.take(extension_type, body)?;
+        }
+        Ok(extensions)
+    }
+
+    fn take(&mut self, extension_type: u16, body: &'a [u8]) -> Result<(), Error> {
+        let mut reader = Reader::new(body);
+        match extension_type {
+            SUPPORTED_GROUPS => {
+                self.supported_groups =
+                    Some(U16List::new(reader.vec16()?).ok_or(Error::Malformed)?);
+            }
+            EC_POINT_FORMATS => self.ec_point_formats = Some(reader.vec8()?),
+            SIGNATURE_ALGORITHMS => {
+                self.signature_algorithms =
+                    Some(U16List::new(reader.vec16()?).ok_or(Error::Malformed)?);
+            }
+            EXTENDED_MASTER_SECRET => self.extended_master_secret = true,
+            RENEGOTIATION_INFO => self.renegotiation_info = Some(reader.vec8()?),
+            _ => {
+                self.unknown = true;
+                reader.rest();
+            }
+        }
+        reader.expect_end()?;
+        Ok(())
+    }
+}
+
+/// Appends one extension.
+pub(super) fn emit(out: &mut Vec<u8>, extension_type: u16, body: impl FnOnce(&mut Vec<u8>)) {
+    out.put_u16(extension_type);
+    out.put_vec16(body);
+}
+
+/// Appends ec_point_formats with the one format that we have.
+pub(super) fn emit_point_formats(out: &mut Vec<u8>) {
+    emit(out, EC_POINT_FORMATS, |out| {
+        out.put_vec8(|out| out.push(UNCOMPRESSED))
+    });
+}
+
+/// Appends the renegotiation_info of a first handshake (RFC 5746 section 3.2: empty).
+pub(super) fn emit_renegotiation_info(out: &mut Vec<u8>) {
+    emit(out, RENEGOTIATION_INFO, |out| out.put_vec8(|_| {}));
+}

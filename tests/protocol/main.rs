@@ -1,0 +1,4 @@
+//! The DTLS layer against its own client over a virtual link, and against other stacks.
+
+mod foreign;
+mod support;

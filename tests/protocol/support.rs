@@ -1,0 +1,38 @@
+//! Certificates and configurations for the tests.
+
+use std::sync::Arc;
+
+use tidegate::crypto::signature::SigningKey;
+use tidegate::dtls::{Credentials, ServerConfig};
+
+/// Some time in 2026.
+pub(crate) const UNIX_MS: u64 = 1_790_000_000_000;
+
+/// A self-signed certificate with its key, by the algorithm of its key.
+pub(crate) fn credentials(algorithm: &'static rcgen::SignatureAlgorithm) -> Arc<Credentials> {
+    certificate(algorithm, (2020, 2100))
+}
+
+/// The same with the years between which it is valid.
+pub(crate) fn certificate(
+    algorithm: &'static rcgen::SignatureAlgorithm,
+    years: (i32, i32),
+) -> Arc<Credentials> {
+    let key = rcgen::KeyPair::generate_for(algorithm).unwrap();
+    let mut parameters = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
+    parameters.not_before = rcgen::date_time_ymd(years.0, 1, 1);
+    parameters.not_after = rcgen::date_time_ymd(years.1, 1, 1);
+    let leaf = parameters.self_signed(&key).unwrap().der().to_vec();
+    let key = SigningKey::from_der(&key.serialize_der()).unwrap();
+    Arc::new(Credentials {
+        chain: vec![leaf],
+        key,
+    })
+}
+
+/// A server with a P-256 certificate and a first retransmission after a second.
+pub(crate) fn server_config() -> ServerConfig {
+    let mut config = ServerConfig::new(credentials(&rcgen::PKCS_ECDSA_P256_SHA256));
+    config.retransmission_timeout = std::time::Duration::from_secs(1);
+    config
+}
