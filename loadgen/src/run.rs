@@ -146,11 +146,14 @@ fn watch_interrupt() -> Result<Arc<AtomicBool>, String> {
 
 /// Parts of the same size, but for one device.
 fn divide(mut specs: Vec<DeviceSpec>, threads: usize) -> Vec<Vec<DeviceSpec>> {
-    (0..threads)
-        .rev()
-        .map(|left| specs.split_off(specs.len() * left / (left + 1)))
-        .rev()
-        .collect()
+    let mut parts: Vec<_> = (0..threads)
+        .map(|part| {
+            let left = threads - part;
+            specs.split_off(specs.len() - specs.len() / left)
+        })
+        .collect();
+    parts.reverse();
+    parts
 }
 
 /// What the leader measured itself.

@@ -246,10 +246,14 @@ async fn exchange(
     body: &Value,
 ) -> Result<(StatusCode, Value), String> {
     let text = |error: hyper::Error| error.to_string();
-    let open = match sender {
-        Some(open) if !open.is_closed() && open.ready().await.is_ok() => open,
-        _ => sender.insert(connect(authority).await?),
+    let usable = match sender.as_mut() {
+        Some(open) => open.ready().await.is_ok(),
+        None => false,
     };
+    if !usable {
+        *sender = Some(connect(authority).await?);
+    }
+    let open = sender.as_mut().ok_or("no connection")?;
     let body = if body.is_null() {
         Bytes::new()
     } else {
