@@ -28,7 +28,7 @@ pub(super) fn read(
     let shown = path.display();
     let content =
         fs::read_to_string(path).map_err(|error| format!("--devices-file {shown}: {error}"))?;
-    let base = path.parent().unwrap_or(Path::new(""));
+    let base = path.parent().unwrap_or_else(|| Path::new(""));
     let mut identities = Vec::new();
     for (index, line) in content.lines().enumerate() {
         let line = line.trim();
