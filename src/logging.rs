@@ -10,15 +10,24 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 /// Lines that may wait for the writer.
 const LINES_MAX: usize = 8192;
 
+/// Libraries that tell too much at the usual level: warnings only, unless the filter names them.
+const QUIET: &str = "fjall=warn,lsm_tree=warn,glommio=warn,hyper=warn";
+
 /// Reads a filter.
 ///
 /// # Errors
 ///
 /// Says which part is not understood.
 pub fn parse_filter(text: &str) -> Result<EnvFilter, String> {
+    // Alone first, so that an error speaks of this text only.
     EnvFilter::builder()
         .with_regex(false)
         .parse(text)
+        .map_err(|error| error.to_string())?;
+    // What comes later counts.
+    EnvFilter::builder()
+        .with_regex(false)
+        .parse(format!("{QUIET},{text}"))
         .map_err(|error| error.to_string())
 }
 
@@ -65,4 +74,42 @@ pub fn init(filter: &str, format: LogFormat) -> Result<LogGuard, String> {
         _writer: guard,
         dropped,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tracing::level_filters::LevelFilter;
+
+    #[test]
+    fn filters_of_every_form_are_read() {
+        for text in [
+            "info",
+            "off",
+            "WARN",
+            "tidegate=debug",
+            "info,tidegate::server=trace",
+            "fjall=info",
+        ] {
+            assert!(parse_filter(text).is_ok(), "{text}");
+        }
+        for text in ["=", "info,=,", "tidegate=loud", "a=b=c"] {
+            assert!(parse_filter(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn talkative_libraries_are_quiet_unless_named() {
+        let directives = |text: &str| {
+            let filter = parse_filter(text).unwrap().to_string();
+            let found: Vec<String> = filter.split(',').map(str::to_owned).collect();
+            found
+        };
+        assert!(directives("debug").contains(&"fjall=warn".to_owned()));
+        let named = directives("debug,fjall=trace");
+        assert!(named.contains(&"fjall=trace".to_owned()), "{named:?}");
+        assert!(!named.contains(&"fjall=warn".to_owned()), "{named:?}");
+        let most = parse_filter("debug").unwrap().max_level_hint();
+        assert_eq!(most, Some(LevelFilter::DEBUG));
+    }
 }
