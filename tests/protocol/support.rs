@@ -36,3 +36,20 @@ pub(crate) fn server_config() -> ServerConfig {
     config.retransmission_timeout = std::time::Duration::from_secs(1);
     config
 }
+
+/// A certificate of each kind of key.
+pub(crate) struct Keys {
+    pub(crate) p256: Arc<Credentials>,
+    pub(crate) p384: Arc<Credentials>,
+    pub(crate) rsa: Arc<Credentials>,
+}
+
+impl Keys {
+    pub(crate) fn generate() -> Self {
+        Self {
+            p256: credentials(&rcgen::PKCS_ECDSA_P256_SHA256),
+            p384: credentials(&rcgen::PKCS_ECDSA_P384_SHA384),
+            rsa: credentials(&rcgen::PKCS_RSA_SHA256),
+        }
+    }
+}

@@ -4,6 +4,8 @@
 //! in its state, `flight` sends ours and is alone in sending anything twice. All memory of a
 //! handshake hangs on one box and is freed as one, whatever the end was.
 
+#[cfg(any(test, feature = "client"))]
+pub(super) mod client;
 mod early;
 mod final_flight;
 mod flight;
@@ -15,7 +17,6 @@ mod transcript;
 
 pub(super) use early::EARLY_RECORD_MAX;
 pub(super) use final_flight::FinalFlight;
-pub(super) use flight::PlainWriter;
 
 use super::connection::Connection;
 use super::record::ContentType;

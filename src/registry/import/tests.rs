@@ -11,10 +11,10 @@ struct Imported {
 
 fn import_into(registry: &dyn Registry, csv: &[u8], base: &Path) -> Imported {
     let (mut refused, mut calls) = (Vec::new(), 0);
-    let mut add = |devices| {
-        let added = registry.add_many(devices).into_iter();
-        Ok(added
-            .map(|result| result.map(drop).map_err(|error| error.to_string()))
+    let mut add = |devices| -> io::Result<Vec<Result<(), String>>> {
+        let results = registry.add_many(devices).into_iter();
+        Ok(results
+            .map(|added| added.map(drop).map_err(|error| error.to_string()))
             .collect())
     };
     let progress = import(

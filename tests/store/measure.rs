@@ -1,0 +1,188 @@
+//! What a stored reading costs: run by hand, optimized, and read the output.
+//!
+//! ```text
+//! CARGO_PROFILE_DEV_OPT_LEVEL=3 cargo test --test store measure -- --ignored --nocapture --test-threads=1
+//! ```
+
+#![allow(
+    clippy::disallowed_methods,
+    reason = "deadlines of the tests themselves"
+)]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+use tidegate::auth::api::{Api, ApiSettings};
+use tidegate::auth::pool::Pool;
+use tidegate::auth::request::{Identity, PeerRef, Request, RequestMessage};
+use tidegate::queue::{Inbox, RequestQueues};
+use tidegate::registry::{DeviceId, NewCredential, NewDevice, Registry};
+use tidegate::store::embedded::{Opened, StoreSettings, open};
+use tidegate::store::{Batch, Overloaded, Store, StoreError, ValueRef};
+
+const DEVICES: u64 = 10_000;
+const TIME: Duration = Duration::from_secs(8);
+
+/// CPU time of each thread so far, by name, in milliseconds.
+fn threads_cpu_ms() -> std::collections::BTreeMap<String, f64> {
+    let mut sums = std::collections::BTreeMap::new();
+    for task in std::fs::read_dir("/proc/self/task").unwrap().flatten() {
+        let Ok(stat) = std::fs::read_to_string(task.path().join("schedstat")) else {
+            continue;
+        };
+        let name = std::fs::read_to_string(task.path().join("comm")).unwrap_or_default();
+        let ns: f64 = stat
+            .split(' ')
+            .next()
+            .and_then(|ns| ns.parse().ok())
+            .unwrap_or(0.0);
+        let name = name
+            .trim()
+            .trim_end_matches(|c: char| c.is_ascii_digit())
+            .to_owned();
+        *sums.entry(name).or_insert(0.0) += ns / 1e6;
+    }
+    sums
+}
+
+fn report(
+    what: &str,
+    count: u64,
+    elapsed: Duration,
+    before: &std::collections::BTreeMap<String, f64>,
+) {
+    println!(
+        "{what}: {:.0} a second",
+        count as f64 / elapsed.as_secs_f64()
+    );
+    for (name, ms) in threads_cpu_ms() {
+        let used = ms - before.get(&name).copied().unwrap_or(0.0);
+        if used > 1.0 {
+            println!("  {name:16} {:7.3} us CPU each", used * 1e3 / count as f64);
+        }
+    }
+}
+
+#[test]
+#[ignore = "a measurement"]
+fn measure_store_alone() {
+    let directory = tempfile::TempDir::new_in("target").unwrap();
+    let Opened { store, .. } = open(directory.path(), &StoreSettings::default()).unwrap();
+    let before = threads_cpu_ms();
+    let durable = Arc::new(AtomicU64::new(0));
+    let started = Instant::now();
+    let (mut n, mut refused) = (0_u64, 0_u64);
+    while started.elapsed() < TIME {
+        let mut batch = Batch::with_capacity(4096);
+        for _ in 0..64 {
+            let device = DeviceId(n.wrapping_mul(7919) % DEVICES);
+            let ts = i64::try_from(1_700_000_000_000 + n / DEVICES * 1000).unwrap();
+            batch
+                .push_telemetry(device, ts, "temperature", ValueRef::Double(21.5))
+                .unwrap();
+            n += 1;
+        }
+        let durable = Arc::clone(&durable);
+        let done = move |result: Result<(), &StoreError>| {
+            result.unwrap();
+            durable.fetch_add(64, Ordering::Relaxed);
+        };
+        if let Err(Overloaded(_)) = store.append(batch, Box::new(done)) {
+            refused += 64;
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+    let count = durable.load(Ordering::Relaxed);
+    report("readings stored", count, started.elapsed(), &before);
+    println!("  refused {refused}; {:?}", store.status());
+}
+
+/// `window` requests in work, from one thread that plays both shards.
+#[test]
+#[ignore = "a measurement"]
+fn measure_pool_and_store() {
+    for window in [500, 4000] {
+        let directory = tempfile::TempDir::new_in("target").unwrap();
+        let opened = open(directory.path(), &StoreSettings::default()).unwrap();
+        let devices = (0..DEVICES)
+            .map(|i| NewDevice {
+                name: format!("device-{i}"),
+                profile: None,
+                credential: NewCredential::AccessToken(format!("TOKEN{i:015}")),
+            })
+            .collect();
+        opened.registry.add_many(devices);
+        let (queues, workers) = RequestQueues::new(2, 4096, 1);
+        let inboxes: Arc<[Arc<Inbox>]> = (0..2).map(|_| Arc::new(Inbox::new(8192))).collect();
+        let store: Arc<dyn Store> = opened.store.clone();
+        let api = Api::new(
+            opened.registry.clone(),
+            Arc::clone(&store),
+            ApiSettings::default(),
+        );
+        let pool = Pool::start(
+            Arc::clone(&queues),
+            workers,
+            Arc::clone(&inboxes),
+            Arc::new(api),
+            store,
+        )
+        .unwrap();
+        let shards = [queues.shard(0).unwrap(), queues.shard(1).unwrap()];
+        let before = threads_cpu_ms();
+        let started = Instant::now();
+        let (mut sent, mut done) = (0_u64, 0_u64);
+        while started.elapsed() < TIME {
+            for (shard, queue) in shards.iter().enumerate() {
+                let mut some = false;
+                while sent - done < window && !(some && sent % 32 == 0) {
+                    queue.submit(request(shard, sent)).unwrap();
+                    sent += 1;
+                    some = true;
+                }
+                if some {
+                    queue.notify();
+                }
+                while let Some(verdict) = inboxes[shard].pop() {
+                    assert_eq!(verdict.response.code, 0x41);
+                    done += 1;
+                }
+            }
+            if sent - done >= window {
+                std::thread::sleep(Duration::from_micros(100));
+            }
+        }
+        report(
+            &format!("requests, {window} in work"),
+            done,
+            started.elapsed(),
+            &before,
+        );
+        println!("  {:?}", opened.store.status());
+        pool.stop();
+    }
+}
+
+fn request(shard: usize, n: u64) -> Request {
+    let token = format!("TOKEN{:015}", n.wrapping_mul(7919) % DEVICES);
+    Request {
+        peer: PeerRef {
+            shard: u16::try_from(shard).unwrap(),
+            slot: 0,
+            generation: 0,
+        },
+        exchange: 0,
+        identity: Identity::Anonymous,
+        secure: true,
+        received_unix_ms: 1_700_000_000_000 + n / 10,
+        message: RequestMessage {
+            method: 2,
+            path: ["api", "v1", &token, "telemetry"]
+                .map(|s| s.as_bytes().to_vec())
+                .into(),
+            content_format: Some(50),
+            payload: br#"{"temperature":21.5,"humidity":40}"#.to_vec(),
+            ..RequestMessage::default()
+        },
+    }
+}
