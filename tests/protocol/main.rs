@@ -3,6 +3,7 @@
 mod faults;
 mod foreign;
 mod fragments;
+mod hostile;
 mod link;
 mod suites;
 mod support;
