@@ -65,8 +65,9 @@ impl Source {
             &mut |progress| screen.borrow_mut().show(progress),
             &mut |refused| screen.borrow_mut().refuse(refused),
         );
-        let screen = screen.into_inner();
+        let mut screen = screen.into_inner();
         screen.clear();
+        screen.refused.sort_by_key(|refused| refused.line);
         let done = done.map_err(|error| {
             let lines = screen.last.lines;
             Failure::new(format_args!(

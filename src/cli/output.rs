@@ -7,9 +7,13 @@ pub(super) fn stdout() -> BufWriter<StdoutLock<'static>> {
     BufWriter::new(io::stdout().lock())
 }
 
-/// Writes a line to standard error; where nobody listens there, nobody is told.
-pub(super) fn complain(line: &str) {
-    let _ = writeln!(io::stderr().lock(), "{line}");
+/// Writes a message to standard error, control characters other than line breaks escaped; where
+/// nobody listens there, nobody is told.
+pub(super) fn complain(message: &str) {
+    let mut err = io::stderr().lock();
+    for line in message.split('\n') {
+        let _ = writeln!(err, "{}", printable(line));
+    }
 }
 
 /// `text` with control characters escaped, so that a name cannot steer the terminal.

@@ -1,11 +1,15 @@
 //! The client, for the load generator and the tests.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::config::Credentials;
-use super::connection::SealError;
+use super::connection::{Connection, RecordOutcome, SealError};
 use super::error::Error;
+use super::handshake::Progress;
+use super::handshake::client::ClientHandshake;
 use super::received::Received;
+use super::record::{HEADER_LEN, RecordCursor, RecordHeader, RecordSlice};
 use crate::crypto::key_exchange::NamedGroup;
 use crate::crypto::suite::CipherSuite;
 use crate::drop_reason::DropReason;
@@ -71,72 +75,210 @@ pub struct Context<'a> {
 
 /// One client's connection to a server.
 #[derive(Debug)]
-pub struct ClientConnection {}
+pub struct ClientConnection {
+    state: State,
+    retransmissions: u64,
+}
+
+#[derive(Debug)]
+enum State {
+    Handshake(Box<ClientHandshake>),
+    Established(Connection),
+    Closed,
+}
 
 impl ClientConnection {
     /// Starts a handshake: the first ClientHello goes out.
-    pub fn new(_now: Now, _config: Arc<ClientConfig>, _cx: &mut Context<'_>) -> Self {
-        Self {}
+    pub fn new(now: Now, config: Arc<ClientConfig>, cx: &mut Context<'_>) -> Self {
+        // With a fresh record sequence a first flight cannot fail.
+        let state = match ClientHandshake::new(now.instant, config, cx) {
+            Ok(handshake) => State::Handshake(Box::new(handshake)),
+            Err(_) => State::Closed,
+        };
+        Self {
+            state,
+            retransmissions: 0,
+        }
     }
 
     /// Takes one datagram of the server and decrypts its records in place.
     pub fn handle_datagram(
         &mut self,
-        _now: Now,
-        _datagram: &mut [u8],
-        _cx: &mut Context<'_>,
+        now: Now,
+        datagram: &mut [u8],
+        cx: &mut Context<'_>,
     ) -> Received {
-        Received::default()
+        let mut received = Received::default();
+        let mut cursor = RecordCursor::default();
+        while let Some(record) = cursor.next(datagram) {
+            let RecordSlice { header, range } = match record {
+                Ok(record) => record,
+                Err(reason) => {
+                    (cx.drops)(reason);
+                    continue;
+                }
+            };
+            let start = range.start;
+            let Some(record) = datagram.get_mut(range) else {
+                break;
+            };
+            if let Some(plaintext) = self.handle_record(now, header, record, cx, &mut received) {
+                received
+                    .plaintexts
+                    .push(&(start + plaintext.start..start + plaintext.end));
+            }
+        }
+        received.closed = self.is_closed();
+        received
     }
 
-    /// Does what is due; `Err` when the handshake failed.
-    ///
-    /// # Errors
-    ///
-    /// Why the handshake failed, once.
-    pub fn handle_timeout(&mut self, _now: Now, _cx: &mut Context<'_>) -> Result<(), Error> {
-        Ok(())
-    }
-
-    /// When [`Self::handle_timeout`] is due.
-    pub fn next_timeout(&self) -> Option<Instant> {
+    fn handle_record(
+        &mut self,
+        now: Now,
+        header: RecordHeader,
+        record: &mut [u8],
+        cx: &mut Context<'_>,
+        received: &mut Received,
+    ) -> Option<Range<usize>> {
+        match &mut self.state {
+            State::Handshake(handshake) => {
+                let progress = if header.epoch == 0 {
+                    let body = record.get(HEADER_LEN..).unwrap_or_default();
+                    handshake.handle_plain_record(now, header, body, cx)
+                } else {
+                    handshake.handle_protected_record(now, header, record, cx)
+                };
+                match progress {
+                    Ok(Progress::Pending | Progress::NotMine) => {}
+                    Ok(Progress::Established(connection)) => {
+                        received.established = true;
+                        self.state = State::Established(*connection);
+                    }
+                    Err(error) => {
+                        if let Error::PeerAlert(description) = error {
+                            received.peer_alert = Some(description);
+                        }
+                        handshake.send_alert(error, cx);
+                        received.failure = Some(error);
+                        self.state = State::Closed;
+                    }
+                }
+            }
+            State::Established(connection) if header.epoch == connection.epoch() => {
+                match connection.handle_record(now.instant, header, record, cx.out, cx.drops) {
+                    RecordOutcome::Plaintext(range) => return Some(range),
+                    RecordOutcome::Nothing => {}
+                    RecordOutcome::Alert(description) => received.peer_alert = Some(description),
+                    RecordOutcome::Closed(error) => {
+                        if let Some(Error::PeerAlert(description)) = error {
+                            received.peer_alert = Some(description);
+                        }
+                        received.failure = error;
+                        self.state = State::Closed;
+                    }
+                }
+            }
+            State::Established(_) => (cx.drops)(DropReason::RecordEpoch),
+            State::Closed => (cx.drops)(DropReason::NoSession),
+        }
         None
     }
 
+    /// Does what is due.
+    ///
+    /// # Errors
+    ///
+    /// Why the handshake failed, once; the connection is closed then.
+    pub fn handle_timeout(&mut self, now: Now, cx: &mut Context<'_>) -> Result<(), Error> {
+        if let State::Handshake(handshake) = &mut self.state {
+            match handshake.handle_timeout(now.instant, cx) {
+                Ok(retransmitted) => self.retransmissions += u64::from(retransmitted),
+                Err(error) => {
+                    self.state = State::Closed;
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// When [`Self::handle_timeout`] is due; `None` once there is no handshake.
+    pub fn next_timeout(&self) -> Option<Instant> {
+        match &self.state {
+            State::Handshake(handshake) => Some(handshake.next_timeout()),
+            State::Established(_) | State::Closed => None,
+        }
+    }
+
+    /// Flights that were sent again because time ran out.
+    pub const fn retransmissions(&self) -> u64 {
+        self.retransmissions
+    }
+
     /// Whether application data can be sent.
-    pub fn is_established(&self) -> bool {
-        false
+    pub const fn is_established(&self) -> bool {
+        matches!(self.state, State::Established(_))
+    }
+
+    /// Whether it is over: the handshake failed, or either end closed.
+    pub const fn is_closed(&self) -> bool {
+        matches!(self.state, State::Closed)
+    }
+
+    fn connection(&self) -> Option<&Connection> {
+        match &self.state {
+            State::Established(connection) => Some(connection),
+            State::Handshake(_) | State::Closed => None,
+        }
     }
 
     /// The suite that the server chose, once established.
     pub fn suite(&self) -> Option<CipherSuite> {
-        None
+        self.connection().map(Connection::suite)
     }
 
     /// The group of the key exchange, once established.
     pub fn group(&self) -> Option<NamedGroup> {
-        None
+        self.connection()
+            .map(|connection| connection.established().group)
     }
 
     /// Whether the master secret is the extended one (RFC 7627), once established.
     pub fn extended_master_secret(&self) -> bool {
-        false
+        self.connection()
+            .is_some_and(|connection| connection.established().extended_master_secret)
     }
 
     /// Bytes before and behind the plaintext in a record; (0, 0) before it is established.
     pub fn record_overhead(&self) -> (usize, usize) {
-        (0, 0)
+        self.connection().map_or((0, 0), Connection::overhead)
     }
 
-    /// Seals application data in place: `record` is `prefix | plaintext | suffix`.
+    /// Seals application data in place: `record` is `prefix | plaintext | suffix` with the lengths
+    /// of [`Self::record_overhead`], and is a complete datagram afterwards.
     ///
     /// # Errors
     ///
     /// [`SealError`]; `record` must not be sent then.
-    pub fn seal_application_data(&mut self, _record: &mut [u8]) -> Result<(), SealError> {
-        Err(SealError::NotEstablished)
+    pub fn seal_application_data(&mut self, record: &mut [u8]) -> Result<(), SealError> {
+        match &mut self.state {
+            State::Established(connection) => connection.seal_application_data(record),
+            State::Handshake(_) | State::Closed => Err(SealError::NotEstablished),
+        }
+    }
+
+    /// Drops the expanded keys, several hundred bytes; they come back by themselves.
+    pub fn forget_expanded_keys(&mut self) {
+        if let State::Established(connection) = &mut self.state {
+            connection.forget_expanded_keys();
+        }
     }
 
     /// Sends close_notify and forgets everything.
-    pub fn close(&mut self, _cx: &mut Context<'_>) {}
+    pub fn close(&mut self, cx: &mut Context<'_>) {
+        if let State::Established(connection) = &mut self.state {
+            connection.close(cx.out);
+        }
+        self.state = State::Closed;
+    }
 }

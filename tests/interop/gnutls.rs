@@ -12,7 +12,11 @@ const CIPHERS: &[&str] = &[
     "AES-128-CCM-8",
     "AES-256-CCM-8",
 ];
-const GROUPS: &[&str] = &["GROUP-SECP256R1", "GROUP-X25519", "GROUP-SECP384R1"];
+const GROUPS: &[&str] = &[
+    "GROUP-SECP256R1",
+    "GROUP-X25519:+GROUP-SECP256R1",
+    "GROUP-SECP384R1:+GROUP-SECP256R1",
+];
 
 fn connect(server: &Server, priority: &str, arguments: &[&str]) -> Dialogue {
     let port = server.secure_port.to_string();
@@ -36,7 +40,7 @@ fn connect(server: &Server, priority: &str, arguments: &[&str]) -> Dialogue {
 #[test]
 fn every_suite_delivers_a_reading_with_a_token() {
     let server = Server::start(&[]);
-    server.tidegate_ok(&["device", "add", "meter", "--token", "METERTOKEN"]);
+    server.tidegate_ok(&["device", "add", "meter", "--token", "METERTOKEN1"]);
     for (index, cipher) in CIPHERS.iter().enumerate() {
         let mut client = connect(&server, &format!("-CIPHER-ALL:+{cipher}"), &[]);
         client
@@ -45,7 +49,7 @@ fn every_suite_delivers_a_reading_with_a_token() {
         let message_id = 0x2000 + u16::try_from(index).unwrap();
         client.send(&line(&telemetry_post(
             message_id,
-            "METERTOKEN",
+            "METERTOKEN1",
             &format!("{{\"suite\":{index}}}"),
         )));
         client

@@ -30,9 +30,36 @@ pub(crate) fn certificate(
     })
 }
 
+/// A P-256 certificate behind which the chain is padded so that the Certificate message has a body
+/// of `length` bytes.
+pub(crate) fn padded_credentials(length: usize) -> Arc<Credentials> {
+    let credentials = credentials(&rcgen::PKCS_ECDSA_P256_SHA256);
+    let mut credentials = Arc::into_inner(credentials).unwrap();
+    let padding = length - 3 - 3 - credentials.chain[0].len() - 3;
+    credentials.chain.push(vec![0x30; padding]);
+    Arc::new(credentials)
+}
+
 /// A server with a P-256 certificate and a first retransmission after a second.
 pub(crate) fn server_config() -> ServerConfig {
     let mut config = ServerConfig::new(credentials(&rcgen::PKCS_ECDSA_P256_SHA256));
     config.retransmission_timeout = std::time::Duration::from_secs(1);
     config
+}
+
+/// A certificate of each kind of key.
+pub(crate) struct Keys {
+    pub(crate) p256: Arc<Credentials>,
+    pub(crate) p384: Arc<Credentials>,
+    pub(crate) rsa: Arc<Credentials>,
+}
+
+impl Keys {
+    pub(crate) fn generate() -> Self {
+        Self {
+            p256: credentials(&rcgen::PKCS_ECDSA_P256_SHA256),
+            p384: credentials(&rcgen::PKCS_ECDSA_P384_SHA384),
+            rsa: credentials(&rcgen::PKCS_RSA_SHA256),
+        }
+    }
 }

@@ -4,6 +4,8 @@
 //! in its state, `flight` sends ours and is alone in sending anything twice. All memory of a
 //! handshake hangs on one box and is freed as one, whatever the end was.
 
+#[cfg(any(test, feature = "client"))]
+pub(super) mod client;
 mod early;
 mod final_flight;
 mod flight;
@@ -15,7 +17,14 @@ mod transcript;
 
 pub(super) use early::EARLY_RECORD_MAX;
 pub(super) use final_flight::FinalFlight;
-pub(super) use flight::PlainWriter;
+
+/// The parts of which the tests' scripted client is made.
+#[cfg(test)]
+pub(super) mod script {
+    pub(in crate::dtls) use super::flight::{Flight, PlainWriter};
+    pub(in crate::dtls) use super::key_schedule::{MasterSecret, Randoms, Side};
+    pub(in crate::dtls) use super::transcript::Transcript;
+}
 
 use super::connection::Connection;
 use super::record::ContentType;

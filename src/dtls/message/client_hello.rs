@@ -6,7 +6,7 @@ use crate::dtls::error::Error;
 use crate::wire::{Reader, Truncated};
 
 /// TLS_EMPTY_RENEGOTIATION_INFO_SCSV (RFC 5746 section 3.3).
-pub(in crate::dtls) const RENEGOTIATION_SCSV: u16 = 0x00ff;
+const RENEGOTIATION_SCSV: u16 = 0x00ff;
 /// The compression method that everyone has.
 const NO_COMPRESSION: u8 = 0;
 /// Longest session_id (RFC 5246 section 7.4.1.2).

@@ -28,7 +28,7 @@ pub(super) use certificate_request::emit_certificate_request;
 pub(super) use certificate_verify::CertificateVerify;
 #[cfg(any(test, feature = "client"))]
 pub(super) use client_hello::emit_client_hello;
-pub(super) use client_hello::{ClientHello, HelloPrefix, RENEGOTIATION_SCSV};
+pub(super) use client_hello::{ClientHello, HelloPrefix};
 pub(super) use client_key_exchange::ClientKeyExchange;
 pub(super) use extension::UNCOMPRESSED;
 #[cfg(any(test, feature = "client"))]

@@ -1,0 +1,532 @@
+//! The command line, read into a [`Plan`].
+
+use std::path::PathBuf;
+
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser, ValueEnum};
+use tidegate::coap::code;
+use tidegate::crypto::suite::CipherSuite;
+use tidegate::time::Duration;
+
+use crate::target::Target;
+
+/// Longest payload: one datagram, without block-wise transfer.
+const PAYLOAD_BYTES_MAX: usize = 8192;
+/// Shortest payload of `--payload-bytes`: `{"v":""}`.
+const PAYLOAD_BYTES_MIN: usize = 8;
+/// Where a Tidegate on this host offers its admin interface.
+const ADMIN_DEFAULT: &str = "http://127.0.0.1:5680";
+const DEVICES_DEFAULT: usize = 100;
+const DEVICES_MAX: usize = 10_000_000;
+
+/// What the simulated fleet does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Scenario {
+    /// Every device connects once and then sends requests
+    Telemetry,
+    /// Every device makes a full handshake, closes, and starts over
+    Handshake,
+}
+
+/// How devices prove who they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Authentication {
+    /// An access token in the path
+    Token,
+    /// A client certificate
+    X509,
+    /// Not at all
+    None,
+}
+
+/// Simulates a fleet of devices against a CoAP or CoAPS server, and measures its answers.
+///
+/// In the open loop (--rate) requests have intended send times, a Poisson process from the seed,
+/// and latency counts from those, whatever the server delays. In the closed loop (--closed, the
+/// default) every device has one request outstanding.
+#[derive(Debug, Parser)]
+#[command(name = "tidegate-loadgen", version, max_term_width = 100)]
+struct Arguments {
+    /// Server: coaps://HOST[:5684] or coap://HOST[:5683], with a path if --path is not given
+    #[arg(long, value_name = "URI")]
+    target: Target,
+    /// What the fleet does
+    #[arg(long, value_enum, default_value = "telemetry")]
+    scenario: Scenario,
+    /// Number of devices [default: 100, or all of --devices-file]
+    #[arg(long, value_name = "N")]
+    devices: Option<usize>,
+    /// How devices prove who they are
+    #[arg(long, value_enum, default_value = "token")]
+    auth: Authentication,
+    /// Access token, the same for all devices
+    #[arg(long, value_name = "TOKEN", conflicts_with_all = ["devices_file", "admin"])]
+    token: Option<String>,
+    /// Devices: lines `name,token`, or `name,certificate.pem,key.pem` with --auth x509
+    #[arg(long, value_name = "FILE.csv", conflicts_with = "admin")]
+    devices_file: Option<PathBuf>,
+    /// Admin interface of Tidegate, to register the devices there. Assumed at
+    /// http://127.0.0.1:5680 for a target on this host when devices need to be known
+    #[arg(long, value_name = "URL")]
+    admin: Option<String>,
+    /// Open loop: operations per second over the fleet
+    #[arg(long, value_name = "R", conflicts_with = "closed", value_parser = parse_rate)]
+    rate: Option<f64>,
+    /// Closed loop: one request outstanding per device, as fast as answers come
+    #[arg(long)]
+    closed: bool,
+    /// How long to measure (500ms, 30s, 5m, 1h)
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_duration)]
+    duration: Duration,
+    /// Spread the devices' connecting over this time; measuring starts after it
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = parse_duration)]
+    ramp: Duration,
+    /// Stop after this many operations (requests or handshakes), if --duration does not end first
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    count: Option<u64>,
+    /// Threads [default: one per core]
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+    /// Seed of the schedule, of the devices' order and of their names and tokens
+    #[arg(long, value_name = "S", default_value_t = 1)]
+    seed: u64,
+    /// Offer only this cipher suite (IANA name)
+    #[arg(long, value_name = "NAME", value_parser = parse_suite)]
+    suite: Option<CipherSuite>,
+    /// Request method
+    #[arg(long, default_value = "POST", value_parser = parse_method, value_name = "METHOD")]
+    method: u8,
+    /// Request path; {token} stands for the device's token [default: the telemetry path]
+    #[arg(long)]
+    path: Option<String>,
+    /// Payload, sent as JSON [default: {"temperature":21.5,"humidity":48.25}]
+    #[arg(long, value_name = "JSON", conflicts_with = "payload_bytes")]
+    payload: Option<String>,
+    /// Payload of this many bytes, a JSON object, instead
+    #[arg(long, value_name = "N", value_parser = parse_payload_bytes)]
+    payload_bytes: Option<usize>,
+    /// How long a request may take; the default is MAX_TRANSMIT_WAIT (RFC 7252)
+    #[arg(long, value_name = "TIME", default_value = "93s", value_parser = parse_duration)]
+    timeout: Duration,
+    /// Process of the server: adds its CPU time and memory, from /proc
+    #[arg(long, value_name = "PID", value_parser = clap::value_parser!(u32).range(1..))]
+    server_pid: Option<u32>,
+    /// Write the results as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Write the latency percentiles as HdrHistogram text, in microseconds
+    #[arg(long, value_name = "FILE")]
+    hgrm: Option<PathBuf>,
+    /// Failed operations that are put up with
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    max_errors: u64,
+}
+
+/// Where the devices' credentials come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum CredentialSource {
+    /// Devices without credentials.
+    Nothing,
+    /// One token for all.
+    Token(String),
+    /// A file with a line per device.
+    File(PathBuf),
+    /// Made here and registered there.
+    Admin(String),
+    /// Certificates made here and registered nowhere.
+    Unregistered,
+}
+
+/// What makes a device act again.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Load {
+    /// The end of its last operation.
+    Closed,
+    /// The schedule, with so many operations a second over the fleet.
+    Open {
+        /// Operations per second, above 0.
+        rate: f64,
+    },
+}
+
+/// Everything that was asked for, checked.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) target: Target,
+    pub(crate) scenario: Scenario,
+    /// `None`: as many as the file has.
+    pub(crate) devices: Option<usize>,
+    pub(crate) authentication: Authentication,
+    pub(crate) credentials: CredentialSource,
+    pub(crate) load: Load,
+    pub(crate) duration: Duration,
+    pub(crate) ramp: Duration,
+    pub(crate) count: Option<u64>,
+    pub(crate) threads: usize,
+    pub(crate) seed: u64,
+    pub(crate) suite: Option<CipherSuite>,
+    pub(crate) method: u8,
+    pub(crate) path: String,
+    pub(crate) payload: Vec<u8>,
+    pub(crate) answer_timeout: Duration,
+    pub(crate) server_pid: Option<u32>,
+    pub(crate) json: Option<PathBuf>,
+    pub(crate) hgrm: Option<PathBuf>,
+    pub(crate) max_errors: u64,
+}
+
+impl Plan {
+    /// Reads the process's command line.
+    ///
+    /// # Errors
+    ///
+    /// A usage error (or the text asked for by `--help`), to be printed by its `exit`.
+    pub(crate) fn from_command_line() -> Result<Self, clap::Error> {
+        Self::from_arguments(Arguments::try_parse()?)
+    }
+
+    fn from_arguments(arguments: Arguments) -> Result<Self, clap::Error> {
+        check(&arguments)
+            .map_err(|message| Arguments::command().error(ErrorKind::ArgumentConflict, message))?;
+        let credentials = credential_source(&arguments);
+        let path = arguments
+            .path
+            .or_else(|| arguments.target.path.clone())
+            .unwrap_or_else(|| default_path(arguments.auth).to_owned());
+        let payload = match (arguments.payload, arguments.payload_bytes) {
+            (Some(text), _) => text.into_bytes(),
+            (None, Some(length)) => payload_of(length),
+            (None, None) if takes_payload(arguments.method) => {
+                br#"{"temperature":21.5,"humidity":48.25}"#.to_vec()
+            }
+            (None, None) => Vec::new(),
+        };
+        let devices = match (&credentials, arguments.devices) {
+            (CredentialSource::File(_), devices) => devices,
+            (_, devices) => Some(devices.unwrap_or(DEVICES_DEFAULT)),
+        };
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        Ok(Self {
+            target: arguments.target,
+            scenario: arguments.scenario,
+            devices,
+            authentication: arguments.auth,
+            credentials,
+            load: arguments
+                .rate
+                .map_or(Load::Closed, |rate| Load::Open { rate }),
+            duration: arguments.duration,
+            ramp: arguments.ramp,
+            count: arguments.count,
+            threads: arguments.threads.map_or_else(cores, usize::from),
+            seed: arguments.seed,
+            suite: arguments.suite,
+            method: arguments.method,
+            path,
+            payload,
+            answer_timeout: arguments.timeout,
+            server_pid: arguments.server_pid,
+            json: arguments.json,
+            hgrm: arguments.hgrm,
+            max_errors: arguments.max_errors,
+        })
+    }
+}
+
+/// What clap cannot say about combinations.
+fn check(arguments: &Arguments) -> Result<(), String> {
+    let telemetry = arguments.scenario == Scenario::Telemetry;
+    if !arguments.target.secure {
+        if arguments.scenario == Scenario::Handshake {
+            return Err(
+                "--scenario handshake needs a coaps:// target: plain CoAP has no handshake".into(),
+            );
+        }
+        if arguments.auth == Authentication::X509 {
+            return Err(
+                "--auth x509 needs a coaps:// target: certificates are shown in the handshake"
+                    .into(),
+            );
+        }
+        if arguments.suite.is_some() {
+            return Err("--suite needs a coaps:// target".into());
+        }
+    }
+    let path = arguments.path.as_ref().or(arguments.target.path.as_ref());
+    if arguments.auth == Authentication::None && telemetry && path.is_none() {
+        return Err(
+            "--auth none needs --path: without credentials there is no telemetry path".into(),
+        );
+    }
+    if arguments.auth != Authentication::Token {
+        if arguments.token.is_some() {
+            return Err("--token goes with --auth token".into());
+        }
+        if path.is_some_and(|path| path.contains("{token}")) {
+            return Err("{token} in the path goes with --auth token".into());
+        }
+    }
+    if arguments.auth == Authentication::None {
+        if arguments.devices_file.is_some() {
+            return Err("--devices-file goes with --auth token or x509".into());
+        }
+        if arguments.admin.is_some() {
+            return Err("--admin goes with --auth token or x509".into());
+        }
+    }
+    if let Some(admin) = &arguments.admin
+        && !admin.starts_with("http://")
+    {
+        return Err(format!("--admin {admin}: must start with http://"));
+    }
+    if arguments
+        .payload
+        .as_ref()
+        .is_some_and(|payload| payload.len() > PAYLOAD_BYTES_MAX)
+    {
+        return Err(format!(
+            "--payload is longer than {PAYLOAD_BYTES_MAX} bytes"
+        ));
+    }
+    if arguments
+        .devices
+        .is_some_and(|devices| devices == 0 || devices > DEVICES_MAX)
+    {
+        return Err(format!("--devices must be from 1 to {DEVICES_MAX}"));
+    }
+    if arguments.duration.is_zero() || arguments.timeout.is_zero() {
+        return Err("--duration and --timeout must be above 0".into());
+    }
+    let needs_admin = telemetry && arguments.auth != Authentication::None;
+    let given =
+        arguments.token.is_some() || arguments.devices_file.is_some() || arguments.admin.is_some();
+    if needs_admin && !given && !arguments.target.address.ip().is_loopback() {
+        let own = if arguments.auth == Authentication::Token {
+            "--token T, "
+        } else {
+            ""
+        };
+        return Err(format!(
+            "the server must know the devices: give {own}--devices-file F.csv, or --admin URL to register them"
+        ));
+    }
+    Ok(())
+}
+
+fn credential_source(arguments: &Arguments) -> CredentialSource {
+    if let Some(token) = &arguments.token {
+        return CredentialSource::Token(token.clone());
+    }
+    if let Some(file) = &arguments.devices_file {
+        return CredentialSource::File(file.clone());
+    }
+    if let Some(admin) = &arguments.admin {
+        return CredentialSource::Admin(admin.clone());
+    }
+    match (arguments.auth, arguments.scenario) {
+        (Authentication::None, _) | (Authentication::Token, Scenario::Handshake) => {
+            CredentialSource::Nothing
+        }
+        (Authentication::X509, Scenario::Handshake) => CredentialSource::Unregistered,
+        (_, Scenario::Telemetry) => CredentialSource::Admin(ADMIN_DEFAULT.into()),
+    }
+}
+
+const fn default_path(authentication: Authentication) -> &'static str {
+    match authentication {
+        Authentication::Token => "/api/v1/{token}/telemetry",
+        Authentication::X509 => "/api/v1/telemetry",
+        Authentication::None => "/",
+    }
+}
+
+const fn takes_payload(method: u8) -> bool {
+    !matches!(method, code::GET | code::DELETE)
+}
+
+/// `{"v":"xx..."}` of exactly `length` bytes.
+fn payload_of(length: usize) -> Vec<u8> {
+    let mut payload = br#"{"v":""#.to_vec();
+    payload.resize(length.saturating_sub(2), b'x');
+    payload.extend_from_slice(br#""}"#);
+    payload
+}
+
+fn parse_payload_bytes(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(length) if (PAYLOAD_BYTES_MIN..=PAYLOAD_BYTES_MAX).contains(&length) => Ok(length),
+        _ => Err(format!(
+            "not a number from {PAYLOAD_BYTES_MIN} to {PAYLOAD_BYTES_MAX}"
+        )),
+    }
+}
+
+fn parse_rate(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(rate) if rate.is_finite() && rate > 0.0 && rate <= 1e8 => Ok(rate),
+        _ => Err("not a number above 0".into()),
+    }
+}
+
+/// `500ms`, `30s`, `1.5m`, `1h`; seconds without unit.
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    const FORM: &str = "not a time such as 500ms, 30s, 5m or 1h";
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let scale = match &text[digits.len()..] {
+        "ms" => 0.001,
+        "s" | "" => 1.0,
+        "m" | "min" => 60.0,
+        "h" => 3600.0,
+        _ => return Err(FORM.into()),
+    };
+    let number: f64 = digits.parse().map_err(|_| FORM)?;
+    let seconds = number * scale;
+    if !(0.0..=31.0 * 86_400.0).contains(&seconds) {
+        return Err("not between 0 and 31 days".into());
+    }
+    Duration::try_from_secs_f64(seconds).map_err(|_| FORM.into())
+}
+
+fn parse_suite(name: &str) -> Result<CipherSuite, String> {
+    CipherSuite::from_name(name).ok_or_else(|| {
+        let names: Vec<&str> = CipherSuite::ALL.iter().map(|suite| suite.name()).collect();
+        format!("unknown; known are {}", names.join(", "))
+    })
+}
+
+fn parse_method(name: &str) -> Result<u8, String> {
+    Ok(match name.to_ascii_uppercase().as_str() {
+        "GET" => code::GET,
+        "POST" => code::POST,
+        "PUT" => code::PUT,
+        "DELETE" => code::DELETE,
+        "FETCH" => code::FETCH,
+        "PATCH" => code::PATCH,
+        "IPATCH" => code::IPATCH,
+        _ => return Err("not one of GET, POST, PUT, DELETE, FETCH, PATCH, IPATCH".into()),
+    })
+}
+
+/// The name of a method code.
+pub(crate) const fn method_name(method: u8) -> &'static str {
+    match method {
+        code::GET => "GET",
+        code::POST => "POST",
+        code::PUT => "PUT",
+        code::DELETE => "DELETE",
+        code::FETCH => "FETCH",
+        code::PATCH => "PATCH",
+        _ => "IPATCH",
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A plan for tests: token devices on plain CoAP, closed loop.
+    pub(crate) fn example() -> Plan {
+        plan("--target coap://127.0.0.1 --token T").unwrap()
+    }
+
+    pub(crate) fn plan(arguments: &str) -> Result<Plan, String> {
+        let words = std::iter::once("tidegate-loadgen").chain(arguments.split(' '));
+        Arguments::try_parse_from(words)
+            .and_then(Plan::from_arguments)
+            .map_err(|error| {
+                assert_eq!(error.exit_code(), 2);
+                error.to_string()
+            })
+    }
+
+    #[test]
+    fn the_documented_command_is_understood() {
+        let plan = plan(
+            "--target coaps://127.0.0.1:5684 --scenario telemetry --devices 1000 --auth x509 \
+             --closed --duration 20s",
+        )
+        .unwrap();
+        assert_eq!(plan.devices, Some(1000));
+        assert_eq!(plan.load, Load::Closed);
+        assert_eq!(plan.duration, Duration::from_secs(20));
+        assert_eq!(plan.path, "/api/v1/telemetry");
+        assert_eq!(
+            plan.credentials,
+            CredentialSource::Admin(ADMIN_DEFAULT.into())
+        );
+        assert_eq!(plan.method, code::POST);
+        assert_eq!(plan.max_errors, 0);
+    }
+
+    #[test]
+    fn the_path_and_the_payload_have_their_defaults_and_their_order() {
+        let token = plan("--target coap://127.0.0.1 --token T").unwrap();
+        assert_eq!(token.path, "/api/v1/{token}/telemetry");
+        assert_eq!(token.target.address.port(), 5683);
+        assert!(serde_json::from_slice::<serde_json::Value>(&token.payload).is_ok());
+        let path = plan("--target coap://127.0.0.1/a/b?c --auth none --method get").unwrap();
+        assert_eq!((path.path.as_str(), path.payload.len()), ("/a/b?c", 0));
+        let path = plan("--target coap://127.0.0.1/a --path /x --auth none").unwrap();
+        assert_eq!(path.path, "/x");
+        for length in [8, 9, 40, 1024] {
+            let sized = plan(&format!(
+                "--target coap://[::1] --token T --payload-bytes {length}"
+            ));
+            let payload = sized.unwrap().payload;
+            assert_eq!(payload.len(), length);
+            assert!(serde_json::from_slice::<serde_json::Value>(&payload).is_ok());
+        }
+    }
+
+    #[test]
+    fn combinations_that_make_no_sense_are_refused_with_the_reason() {
+        for (arguments, reason) in [
+            ("--target coap://127.0.0.1 --scenario handshake", "coaps://"),
+            ("--target coap://127.0.0.1 --auth x509", "coaps://"),
+            ("--target coaps://127.0.0.1 --auth none", "--path"),
+            (
+                "--target coaps://127.0.0.1 --auth x509 --token T",
+                "--auth token",
+            ),
+            ("--target coaps://127.0.0.1 --rate 5 --closed", "--closed"),
+            ("--target coaps://127.0.0.1 --rate 0", "above 0"),
+            ("--target coaps://127.0.0.1 --duration 5y", "500ms"),
+            (
+                "--target coaps://127.0.0.1 --suite TLS_NULL",
+                "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
+            ),
+            ("--target coaps://192.0.2.1 --auth x509", "--admin"),
+            ("--target http://127.0.0.1", "coaps://"),
+            (
+                "--target coaps://127.0.0.1 --scenario storm",
+                "possible values",
+            ),
+            ("--target coaps://127.0.0.1 --payload-bytes 7", "from 8"),
+            ("--target coaps://127.0.0.1 --devices 0", "from 1"),
+            ("--target coaps://127.0.0.1 --admin ftp://x", "http://"),
+            ("--devices 1", "--target"),
+        ] {
+            let message = plan(arguments).expect_err(arguments);
+            assert!(message.contains(reason), "{arguments}: {message}");
+        }
+    }
+
+    #[test]
+    fn durations_have_units() {
+        for (text, milliseconds) in [
+            ("500ms", 500),
+            ("30s", 30_000),
+            ("2", 2000),
+            ("1.5m", 90_000),
+            ("1h", 3_600_000),
+        ] {
+            assert_eq!(
+                parse_duration(text),
+                Ok(Duration::from_millis(milliseconds))
+            );
+        }
+        for text in ["", "s", "-1s", "1d", "nans", "1e9h"] {
+            assert!(parse_duration(text).is_err(), "{text}");
+        }
+    }
+}

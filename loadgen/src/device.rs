@@ -1,0 +1,450 @@
+//! One simulated device.
+//!
+//! ```text
+//!            connect            established
+//!   Down ------------> Connecting ------------> Ready <------> Busy      scenario telemetry
+//!    ^                     |                      |    start,   |
+//!    +---- failed ---------+                      |    answer   |
+//!    +---- the server ends the session -----------+-------------+
+//!
+//!   Down ------------> Connecting ------------> (closed) Down            scenario handshake
+//! ```
+//!
+//! An operation is a request (telemetry) or a full handshake (handshake). Operations wait in the
+//! device's backlog with their intended times; one is under way at a time (NSTART of RFC 7252
+//! section 4.7). A plain link is always Ready.
+
+use std::collections::VecDeque;
+use std::net::UdpSocket;
+use std::sync::Arc;
+
+use tidegate::coap;
+use tidegate::coap::client::{
+    ClientExchange, ClientInput, ClientTimeout, RequestTemplate, StartError,
+};
+use tidegate::crypto::random::SystemRandom;
+use tidegate::drop_reason::DropReason;
+use tidegate::dtls::{AlertDescription, Received};
+use tidegate::time::{Duration, Instant};
+
+use crate::arguments::Scenario;
+use crate::kit::Kit;
+use crate::link::{Link, Wire};
+use crate::stats::{record, tally};
+
+/// Operations that may wait per device; what is beyond fails at once.
+const BACKLOG_MAX: usize = 64;
+/// Pause after a failed handshake, and while no Message ID is free.
+const PAUSE: Duration = Duration::from_millis(100);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Down,
+    Connecting { since: Instant },
+    Ready,
+    Busy { since: Instant },
+}
+
+/// One device: its socket, its session and its exchanges.
+#[derive(Debug)]
+pub(crate) struct Device {
+    pub(crate) socket: UdpSocket,
+    link: Link,
+    exchange: ClientExchange,
+    template: Arc<RequestTemplate>,
+    state: State,
+    /// Intended times of operations that were not begun.
+    backlog: VecDeque<Instant>,
+    /// Nothing is begun before this.
+    pause_until: Option<Instant>,
+    /// Its first handshake ended.
+    settled: bool,
+}
+
+impl Device {
+    /// A device that has done nothing yet.
+    pub(crate) fn new(socket: UdpSocket, link: Link, template: Arc<RequestTemplate>) -> Self {
+        let state = match link {
+            Link::Plain => State::Ready,
+            Link::Secure { .. } => State::Down,
+        };
+        Self {
+            socket,
+            link,
+            exchange: ClientExchange::new(&mut SystemRandom),
+            template,
+            state,
+            backlog: VecDeque::new(),
+            pause_until: None,
+            settled: false,
+        }
+    }
+
+    /// Whether it needs a session.
+    pub(crate) const fn is_secure(&self) -> bool {
+        matches!(self.link, Link::Secure { .. })
+    }
+
+    /// Starts a handshake that was intended for `since`.
+    pub(crate) fn connect(&mut self, since: Instant, now: Instant, kit: &mut Kit<'_>) {
+        self.state = State::Connecting { since };
+        let clocks = kit.clocks(now);
+        let counters = &mut kit.sample.counters;
+        counters.handshakes_started += 1;
+        let wire = Wire {
+            socket: &self.socket,
+            counters,
+        };
+        self.link.connect(clocks, wire);
+    }
+
+    /// Puts an operation into the backlog, and begins it if nothing is in its way.
+    pub(crate) fn add_operation(&mut self, intended: Instant, now: Instant, kit: &mut Kit<'_>) {
+        if self.backlog.len() >= BACKLOG_MAX {
+            kit.count_not_begun();
+            return;
+        }
+        self.backlog.push_back(intended);
+        kit.outstanding += 1;
+        self.begin_next(now, kit);
+    }
+
+    /// Begins the operation that waits longest, if the device is free.
+    fn begin_next(&mut self, now: Instant, kit: &mut Kit<'_>) {
+        if self.pause_until.is_some_and(|until| now < until) {
+            return;
+        }
+        let Some(&intended) = self.backlog.front() else {
+            return;
+        };
+        match (self.state, kit.work.scenario) {
+            (State::Connecting { .. } | State::Busy { .. }, _) => {}
+            (State::Ready, _) => self.begin_request(intended, now, kit),
+            // The session ended; what waits for it is late.
+            (State::Down, Scenario::Telemetry) => self.connect(now, now, kit),
+            (State::Down, Scenario::Handshake) => {
+                self.backlog.pop_front();
+                record(&mut kit.sample.lag, now.saturating_duration_since(intended));
+                self.connect(intended, now, kit);
+            }
+        }
+    }
+
+    fn begin_request(&mut self, intended: Instant, now: Instant, kit: &mut Kit<'_>) {
+        let Self {
+            exchange,
+            link,
+            socket,
+            template,
+            ..
+        } = self;
+        let counters = &mut kit.sample.counters;
+        let scratch = &mut kit.scratch;
+        let started = exchange.start(
+            now,
+            template,
+            true,
+            &kit.work.payload,
+            kit.work.answer_timeout,
+            &mut coap::Context {
+                settings: &kit.work.coap,
+                random: &mut kit.random,
+                out: &mut |message| link.send(message, scratch, Wire { socket, counters }),
+            },
+        );
+        match started {
+            Ok(()) => {
+                self.backlog.pop_front();
+                self.state = State::Busy { since: intended };
+                kit.sample.counters.sent += 1;
+                record(&mut kit.sample.lag, now.saturating_duration_since(intended));
+            }
+            // Only while the exchange of an earlier request is open, which Busy excludes.
+            Err(StartError::Busy) => {}
+            Err(StartError::NoMessageId) => {
+                kit.sample.counters.stalls += 1;
+                self.pause_until = Some(now + PAUSE);
+            }
+        }
+    }
+
+    /// Takes a received datagram, in place.
+    pub(crate) fn handle_datagram(&mut self, now: Instant, datagram: &mut [u8], kit: &mut Kit<'_>) {
+        let clocks = kit.clocks(now);
+        let counters = &mut kit.sample.counters;
+        counters.datagrams += 1;
+        let wire = Wire {
+            socket: &self.socket,
+            counters,
+        };
+        match self.link.handle_datagram(clocks, datagram, wire) {
+            None => self.on_message(now, datagram, kit),
+            Some(received) => self.on_received(now, &received, datagram, kit),
+        }
+    }
+
+    fn on_received(
+        &mut self,
+        now: Instant,
+        received: &Received,
+        datagram: &[u8],
+        kit: &mut Kit<'_>,
+    ) {
+        if let Some(alert) = received.peer_alert
+            && alert != AlertDescription::CloseNotify
+        {
+            tally(&mut kit.sample.counters.alerts, alert.to_string());
+        }
+        if received.established {
+            self.on_established(now, kit);
+        }
+        for range in received.plaintexts.iter() {
+            if let Some(message) = datagram.get(range) {
+                self.on_message(now, message, kit);
+            }
+        }
+        if received.closed || received.failure.is_some() {
+            let reason = match (received.failure, received.peer_alert) {
+                (_, Some(alert)) => format!("the server sent the alert {alert}"),
+                (Some(error), None) => error.to_string(),
+                (None, None) => "the server ended the handshake".to_owned(),
+            };
+            self.on_closed(now, reason, kit);
+        }
+    }
+
+    fn on_established(&mut self, now: Instant, kit: &mut Kit<'_>) {
+        let State::Connecting { since } = self.state else {
+            return;
+        };
+        let took = now.saturating_duration_since(since);
+        record(&mut kit.sample.handshake, took);
+        let in_time = kit.is_measured(now);
+        let counters = &mut kit.sample.counters;
+        counters.handshakes_completed += 1;
+        counters.handshakes_in_time += u64::from(in_time);
+        self.settle(kit);
+        match kit.work.scenario {
+            Scenario::Telemetry => {
+                self.state = State::Ready;
+                self.begin_next(now, kit);
+            }
+            Scenario::Handshake => {
+                let counters = &mut kit.sample.counters;
+                self.link.close(Wire {
+                    socket: &self.socket,
+                    counters,
+                });
+                self.state = State::Down;
+                self.end_operation(now, kit);
+            }
+        }
+    }
+
+    /// The session, or the handshake towards it, is over.
+    fn on_closed(&mut self, now: Instant, reason: String, kit: &mut Kit<'_>) {
+        match self.state {
+            State::Down => {}
+            State::Connecting { .. } => self.on_handshake_failed(now, reason, kit),
+            State::Ready => self.drop_session(now),
+            State::Busy { .. } => {
+                self.exchange.abandon();
+                self.drop_session(now);
+                kit.sample.counters.sessions_lost += 1;
+                kit.sample.counters.failed += 1;
+                self.end_operation(now, kit);
+            }
+        }
+    }
+
+    fn on_handshake_failed(&mut self, now: Instant, reason: String, kit: &mut Kit<'_>) {
+        kit.sample.counters.handshakes_failed += 1;
+        tally(&mut kit.sample.counters.handshake_errors, reason);
+        self.drop_session(now);
+        self.settle(kit);
+        if kit.work.scenario == Scenario::Handshake {
+            self.end_operation(now, kit);
+        }
+    }
+
+    fn drop_session(&mut self, now: Instant) {
+        self.link.forget();
+        self.state = State::Down;
+        self.pause_until = Some(now + PAUSE);
+    }
+
+    fn settle(&mut self, kit: &mut Kit<'_>) {
+        if !self.settled {
+            self.settled = true;
+            kit.settled += 1;
+        }
+    }
+
+    fn on_message(&mut self, now: Instant, message: &[u8], kit: &mut Kit<'_>) {
+        let Self {
+            exchange,
+            link,
+            socket,
+            ..
+        } = self;
+        let counters = &mut kit.sample.counters;
+        let scratch = &mut kit.scratch;
+        let input = exchange.handle_message(
+            message,
+            &mut coap::Context {
+                settings: &kit.work.coap,
+                random: &mut kit.random,
+                out: &mut |message| link.send(message, scratch, Wire { socket, counters }),
+            },
+        );
+        match input {
+            ClientInput::Acknowledged => {}
+            ClientInput::Answer { code, .. } => self.on_answer(now, code, kit),
+            ClientInput::Reset => {
+                kit.sample.counters.resets += 1;
+                kit.sample.counters.failed += 1;
+                self.on_request_over(now, kit);
+            }
+            ClientInput::Dropped(reason) => {
+                kit.sample.counters.drops += 1;
+                if is_wrong(reason) {
+                    kit.sample.counters.wrong += 1;
+                }
+            }
+        }
+    }
+
+    fn on_answer(&mut self, now: Instant, code: u8, kit: &mut Kit<'_>) {
+        if let State::Busy { since } = self.state {
+            record(
+                &mut kit.sample.latency,
+                now.saturating_duration_since(since),
+            );
+        }
+        let in_time = kit.is_measured(now);
+        let counters = &mut kit.sample.counters;
+        if code >> 5 == 2 {
+            counters.ok += 1;
+            counters.ok_in_time += u64::from(in_time);
+        } else {
+            counters.failed += 1;
+            tally(&mut counters.codes, code);
+        }
+        self.on_request_over(now, kit);
+    }
+
+    fn on_request_over(&mut self, now: Instant, kit: &mut Kit<'_>) {
+        if matches!(self.state, State::Busy { .. }) {
+            self.state = State::Ready;
+            self.end_operation(now, kit);
+        }
+    }
+
+    /// An operation ended, well or not: the next one is due.
+    fn end_operation(&mut self, now: Instant, kit: &mut Kit<'_>) {
+        kit.outstanding = kit.outstanding.saturating_sub(1);
+        if kit.wants_another(now) {
+            self.add_operation(now, now, kit);
+        } else {
+            self.begin_next(now, kit);
+        }
+    }
+
+    /// Does what is due at `now`.
+    pub(crate) fn handle_timeout(&mut self, now: Instant, kit: &mut Kit<'_>) {
+        self.handle_exchange_timeout(now, kit);
+        if self.link.next_timeout().is_some_and(|at| at <= now) {
+            let clocks = kit.clocks(now);
+            let wire = Wire {
+                socket: &self.socket,
+                counters: &mut kit.sample.counters,
+            };
+            if let Err(error) = self.link.handle_timeout(clocks, wire) {
+                self.on_closed(now, error.to_string(), kit);
+            }
+        }
+        if self.pause_until.is_some_and(|until| until <= now) {
+            self.pause_until = None;
+            self.begin_next(now, kit);
+        }
+    }
+
+    fn handle_exchange_timeout(&mut self, now: Instant, kit: &mut Kit<'_>) {
+        if self.exchange.next_timeout().is_none_or(|at| at > now) {
+            return;
+        }
+        let Self {
+            exchange,
+            link,
+            socket,
+            ..
+        } = self;
+        let before = exchange.retransmissions();
+        let counters = &mut kit.sample.counters;
+        let scratch = &mut kit.scratch;
+        let outcome = exchange.handle_timeout(
+            now,
+            &mut coap::Context {
+                settings: &kit.work.coap,
+                random: &mut kit.random,
+                out: &mut |message| link.send(message, scratch, Wire { socket, counters }),
+            },
+        );
+        kit.sample.counters.retransmissions += exchange.retransmissions() - before;
+        if outcome == ClientTimeout::TimedOut {
+            kit.sample.counters.timeouts += 1;
+            kit.sample.counters.failed += 1;
+            self.on_request_over(now, kit);
+        }
+    }
+
+    /// When [`Self::handle_timeout`] is due.
+    pub(crate) fn next_timeout(&self) -> Option<Instant> {
+        let paused = self.pause_until.filter(|_| !self.backlog.is_empty());
+        [
+            self.exchange.next_timeout(),
+            self.link.next_timeout(),
+            paused,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// Gives up what is outstanding, and ends the session as the RFC wants it.
+    pub(crate) fn stop(&mut self, kit: &mut Kit<'_>) {
+        for _ in self.backlog.drain(..) {
+            kit.count_not_begun();
+            kit.outstanding = kit.outstanding.saturating_sub(1);
+        }
+        let counters = &mut kit.sample.counters;
+        match self.state {
+            State::Down | State::Ready => {}
+            State::Connecting { .. } => {
+                counters.handshakes_failed += 1;
+                tally(
+                    &mut counters.handshake_errors,
+                    "not completed in time".to_owned(),
+                );
+            }
+            State::Busy { .. } => {
+                counters.timeouts += 1;
+                counters.failed += 1;
+            }
+        }
+        self.exchange.abandon();
+        self.link.close(Wire {
+            socket: &self.socket,
+            counters,
+        });
+        self.state = State::Down;
+    }
+}
+
+/// Whether no correct server sends such a message. What is merely late or doubled is not wrong.
+const fn is_wrong(reason: DropReason) -> bool {
+    matches!(
+        reason,
+        DropReason::CoapMalformed | DropReason::CoapCode | DropReason::CoapOption
+    )
+}

@@ -1,0 +1,418 @@
+//! Registers devices at Tidegate's admin interface.
+
+use std::fmt::Write as _;
+
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Bytes;
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper::{Method, Request, StatusCode, header};
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use tidegate::time::Duration;
+use tokio::net::TcpStream;
+use tokio::runtime::Runtime;
+
+use crate::live::Live;
+use crate::text::grouped;
+
+/// Devices per request; the interface takes 1000.
+const IMPORT_MAX: usize = 500;
+const ANSWER_BYTES_MAX: usize = 16 << 20;
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A device to be registered.
+#[derive(Clone, Debug)]
+pub(super) struct NewDevice {
+    name: String,
+    body: Value,
+    token: Option<String>,
+}
+
+impl NewDevice {
+    pub(super) fn with_token(name: &str, token: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            body: json!({ "name": name, "token": token }),
+            token: Some(token.to_owned()),
+        }
+    }
+
+    pub(super) fn with_certificate(name: &str, pem: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            body: json!({ "name": name, "certificate": pem }),
+            token: None,
+        }
+    }
+}
+
+/// Registers the devices. One of the same name stays if it has the same token, and is replaced
+/// otherwise.
+///
+/// # Errors
+///
+/// What the interface refused, or why it cannot be reached.
+pub(super) fn register(url: &str, devices: &[NewDevice], live: &mut Live) -> Result<(), String> {
+    live.note(&format!(
+        "registering {} devices at {url}",
+        grouped(devices.len() as u64)
+    ));
+    let mut admin = Admin::new(url)?;
+    let mut done = 0;
+    for part in devices.chunks(IMPORT_MAX) {
+        let mut taken = Vec::new();
+        for (device, refused) in std::iter::zip(part, admin.import(part)?) {
+            match refused {
+                None => {}
+                Some(refusal) if refusal.kind == "conflict" => taken.push(device.clone()),
+                Some(refusal) => return Err(refusal.of(device)),
+            }
+        }
+        admin.replace(taken)?;
+        done += part.len();
+        if done < devices.len() {
+            live.progress(&format!(
+                "registered {} of {}",
+                grouped(done as u64),
+                grouped(devices.len() as u64)
+            ));
+        }
+    }
+    live.finish();
+    Ok(())
+}
+
+/// Why a device was not added.
+struct Refusal {
+    kind: String,
+    message: String,
+}
+
+impl Refusal {
+    fn of(&self, device: &NewDevice) -> String {
+        format!(
+            "device {} cannot be registered: {}",
+            device.name, self.message
+        )
+    }
+
+    fn read(value: &Value) -> Self {
+        let field = |name: &str| {
+            value
+                .get(name)
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+                .to_owned()
+        };
+        let mut message = field("message");
+        let remedy = field("remedy");
+        if !remedy.is_empty() {
+            let _ = write!(message, "; {remedy}");
+        }
+        Self {
+            kind: field("kind"),
+            message,
+        }
+    }
+}
+
+/// A connection to the interface, made anew when the server closed it.
+struct Admin {
+    url: String,
+    authority: String,
+    runtime: Runtime,
+    sender: Option<SendRequest<Full<Bytes>>>,
+}
+
+impl Admin {
+    fn new(url: &str) -> Result<Self, String> {
+        let rest = url.strip_prefix("http://").unwrap_or(url);
+        let authority = rest.trim_end_matches('/');
+        if authority.is_empty() || authority.contains('/') {
+            return Err(format!("--admin {url}: is not http://HOST:PORT"));
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| format!("--admin {url}: {error}"))?;
+        let authority = if authority
+            .rsplit(']')
+            .next()
+            .is_some_and(|tail| tail.contains(':'))
+        {
+            authority.to_owned()
+        } else {
+            format!("{authority}:80")
+        };
+        Ok(Self {
+            url: url.to_owned(),
+            authority,
+            runtime,
+            sender: None,
+        })
+    }
+
+    /// Adds devices; an entry for each.
+    fn import(&mut self, devices: &[NewDevice]) -> Result<Vec<Option<Refusal>>, String> {
+        let bodies: Vec<&Value> = devices.iter().map(|device| &device.body).collect();
+        let (status, answer) =
+            self.exchange(Method::POST, "/api/import", &json!({ "devices": bodies }))?;
+        if status != StatusCode::OK {
+            return Err(self.unexpected(status, &answer));
+        }
+        let errors = answer.get("errors").and_then(Value::as_array);
+        match errors {
+            Some(errors) if errors.len() == devices.len() => Ok(errors
+                .iter()
+                .map(|error| (!error.is_null()).then(|| Refusal::read(error)))
+                .collect()),
+            _ => Err(format!(
+                "--admin {}: the answer is not that of Tidegate",
+                self.url
+            )),
+        }
+    }
+
+    /// Puts devices in the place of those of the same name.
+    fn replace(&mut self, devices: Vec<NewDevice>) -> Result<(), String> {
+        let mut left = Vec::new();
+        for device in devices {
+            let path = format!("/api/devices/{}", device.name);
+            let (status, view) = self.exchange(Method::GET, &path, &Value::Null)?;
+            let same = status == StatusCode::OK
+                && device.token.is_some()
+                && view.get("credentialsId").and_then(Value::as_str) == device.token.as_deref();
+            if same {
+                continue;
+            }
+            if status == StatusCode::OK {
+                let (status, answer) = self.exchange(Method::DELETE, &path, &Value::Null)?;
+                if !status.is_success() && status != StatusCode::NOT_FOUND {
+                    return Err(self.unexpected(status, &answer));
+                }
+            }
+            left.push(device);
+        }
+        if left.is_empty() {
+            return Ok(());
+        }
+        for (device, refused) in std::iter::zip(&left, self.import(&left)?) {
+            if let Some(refusal) = refused {
+                return Err(refusal.of(device));
+            }
+        }
+        Ok(())
+    }
+
+    fn unexpected(&self, status: StatusCode, answer: &Value) -> String {
+        let Refusal { message, .. } = Refusal::read(answer);
+        format!("--admin {}: answered {status}: {message}", self.url)
+    }
+
+    fn exchange(
+        &mut self,
+        method: Method,
+        path: &str,
+        body: &Value,
+    ) -> Result<(StatusCode, Value), String> {
+        let Self {
+            url,
+            authority,
+            runtime,
+            sender,
+        } = self;
+        let exchanged = runtime.block_on(async {
+            let exchange = exchange(sender, authority, method, path, body);
+            match tokio::time::timeout(ANSWER_TIMEOUT, exchange).await {
+                Ok(answer) => answer,
+                Err(_) => Err(format!("no answer within {} s", ANSWER_TIMEOUT.as_secs())),
+            }
+        });
+        exchanged.map_err(|error| {
+            format!(
+                "the admin interface {url} cannot be used: {error}; is the server running, and is \
+                 TIDEGATE_ADMIN_BIND this address? (--admin names it; without it, give --token or --devices-file)"
+            )
+        })
+    }
+}
+
+async fn exchange(
+    sender: &mut Option<SendRequest<Full<Bytes>>>,
+    authority: &str,
+    method: Method,
+    path: &str,
+    body: &Value,
+) -> Result<(StatusCode, Value), String> {
+    let text = |error: hyper::Error| error.to_string();
+    let usable = match sender.as_mut() {
+        Some(open) => open.ready().await.is_ok(),
+        None => false,
+    };
+    if !usable {
+        *sender = Some(connect(authority).await?);
+    }
+    let open = sender.as_mut().ok_or("no connection")?;
+    let body = if body.is_null() {
+        Bytes::new()
+    } else {
+        body.to_string().into()
+    };
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header(header::HOST, authority)
+        .header(header::CONTENT_TYPE, "application/json")
+        .body(Full::new(body))
+        .map_err(|error| error.to_string())?;
+    let answer = open.send_request(request).await.map_err(text)?;
+    let status = answer.status();
+    let body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX)
+        .collect()
+        .await
+        .map_err(|error| error.to_string())?
+        .to_bytes();
+    let value = serde_json::from_slice(&body)
+        .unwrap_or_else(|_| json!({ "message": String::from_utf8_lossy(&body).trim() }));
+    Ok((status, value))
+}
+
+async fn connect(authority: &str) -> Result<SendRequest<Full<Bytes>>, String> {
+    let stream = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(authority))
+        .await
+        .map_err(|_| format!("no connection within {} s", CONNECT_TIMEOUT.as_secs()))?
+        .map_err(|error| error.to_string())?;
+    let _ = stream.set_nodelay(true);
+    let (sender, connection) = handshake(TokioIo::new(stream))
+        .await
+        .map_err(|error| error.to_string())?;
+    tokio::spawn(async move {
+        // Its end shows in the sender.
+        let _ = connection.await;
+    });
+    Ok(sender)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+    use std::net::TcpListener;
+
+    use super::*;
+
+    /// Answers like the admin interface, on a thread; gives its URL.
+    fn interface(
+        mut devices: BTreeMap<String, Value>,
+    ) -> (String, std::thread::JoinHandle<BTreeMap<String, Value>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let thread = std::thread::spawn(move || {
+            let (stream, _) = listener.accept().unwrap();
+            let mut reader = BufReader::new(stream);
+            loop {
+                let mut head = String::new();
+                while !head.ends_with("\r\n\r\n") {
+                    if reader.read_line(&mut head).unwrap() == 0 {
+                        return devices;
+                    }
+                }
+                let length = head
+                    .lines()
+                    .find_map(|line| {
+                        line.to_ascii_lowercase()
+                            .strip_prefix("content-length: ")
+                            .map(|n| n.parse().unwrap())
+                    })
+                    .unwrap_or(0);
+                let mut body = vec![0; length];
+                reader.read_exact(&mut body).unwrap();
+                let (status, answer) = answer(&mut devices, &head, &body);
+                let answer = answer.to_string();
+                let text = format!(
+                    "HTTP/1.1 {status} X\r\ncontent-length: {}\r\n\r\n{answer}",
+                    answer.len()
+                );
+                reader.get_mut().write_all(text.as_bytes()).unwrap();
+            }
+        });
+        (url, thread)
+    }
+
+    fn answer(devices: &mut BTreeMap<String, Value>, head: &str, body: &[u8]) -> (u16, Value) {
+        let mut words = head.split(' ');
+        let (method, path) = (words.next().unwrap(), words.next().unwrap());
+        let name = path.trim_start_matches("/api/devices/");
+        match method {
+            "GET" => match devices.get(name) {
+                Some(device) => (
+                    200,
+                    json!({ "name": name, "credentialsId": device["token"] }),
+                ),
+                None => (404, json!({ "kind": "not_found", "message": "no" })),
+            },
+            "DELETE" => {
+                devices.remove(name);
+                (200, Value::Null)
+            }
+            _ => {
+                let body: Value = serde_json::from_slice(body).unwrap();
+                let errors: Vec<Value> = body["devices"]
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .map(|device| {
+                        let name = device["name"].as_str().unwrap().to_owned();
+                        if name == "bad" {
+                            return json!({ "kind": "invalid", "message": "bad name", "remedy": "choose another" });
+                        }
+                        if devices.contains_key(&name) {
+                            return json!({ "kind": "conflict", "message": "taken", "remedy": "" });
+                        }
+                        devices.insert(name, device.clone());
+                        Value::Null
+                    })
+                    .collect();
+                (200, json!({ "errors": errors }))
+            }
+        }
+    }
+
+    #[test]
+    fn registering_is_idempotent_and_replaces_other_credentials() {
+        let other = json!({ "name": "b", "token": "old" });
+        let same = json!({ "name": "a", "token": "A", "mark": "kept" });
+        let (url, thread) = interface([("a".to_owned(), same), ("b".to_owned(), other)].into());
+        let devices = [
+            NewDevice::with_token("a", "A"),
+            NewDevice::with_token("b", "B"),
+            NewDevice::with_certificate("c", "PEM"),
+        ];
+        register(&url, &devices, &mut Live::new()).unwrap();
+        let devices = thread.join().unwrap();
+        assert_eq!(devices["a"]["mark"], "kept");
+        assert_eq!(devices["b"]["token"], "B");
+        assert_eq!(devices["c"]["certificate"], "PEM");
+    }
+
+    #[test]
+    fn refusals_and_silence_are_told_with_the_remedy() {
+        let (url, thread) = interface(BTreeMap::new());
+        let error =
+            register(&url, &[NewDevice::with_token("bad", "A")], &mut Live::new()).unwrap_err();
+        assert!(error.contains("bad name; choose another"), "{error}");
+        thread.join().unwrap();
+        let closed = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap();
+        let error = register(
+            &format!("http://{closed}"),
+            &[NewDevice::with_token("a", "A")],
+            &mut Live::new(),
+        );
+        assert!(error.unwrap_err().contains("TIDEGATE_ADMIN_BIND"));
+        assert!(Admin::new("http://h:1/x").is_err());
+    }
+}

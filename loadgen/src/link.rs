@@ -1,0 +1,181 @@
+//! How a device's CoAP messages travel: bare over UDP, or in records of a DTLS session.
+
+use std::io::ErrorKind;
+use std::net::UdpSocket;
+use std::sync::Arc;
+
+use tidegate::crypto::random::SystemRandom;
+use tidegate::dtls::client::{ClientConfig, ClientConnection, Context};
+use tidegate::dtls::{Error, Received};
+use tidegate::time::{Instant, Now};
+use tidegate::wire::DatagramSink;
+
+use crate::stats::Counters;
+
+/// A device's socket for the length of one step, with the counters of what happens on it.
+pub(crate) struct Wire<'a> {
+    pub(crate) socket: &'a UdpSocket,
+    pub(crate) counters: &'a mut Counters,
+}
+
+impl DatagramSink for Wire<'_> {
+    /// Sends; a datagram that cannot be sent is lost and counted, as on any network.
+    fn push_datagram(&mut self, datagram: &[u8]) {
+        for _ in 0..2 {
+            match self.socket.send(datagram) {
+                Ok(_) => return,
+                // The answer to an earlier datagram; this one was not sent yet.
+                Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
+                    self.counters.refused += 1;
+                }
+                Err(_) => break,
+            }
+        }
+        self.counters.unsent_datagrams += 1;
+    }
+}
+
+/// The way of one device's messages.
+#[derive(Debug)]
+pub(crate) enum Link {
+    /// CoAP over UDP.
+    Plain,
+    /// CoAP over DTLS.
+    Secure {
+        /// What the device offers.
+        config: Arc<ClientConfig>,
+        /// The session, or the handshake towards it.
+        connection: Option<Box<ClientConnection>>,
+    },
+}
+
+impl Link {
+    /// Starts a handshake in place of what was there. Plain links have none.
+    pub(crate) fn connect(&mut self, now: Now, mut wire: Wire<'_>) {
+        if let Self::Secure { config, connection } = self {
+            let mut drops = 0;
+            let fresh = with_context(&mut wire, &mut drops, |cx| {
+                ClientConnection::new(now, Arc::clone(config), cx)
+            });
+            match connection {
+                Some(place) => **place = fresh,
+                None => *connection = Some(Box::new(fresh)),
+            }
+        }
+    }
+
+    /// Takes a datagram in place; `None` when it is one plain message.
+    pub(crate) fn handle_datagram(
+        &mut self,
+        now: Now,
+        datagram: &mut [u8],
+        mut wire: Wire<'_>,
+    ) -> Option<Received> {
+        match self {
+            Self::Plain => None,
+            Self::Secure {
+                connection: None, ..
+            } => {
+                wire.counters.drops += 1;
+                Some(Received::default())
+            }
+            Self::Secure {
+                connection: Some(connection),
+                ..
+            } => {
+                let mut drops = 0;
+                let received = with_context(&mut wire, &mut drops, |cx| {
+                    connection.handle_datagram(now, datagram, cx)
+                });
+                wire.counters.drops += drops;
+                Some(received)
+            }
+        }
+    }
+
+    /// Sends a CoAP message; `scratch` is memory for the record.
+    pub(crate) fn send(&mut self, message: &[u8], scratch: &mut Vec<u8>, mut wire: Wire<'_>) {
+        match self {
+            Self::Plain => wire.push_datagram(message),
+            Self::Secure {
+                connection: None, ..
+            } => wire.counters.unsent_datagrams += 1,
+            Self::Secure {
+                connection: Some(connection),
+                ..
+            } => {
+                let (prefix, suffix) = connection.record_overhead();
+                scratch.clear();
+                scratch.resize(prefix, 0);
+                scratch.extend_from_slice(message);
+                scratch.resize(prefix + message.len() + suffix, 0);
+                match connection.seal_application_data(scratch) {
+                    Ok(()) => wire.push_datagram(scratch),
+                    Err(_) => wire.counters.unsent_datagrams += 1,
+                }
+            }
+        }
+    }
+
+    /// When [`Self::handle_timeout`] is due.
+    pub(crate) fn next_timeout(&self) -> Option<Instant> {
+        match self {
+            Self::Secure {
+                connection: Some(connection),
+                ..
+            } => connection.next_timeout(),
+            Self::Plain | Self::Secure { .. } => None,
+        }
+    }
+
+    /// Does what is due.
+    ///
+    /// # Errors
+    ///
+    /// Why the handshake failed.
+    pub(crate) fn handle_timeout(&mut self, now: Now, mut wire: Wire<'_>) -> Result<(), Error> {
+        match self {
+            Self::Secure {
+                connection: Some(connection),
+                ..
+            } => {
+                let mut drops = 0;
+                with_context(&mut wire, &mut drops, |cx| {
+                    connection.handle_timeout(now, cx)
+                })
+            }
+            Self::Plain | Self::Secure { .. } => Ok(()),
+        }
+    }
+
+    /// Ends the session with a close_notify, if there is one.
+    pub(crate) fn close(&mut self, mut wire: Wire<'_>) {
+        if let Self::Secure {
+            connection: Some(connection),
+            ..
+        } = self
+        {
+            let mut drops = 0;
+            with_context(&mut wire, &mut drops, |cx| connection.close(cx));
+        }
+    }
+
+    /// Forgets the session without a word.
+    pub(crate) fn forget(&mut self) {
+        if let Self::Secure { connection, .. } = self {
+            *connection = None;
+        }
+    }
+}
+
+fn with_context<T>(
+    wire: &mut Wire<'_>,
+    drops: &mut u64,
+    step: impl FnOnce(&mut Context<'_>) -> T,
+) -> T {
+    step(&mut Context {
+        random: &mut SystemRandom,
+        out: wire,
+        drops: &mut |_| *drops += 1,
+    })
+}

@@ -1,0 +1,214 @@
+//! What the numbers say went wrong, each with its remedy.
+
+use super::Report;
+use crate::arguments::{Authentication, CredentialSource, Load, Scenario};
+use crate::text::{grouped, micros, response_code};
+
+/// A sentence or two for each finding, the gravest first.
+pub(super) fn hints(report: &Report<'_>) -> Vec<String> {
+    let mut hints = Vec::new();
+    failures(report, &mut hints);
+    handshakes(report, &mut hints);
+    accuracy(report, &mut hints);
+    hints
+}
+
+fn failures(report: &Report<'_>, hints: &mut Vec<String>) {
+    let counters = &report.total.counters;
+    if counters.wrong > 0 {
+        hints.push(format!(
+            "{} messages of the server were malformed: no correct server sends such; capture them with \
+             tcpdump on plain CoAP",
+            grouped(counters.wrong)
+        ));
+    }
+    for &(code, count) in &counters.codes {
+        hints.push(format!(
+            "{} requests were answered {}{}",
+            grouped(count),
+            response_code(code),
+            remedy_for(code, report)
+        ));
+    }
+    if counters.resets > 0 {
+        hints.push(format!(
+            "{} requests were answered by a reset: the server did not take them for CoAP requests",
+            grouped(counters.resets)
+        ));
+    }
+    if counters.timeouts > 0 {
+        hints.push(format!(
+            "{} requests had no answer within {} s: the server or the network lost them; look for drops \
+             at its socket (`ss -uanm`, `nstat -az UdpRcvbufErrors`)",
+            grouped(counters.timeouts),
+            report.plan.answer_timeout.as_secs()
+        ));
+    }
+    if counters.sessions_lost > 0 {
+        hints.push(format!(
+            "{} requests were lost because the server ended their session",
+            grouped(counters.sessions_lost)
+        ));
+    }
+    if counters.not_sent > 0 {
+        hints.push(format!(
+            "{} operations were never begun: their devices were still busy with earlier ones; the rate is \
+             above what the server, or this many devices, can take",
+            grouped(counters.not_sent)
+        ));
+    }
+    if counters.refused > 0 {
+        hints.push(format!(
+            "{} datagrams were refused (ICMP port unreachable): the server was down for a while",
+            grouped(counters.refused)
+        ));
+    }
+}
+
+fn remedy_for(code: u8, report: &Report<'_>) -> &'static str {
+    match (code, report.plan.authentication, &report.plan.credentials) {
+        (0x81, Authentication::Token, CredentialSource::Token(_) | CredentialSource::File(_)) => {
+            ": the server does not know the token; check --token or --devices-file, or let --admin \
+             register devices"
+        }
+        (0x81, Authentication::X509, CredentialSource::File(_)) => {
+            ": the server does not know the certificates; register them, or let --admin do it"
+        }
+        (0x81, _, _) => {
+            ": the server does not know the devices; was it another one that --admin registered them at?"
+        }
+        (0x84, _, _) => ": check --path",
+        (0x85, _, _) => ": check --method and --path",
+        (0x80 | 0x8f, _, _) => ": check --payload and --path",
+        (0xa3, _, _) => ": the server is overloaded and says so",
+        _ => "",
+    }
+}
+
+fn handshakes(report: &Report<'_>, hints: &mut Vec<String>) {
+    let counters = &report.total.counters;
+    for (reason, count) in &counters.handshake_errors {
+        hints.push(format!(
+            "{} handshakes failed: {reason}{}",
+            grouped(*count),
+            alert_remedy(reason)
+        ));
+    }
+    for (alert, count) in &counters.alerts {
+        if !counters
+            .handshake_errors
+            .iter()
+            .any(|(reason, _)| reason.contains(alert.as_str()))
+        {
+            hints.push(format!("{} alerts {alert} of the server", grouped(*count)));
+        }
+    }
+}
+
+/// What to do about an alert that `reason` names.
+pub(crate) fn alert_remedy(reason: &str) -> &'static str {
+    const REMEDIES: [(&str, &str); 7] = [
+        (
+            "handshake_failure",
+            ": no cipher suite or group in common, or the server wants a certificate; try without --suite, or --auth x509",
+        ),
+        (
+            "certificate_expired",
+            ": the devices' certificates are out of date",
+        ),
+        (
+            "certificate_unknown",
+            ": the server does not accept the devices' certificates",
+        ),
+        (
+            "bad_certificate",
+            ": the server does not accept the devices' certificates",
+        ),
+        (
+            "unknown_ca",
+            ": the server wants certificates of a CA it knows; use --devices-file",
+        ),
+        ("protocol_version", ": the server does not speak DTLS 1.2"),
+        ("internal_error", ": see the server's log"),
+    ];
+    REMEDIES
+        .iter()
+        .find(|(name, _)| reason.contains(name))
+        .map_or("", |&(_, remedy)| remedy)
+}
+
+fn accuracy(report: &Report<'_>, hints: &mut Vec<String>) {
+    let counters = &report.total.counters;
+    let lag = report.total.lag.value_at_quantile(0.99);
+    let measured = match report.plan.scenario {
+        Scenario::Telemetry => &report.total.latency,
+        Scenario::Handshake => &report.total.handshake,
+    };
+    let open = matches!(report.plan.load, Load::Open { .. });
+    if open && lag > 1000 && lag > measured.value_at_quantile(0.5) / 10 {
+        hints.push(format!(
+            "requests left later than intended, by {} at p99, and latency counts that: devices were busy \
+             with earlier requests, or the generator had too little CPU; use more --devices, more \
+             --threads, or another host",
+            micros(lag)
+        ));
+    }
+    if counters.stalls > 0 {
+        hints.push(
+            "devices had to wait for a free Message ID: each has 65 536 of them per 247 s (RFC 7252 \
+             section 4.4), 265 requests per second; use more --devices"
+                .into(),
+        );
+    }
+    if counters.unsent_datagrams > 0 {
+        hints.push(format!(
+            "{} datagrams could not be sent by this host and were lost; raise net.core.wmem_max or lower \
+             the load",
+            grouped(counters.unsent_datagrams)
+        ));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::example;
+    use super::*;
+    use crate::arguments::tests::example as plan;
+    use crate::stats::tally;
+
+    #[test]
+    fn a_good_run_needs_no_words() {
+        let plan = plan();
+        assert_eq!(hints(&example(&plan)), Vec::<String>::new());
+    }
+
+    #[test]
+    fn each_trouble_has_its_remedy() {
+        let plan = plan();
+        let mut report = example(&plan);
+        let counters = &mut report.total.counters;
+        tally(&mut counters.codes, 0x81);
+        tally(
+            &mut counters.handshake_errors,
+            "the server sent the alert handshake_failure (40)".into(),
+        );
+        tally(&mut counters.alerts, "handshake_failure (40)".into());
+        counters.stalls = 1;
+        counters.timeouts = 2;
+        counters.wrong = 1;
+        let hints = hints(&report);
+        assert_eq!(hints.len(), 5, "{hints:#?}");
+        for part in [
+            "4.01 Unauthorized: the server does not know the token",
+            "--suite",
+            "Message ID",
+            "nstat",
+            "malformed",
+        ] {
+            assert!(
+                hints.iter().any(|hint| hint.contains(part)),
+                "{part}: {hints:#?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! The results for programs: numbers under fixed names, and the settings beside them.
+
+use hdrhistogram::Histogram;
+use serde_json::{Map, Value, json};
+
+use super::Report;
+use crate::arguments::{Authentication, Load, Scenario, method_name};
+
+/// The report as one JSON object. Times are microseconds. Percentiles of nothing are 0, and so is
+/// what the server used per operation when there was none.
+pub(crate) fn json(report: &Report<'_>) -> Value {
+    let counters = &report.total.counters;
+    let mut object = json!({
+        "handshakes": {
+            "started": counters.handshakes_started,
+            "completed": counters.handshakes_completed,
+            "failed": counters.handshakes_failed,
+            "per_s": rounded(report.handshakes_per_s()),
+        },
+        "handshake_us": percentiles(&report.total.handshake),
+        "requests": {
+            "sent": counters.sent,
+            "ok": counters.ok,
+            "failed": counters.failed,
+            "timeouts": counters.timeouts,
+            "retransmissions": counters.retransmissions,
+            "per_s": rounded(report.requests_per_s()),
+        },
+        "latency_us": percentiles(&report.total.latency),
+    });
+    let Some(members) = object.as_object_mut() else {
+        return object;
+    };
+    if let Some(server) = &report.server {
+        members.insert(
+            "server".into(),
+            json!({
+                "cpu_us_per_request": rounded(server.cpu_us_per_request),
+                "cpu_us_per_handshake": rounded(server.cpu_us_per_handshake),
+                "rss_bytes": server.rss_bytes,
+                "rss_bytes_per_session": rounded(server.rss_bytes_per_session),
+            }),
+        );
+    }
+    members.insert("config".into(), config(report).into());
+    object
+}
+
+fn percentiles(histogram: &Histogram<u64>) -> Value {
+    json!({
+        "p50": histogram.value_at_quantile(0.5),
+        "p90": histogram.value_at_quantile(0.9),
+        "p99": histogram.value_at_quantile(0.99),
+        "p999": histogram.value_at_quantile(0.999),
+        "max": histogram.max(),
+    })
+}
+
+fn config(report: &Report<'_>) -> Map<String, Value> {
+    let plan = report.plan;
+    let scenario = match plan.scenario {
+        Scenario::Telemetry => "telemetry",
+        Scenario::Handshake => "handshake",
+    };
+    let authentication = match plan.authentication {
+        Authentication::Token => "token",
+        Authentication::X509 => "x509",
+        Authentication::None => "none",
+    };
+    let mut config = Map::new();
+    let mut set = |name: &str, value: Value| config.insert(name.to_owned(), value);
+    set("target", plan.target.uri.clone().into());
+    set("scenario", scenario.into());
+    set("auth", authentication.into());
+    set("devices", report.devices.into());
+    set("threads", report.threads.into());
+    set("seed", plan.seed.into());
+    set("closed", (plan.load == Load::Closed).into());
+    if let Load::Open { rate } = plan.load {
+        set("rate", rate.into());
+    }
+    set("duration_s", plan.duration.as_secs_f64().into());
+    set("measured_s", rounded(report.measured.as_secs_f64()).into());
+    set("ramp_s", plan.ramp.as_secs_f64().into());
+    if let Some(count) = plan.count {
+        set("count", count.into());
+    }
+    if let Some(suite) = plan.suite {
+        set("suite", suite.name().into());
+    }
+    set("method", method_name(plan.method).into());
+    set("path", plan.path.clone().into());
+    set("payload_bytes", plan.payload.len().into());
+    set("max_errors", plan.max_errors.into());
+    config
+}
+
+/// Three digits after the point.
+fn rounded(number: f64) -> f64 {
+    (number * 1000.0).round() / 1000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::ServerUse;
+    use super::super::tests::example;
+    use super::*;
+
+    fn keys(value: &Value) -> Vec<&str> {
+        value
+            .as_object()
+            .unwrap()
+            .keys()
+            .map(String::as_str)
+            .collect()
+    }
+
+    #[test]
+    fn the_keys_are_those_of_the_contract_and_their_values_numbers() {
+        let plan = crate::arguments::tests::example();
+        let mut report = example(&plan);
+        assert_eq!(json(&report).get("server"), None);
+        report.server = Some(ServerUse::default());
+        let json = json(&report);
+        assert_eq!(
+            keys(&json),
+            [
+                "handshakes",
+                "handshake_us",
+                "requests",
+                "latency_us",
+                "server",
+                "config"
+            ]
+        );
+        assert_eq!(
+            keys(&json["handshakes"]),
+            ["started", "completed", "failed", "per_s"]
+        );
+        let percentiles = ["p50", "p90", "p99", "p999", "max"];
+        assert_eq!(keys(&json["handshake_us"]), percentiles);
+        assert_eq!(keys(&json["latency_us"]), percentiles);
+        assert_eq!(
+            keys(&json["requests"]),
+            [
+                "sent",
+                "ok",
+                "failed",
+                "timeouts",
+                "retransmissions",
+                "per_s"
+            ]
+        );
+        assert_eq!(
+            keys(&json["server"]),
+            [
+                "cpu_us_per_request",
+                "cpu_us_per_handshake",
+                "rss_bytes",
+                "rss_bytes_per_session"
+            ]
+        );
+        for (name, group) in json.as_object().unwrap() {
+            for (key, value) in group.as_object().unwrap() {
+                assert!(
+                    value.is_number() || name == "config",
+                    "{name}.{key}: {value}"
+                );
+            }
+        }
+        assert_eq!(json["requests"]["per_s"], 500.0);
+        let p50 = json["latency_us"]["p50"].as_u64().unwrap();
+        assert!((598..=601).contains(&p50), "{p50}");
+    }
+}

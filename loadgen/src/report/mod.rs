@@ -1,0 +1,126 @@
+//! What is said and written when the load is over.
+
+mod hgrm;
+pub(crate) mod hints;
+mod json;
+mod table;
+
+pub(crate) use hgrm::hgrm;
+pub(crate) use json::json;
+pub(crate) use table::table;
+
+use tidegate::time::Duration;
+
+use crate::arguments::Plan;
+use crate::stats::Sample;
+
+/// What the server used, per operation.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct ServerUse {
+    /// 0 when no request was answered.
+    pub(crate) cpu_us_per_request: f64,
+    /// 0 when no handshake was completed.
+    pub(crate) cpu_us_per_handshake: f64,
+    /// Resident memory at the end of the load, before the sessions close.
+    pub(crate) rss_bytes: u64,
+    /// Growth of resident memory per session while the fleet connected; 0 where it did not.
+    pub(crate) rss_bytes_per_session: f64,
+}
+
+/// A whole run.
+#[derive(Debug)]
+pub(crate) struct Report<'a> {
+    pub(crate) plan: &'a Plan,
+    /// Devices of the fleet.
+    pub(crate) devices: usize,
+    pub(crate) threads: usize,
+    pub(crate) total: Sample,
+    /// How long the fleet connected; zero where it did not.
+    pub(crate) connecting: Duration,
+    /// How long was measured.
+    pub(crate) measured: Duration,
+    pub(crate) server: Option<ServerUse>,
+    /// CPU time of this process from the start of the load to its end.
+    pub(crate) own_cpu: Duration,
+}
+
+impl Report<'_> {
+    /// Requests answered per second of the measured time.
+    pub(crate) fn requests_per_s(&self) -> f64 {
+        per_second(self.total.counters.ok_in_time, self.measured)
+    }
+
+    /// Handshakes completed per second: of the measured time, or while the fleet connected.
+    pub(crate) fn handshakes_per_s(&self) -> f64 {
+        let counters = &self.total.counters;
+        if self.connecting.is_zero() {
+            per_second(counters.handshakes_in_time, self.measured)
+        } else {
+            let connected = counters.handshakes_completed - counters.handshakes_in_time;
+            per_second(connected, self.connecting)
+        }
+    }
+
+    /// Whether all went as it should: no wrong answer, and no more errors than allowed.
+    pub(crate) const fn is_success(&self) -> bool {
+        let counters = &self.total.counters;
+        counters.wrong == 0 && counters.errors() <= self.plan.max_errors
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
+pub(crate) fn per_second(count: u64, time: Duration) -> f64 {
+    if time.is_zero() {
+        0.0
+    } else {
+        count as f64 / time.as_secs_f64()
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::stats::record;
+
+    /// A report of 1000 answers of 100 to 1099 us, in 2 s.
+    pub(crate) fn example(plan: &Plan) -> Report<'_> {
+        let mut total = Sample::new();
+        total.counters.sent = 1000;
+        total.counters.ok = 1000;
+        total.counters.ok_in_time = 1000;
+        for us in 100..1100 {
+            record(&mut total.latency, Duration::from_micros(us));
+        }
+        Report {
+            plan,
+            devices: 10,
+            threads: 1,
+            total,
+            connecting: Duration::ZERO,
+            measured: Duration::from_secs(2),
+            server: None,
+            own_cpu: Duration::from_millis(5),
+        }
+    }
+
+    #[test]
+    fn rates_are_of_the_time_they_belong_to_and_errors_decide() {
+        let plan = crate::arguments::tests::example();
+        let mut report = example(&plan);
+        assert!((report.requests_per_s() - 500.0).abs() < 1e-9);
+        report.total.counters.handshakes_completed = 50;
+        report.connecting = Duration::from_secs(5);
+        assert!((report.handshakes_per_s() - 10.0).abs() < 1e-9);
+        assert!(report.is_success());
+        report.total.counters.failed = 1;
+        assert!(!report.is_success());
+        let lenient = Plan {
+            max_errors: 1,
+            ..plan.clone()
+        };
+        report.plan = &lenient;
+        assert!(report.is_success());
+        report.total.counters.wrong = 1;
+        assert!(!report.is_success());
+    }
+}

@@ -1,0 +1,444 @@
+//! A run from the first socket to the report: starts the threads and leads them from phase to phase.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use tidegate::coap;
+use tidegate::time::{Duration, Instant};
+
+use crate::arguments::{Plan, Scenario};
+use crate::clock::{Clock, process_cpu_time};
+use crate::control::{Control, Phase};
+use crate::fleet;
+use crate::kit::Work;
+use crate::live::{self, Live};
+use crate::report::{self, Report, ServerUse, hints};
+use crate::server_process::{ServerProcess, Usage};
+use crate::sockets;
+use crate::stats::Sample;
+use crate::text::grouped;
+use crate::worker::{self, Assignment, DeviceSpec};
+
+const TICK: Duration = Duration::from_millis(10);
+const LINE_EVERY: Duration = Duration::from_secs(1);
+/// Without any datagram of the server for this long, the target is called unreachable.
+const SILENCE_MAX: Duration = Duration::from_secs(10);
+/// The same when the host says that nothing listens there.
+const REFUSED_MAX: Duration = Duration::from_secs(1);
+/// Longest handshake (the client gives up earlier), and slack behind the last answer.
+const DRAIN_EXTRA: Duration = Duration::from_secs(35);
+
+/// Does what the plan says; `true` when all went as it should.
+///
+/// # Errors
+///
+/// Why the run could not be made, with the remedy.
+pub(crate) fn run(plan: &Plan) -> Result<bool, String> {
+    let mut live = Live::new();
+    let server = plan.server_pid.map(ServerProcess::find).transpose()?;
+    let specs = fleet::build(plan, &mut live)?;
+    sockets::raise_file_limit(specs.len())?;
+    let threads = plan.threads.min(specs.len()).max(1);
+    let interrupt = watch_interrupt()?;
+    let control = Control::new(threads, plan.count);
+    let work = Work {
+        scenario: plan.scenario,
+        load: plan.load,
+        payload: plan.payload.clone(),
+        answer_timeout: plan.answer_timeout,
+        coap: coap::Settings::default(),
+    };
+    let clock = Clock::start();
+    let devices = specs.len();
+    let mut leader = Leader {
+        plan,
+        control: &control,
+        clock,
+        interrupt,
+        server,
+        live,
+        total: Sample::new(),
+        interval: Sample::new(),
+        devices: devices as u64,
+        phase_start: clock.instant(),
+        last_line: clock.instant(),
+    };
+    let outcome = std::thread::scope(|scope| {
+        let mut first_device = 0;
+        for (thread, specs) in divide(specs, threads).into_iter().enumerate() {
+            let fleet = devices;
+            let next = first_device + specs.len();
+            let assignment = Assignment {
+                work: &work,
+                control: &control,
+                thread,
+                clock,
+                target: plan.target.address,
+                specs,
+                first_device,
+                fleet,
+                ramp: plan.ramp,
+                seed: plan.seed,
+            };
+            first_device = next;
+            let name = format!("load-{thread}");
+            let spawned = std::thread::Builder::new()
+                .name(name)
+                .spawn_scoped(scope, || worker::run(assignment));
+            if let Err(error) = spawned {
+                control.fail(format!(
+                    "a thread cannot be started: {error}; use fewer --threads"
+                ));
+            }
+        }
+        let measured = leader.lead();
+        // However it went, the threads end here.
+        control.enter(Phase::Stop);
+        measured
+    });
+    leader.live.finish();
+    let measured = outcome?;
+    leader.collect();
+    let report = Report {
+        plan,
+        devices,
+        threads,
+        total: leader.total,
+        connecting: measured.connecting,
+        measured: measured.measured,
+        server: measured.server,
+        own_cpu: measured.own_cpu,
+    };
+    finish(&report)
+}
+
+fn finish(report: &Report<'_>) -> Result<bool, String> {
+    print!("{}", report::table(report));
+    if let Some(path) = &report.plan.json {
+        write(path, &format!("{:#}\n", report::json(report)))?;
+    }
+    if let Some(path) = &report.plan.hgrm {
+        let histogram = match report.plan.scenario {
+            Scenario::Telemetry => &report.total.latency,
+            Scenario::Handshake => &report.total.handshake,
+        };
+        write(path, &report::hgrm(histogram))?;
+    }
+    Ok(report.is_success())
+}
+
+fn write(path: &Path, content: &str) -> Result<(), String> {
+    fs::write(path, content).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+/// The first interrupt sets the flag, the second ends the process.
+fn watch_interrupt() -> Result<Arc<AtomicBool>, String> {
+    let flag = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&flag))
+            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&flag)))
+            .map_err(|error| format!("signals cannot be watched: {error}"))?;
+    }
+    Ok(flag)
+}
+
+/// Parts of the same size, but for one device.
+fn divide(mut specs: Vec<DeviceSpec>, threads: usize) -> Vec<Vec<DeviceSpec>> {
+    let mut parts: Vec<_> = (0..threads)
+        .map(|part| {
+            let left = threads - part;
+            specs.split_off(specs.len() - specs.len() / left)
+        })
+        .collect();
+    parts.reverse();
+    parts
+}
+
+/// What the leader measured itself.
+struct Measured {
+    connecting: Duration,
+    measured: Duration,
+    server: Option<ServerUse>,
+    own_cpu: Duration,
+}
+
+/// Leads the threads through the phases.
+struct Leader<'a> {
+    plan: &'a Plan,
+    control: &'a Control,
+    clock: Clock,
+    interrupt: Arc<AtomicBool>,
+    server: Option<ServerProcess>,
+    live: Live,
+    /// Since the start.
+    total: Sample,
+    /// Since the last line.
+    interval: Sample,
+    devices: u64,
+    phase_start: Instant,
+    last_line: Instant,
+}
+
+impl Leader<'_> {
+    fn lead(&mut self) -> Result<Measured, String> {
+        self.prepare()?;
+        let own_start = process_cpu_time();
+        let mut server_use = ServerUse::default();
+        let connects = self.plan.scenario == Scenario::Telemetry && self.plan.target.secure;
+        let mut connecting = Duration::ZERO;
+        if connects {
+            let before = self.usage()?;
+            connecting = self.connect()?;
+            let after = self.usage()?;
+            let completed = self.total.counters.handshakes_completed;
+            server_use.cpu_us_per_handshake = per_operation(before.cpu, after.cpu, completed);
+            let growth = after.rss_bytes.saturating_sub(before.rss_bytes);
+            server_use.rss_bytes_per_session = ratio(growth, completed);
+        }
+        let before = self.usage()?;
+        let handshakes_before = self.total.counters.handshakes_completed;
+        let measured = self.measure()?;
+        self.drain()?;
+        let after = self.usage()?;
+        let own_cpu = process_cpu_time().saturating_sub(own_start);
+        self.collect();
+        let counters = &self.total.counters;
+        match self.plan.scenario {
+            Scenario::Telemetry => {
+                let answered =
+                    counters.ok + counters.codes.iter().map(|(_, count)| count).sum::<u64>();
+                server_use.cpu_us_per_request = per_operation(before.cpu, after.cpu, answered);
+            }
+            Scenario::Handshake => {
+                let completed = counters.handshakes_completed - handshakes_before;
+                server_use.cpu_us_per_handshake = per_operation(before.cpu, after.cpu, completed);
+            }
+        }
+        server_use.rss_bytes = after.rss_bytes;
+        Ok(Measured {
+            connecting,
+            measured,
+            server: self.server.is_some().then_some(server_use),
+            own_cpu,
+        })
+    }
+
+    fn prepare(&mut self) -> Result<(), String> {
+        let start = self.clock.instant();
+        let mut told = start;
+        loop {
+            self.check_failure()?;
+            let prepared = self.control.sum(|shared| &shared.prepared);
+            if prepared == self.devices {
+                return Ok(());
+            }
+            if self.interrupt.load(Relaxed) {
+                return Err("interrupted before the load began".into());
+            }
+            let now = self.clock.instant();
+            if now >= told + LINE_EVERY {
+                told = now;
+                self.live.progress(&format!(
+                    "sockets {} of {}",
+                    grouped(prepared),
+                    grouped(self.devices)
+                ));
+            }
+            std::thread::sleep(TICK);
+        }
+    }
+
+    /// Makes the sessions; returns how long it took.
+    fn connect(&mut self) -> Result<Duration, String> {
+        self.enter(Phase::Connect);
+        while self.control.sum(|shared| &shared.settled) < self.devices {
+            self.tick("connecting", Scenario::Handshake)?;
+            if self.interrupt.load(Relaxed) {
+                return Err("interrupted while the fleet connected".into());
+            }
+        }
+        let took = self.elapsed();
+        self.collect();
+        let counters = &self.total.counters;
+        if counters.handshakes_completed == 0 {
+            let reasons: Vec<String> = counters
+                .handshake_errors
+                .iter()
+                .map(|(reason, count)| {
+                    format!(
+                        "{} times: {reason}{}",
+                        grouped(*count),
+                        hints::alert_remedy(reason)
+                    )
+                })
+                .collect();
+            return Err(format!(
+                "no device could connect to {}: {}",
+                self.plan.target.uri,
+                reasons.join(", ")
+            ));
+        }
+        self.live.note(&format!(
+            "{} devices connected in {:.1} s",
+            grouped(counters.handshakes_completed),
+            took.as_secs_f64()
+        ));
+        // A ramp is a time that was asked for; what it leaves of it is waited out.
+        while self.elapsed() < self.plan.ramp && !self.interrupt.load(Relaxed) {
+            self.tick("connecting", Scenario::Handshake)?;
+        }
+        Ok(took)
+    }
+
+    /// Runs the load; returns how long.
+    fn measure(&mut self) -> Result<Duration, String> {
+        let start = self.clock.instant();
+        let end = start + self.plan.duration;
+        self.control.set_times(start, end);
+        self.enter(Phase::Run);
+        loop {
+            self.tick("running", self.plan.scenario)?;
+            let count_done = self.control.is_count_reached()
+                && self.control.sum(|shared| &shared.outstanding) == 0;
+            if self.clock.instant() >= end || count_done || self.interrupt.load(Relaxed) {
+                return Ok(self.elapsed());
+            }
+        }
+    }
+
+    /// Waits for outstanding answers.
+    fn drain(&mut self) -> Result<(), String> {
+        self.enter(Phase::Drain);
+        let limit = self.plan.answer_timeout + DRAIN_EXTRA;
+        loop {
+            let all_know = self
+                .control
+                .threads
+                .iter()
+                .all(|shared| shared.saw(Phase::Drain));
+            let outstanding = self.control.sum(|shared| &shared.outstanding);
+            if (all_know && outstanding == 0) || self.elapsed() > limit {
+                return Ok(());
+            }
+            let what = format!("waiting for {} answers", grouped(outstanding));
+            self.tick(&what, self.plan.scenario)?;
+        }
+    }
+
+    fn enter(&mut self, phase: Phase) {
+        self.phase_start = self.clock.instant();
+        self.last_line = self.phase_start;
+        self.control.enter(phase);
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.clock
+            .instant()
+            .saturating_duration_since(self.phase_start)
+    }
+
+    /// Sleeps a little; writes the live line when it is due; ends the run when something failed.
+    fn tick(&mut self, what: &str, shown: Scenario) -> Result<(), String> {
+        std::thread::sleep(TICK);
+        self.check_failure()?;
+        let now = self.clock.instant();
+        let length = now.saturating_duration_since(self.last_line);
+        if length < LINE_EVERY {
+            return Ok(());
+        }
+        self.last_line = now;
+        self.collect();
+        let line = live::line(
+            what,
+            self.elapsed(),
+            shown,
+            &self.interval,
+            &self.total,
+            length,
+        );
+        self.live.progress(&line);
+        self.check_silence()
+    }
+
+    /// Adds what the threads published to the total.
+    fn collect(&mut self) {
+        self.control.collect(&mut self.interval);
+        self.total.add(&self.interval);
+    }
+
+    fn check_failure(&self) -> Result<(), String> {
+        self.control.failure().map_or(Ok(()), Err)
+    }
+
+    fn check_silence(&self) -> Result<(), String> {
+        let counters = &self.total.counters;
+        if counters.datagrams > 0 || counters.sent + counters.handshakes_started == 0 {
+            return Ok(());
+        }
+        let elapsed = self.elapsed();
+        let target = &self.plan.target;
+        let address = target.address;
+        if counters.refused > 0 && elapsed >= REFUSED_MAX {
+            return Err(format!(
+                "nothing listens at {address} (UDP): start the server, or correct --target ({} has its own port: \
+                 5683 for coap, 5684 for coaps)",
+                if target.secure { "CoAPS" } else { "CoAP" }
+            ));
+        }
+        if elapsed >= SILENCE_MAX {
+            return Err(format!(
+                "no answer at all from {address} within {} s: is the server running, is the port right, does a \
+                 firewall drop UDP?",
+                SILENCE_MAX.as_secs()
+            ));
+        }
+        Ok(())
+    }
+
+    fn usage(&self) -> Result<Usage, String> {
+        match &self.server {
+            None => Ok(Usage::default()),
+            Some(server) => server.usage().map_err(|error| {
+                format!("the server process cannot be measured any more: {error}")
+            }),
+        }
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
+fn per_operation(before: Duration, after: Duration, count: u64) -> f64 {
+    if count == 0 {
+        return 0.0;
+    }
+    after.saturating_sub(before).as_secs_f64() * 1e6 / count as f64
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "bytes and counts are far below 2^53"
+)]
+fn ratio(bytes: u64, count: u64) -> f64 {
+    if count == 0 {
+        0.0
+    } else {
+        bytes as f64 / count as f64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arguments::tests::plan;
+
+    #[test]
+    fn threads_get_parts_of_the_same_size_in_order() {
+        let plan = plan("--target coap://127.0.0.1 --token T --devices 7").unwrap();
+        let specs = fleet::build(&plan, &mut Live::new()).unwrap();
+        let sizes: Vec<usize> = divide(specs.clone(), 3).iter().map(Vec::len).collect();
+        assert_eq!(sizes.iter().sum::<usize>(), 7);
+        assert!(sizes.iter().all(|size| (2..=3).contains(size)), "{sizes:?}");
+        assert_eq!(divide(specs, 1)[0].len(), 7);
+    }
+}

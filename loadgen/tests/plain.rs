@@ -1,0 +1,382 @@
+//! The binary against a small plain CoAP server of the test.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::path::Path;
+use std::process::{Command, Output};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use serde_json::Value;
+
+/// What the server does with its n-th datagram.
+#[derive(Clone, Copy)]
+enum Answer {
+    /// 2.01 in the ACK.
+    Created,
+    /// An error code in the ACK.
+    Code(u8),
+    /// An empty ACK, then a separate confirmable 2.01.
+    Separate,
+    /// Bytes that are no CoAP message.
+    Garbage,
+    /// None.
+    Silence,
+}
+
+struct Server {
+    address: SocketAddr,
+    stop: Arc<AtomicBool>,
+    requests: Arc<AtomicU64>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Server {
+    fn start(policy: impl Fn(u64) -> Answer + Send + 'static) -> Self {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket
+            .set_read_timeout(Some(Duration::from_millis(20)))
+            .unwrap();
+        let address = socket.local_addr().unwrap();
+        let (stop, requests) = (
+            Arc::new(AtomicBool::new(false)),
+            Arc::new(AtomicU64::new(0)),
+        );
+        let thread = std::thread::spawn({
+            let (stop, requests) = (Arc::clone(&stop), Arc::clone(&requests));
+            move || serve(&socket, &policy, &stop, &requests)
+        });
+        Self {
+            address,
+            stop,
+            requests,
+            thread: Some(thread),
+        }
+    }
+
+    /// Ends it; gives the number of requests that came, repeated ones included.
+    fn stop(mut self) -> u64 {
+        self.stop.store(true, Relaxed);
+        self.thread.take().unwrap().join().unwrap();
+        self.requests.load(Relaxed)
+    }
+}
+
+fn serve(
+    socket: &UdpSocket,
+    policy: &dyn Fn(u64) -> Answer,
+    stop: &AtomicBool,
+    requests: &AtomicU64,
+) {
+    let mut buffer = [0; 2048];
+    let mut next_id = 1_u16;
+    while !stop.load(Relaxed) {
+        let Ok((length, peer)) = socket.recv_from(&mut buffer) else {
+            continue;
+        };
+        let message = &buffer[..length];
+        let is_request = message[1] != 0 && message[1] < 0x20;
+        if !is_request {
+            continue;
+        }
+        assert_eq!(message[0] >> 4, 0b0100, "version 1, confirmable");
+        let number = requests.fetch_add(1, Relaxed);
+        let token_length = usize::from(message[0] & 0xf);
+        let token = &message[4..4 + token_length];
+        let reply = |kind: u8, code: u8, id: &[u8], token: &[u8]| {
+            let mut reply = vec![0x40 | kind << 4 | u8::try_from(token.len()).unwrap(), code];
+            reply.extend_from_slice(id);
+            reply.extend_from_slice(token);
+            socket.send_to(&reply, peer).unwrap();
+        };
+        match policy(number) {
+            Answer::Created => reply(2, 0x41, &message[2..4], token),
+            Answer::Code(code) => reply(2, code, &message[2..4], token),
+            Answer::Separate => {
+                reply(2, 0, &message[2..4], &[]);
+                next_id += 1;
+                reply(0, 0x41, &next_id.to_be_bytes(), token);
+            }
+            Answer::Garbage => {
+                socket.send_to(&[0xff, 0xff, 0xff], peer).unwrap();
+                reply(2, 0x41, &message[2..4], token);
+            }
+            Answer::Silence => {}
+        }
+    }
+}
+
+fn run(server: &Server, directory: &Path, arguments: &[&str]) -> (Output, Value) {
+    let json = directory.join("report.json");
+    let output = Command::new(env!("CARGO_BIN_EXE_tidegate-loadgen"))
+        .args([
+            "--target",
+            &format!("coap://{}", server.address),
+            "--token",
+            "T",
+        ])
+        .arg("--json")
+        .arg(&json)
+        .args(arguments)
+        .output()
+        .unwrap();
+    let report =
+        std::fs::read(&json).map_or(Value::Null, |bytes| serde_json::from_slice(&bytes).unwrap());
+    (output, report)
+}
+
+fn text(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+#[test]
+fn a_closed_loop_counts_each_request_once_and_draws_its_latencies() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::start(|_| Answer::Created);
+    let hgrm = directory.path().join("latency.hgrm");
+    let pid = std::process::id().to_string();
+    let (output, report) = run(
+        &server,
+        directory.path(),
+        &[
+            "--closed",
+            "--devices",
+            "20",
+            "--duration",
+            "2s",
+            "--threads",
+            "2",
+            "--server-pid",
+            &pid,
+            "--hgrm",
+            hgrm.to_str().unwrap(),
+        ],
+    );
+    assert!(output.status.success(), "{}", text(&output));
+    let requests = server.stop();
+    assert!(requests > 100, "{requests}");
+    assert_eq!(report["requests"]["sent"], requests);
+    assert_eq!(report["requests"]["ok"], requests);
+    assert_eq!(report["requests"]["failed"], 0);
+    assert_eq!(report["handshakes"]["started"], 0);
+    let per_s = report["requests"]["per_s"].as_f64().unwrap();
+    assert!(
+        (per_s * 2.0 - requests as f64).abs() < requests as f64 * 0.1 + 20.0,
+        "{per_s} against {requests}"
+    );
+    assert!(report["server"]["cpu_us_per_request"].as_f64().unwrap() > 0.0);
+    assert!(report["latency_us"]["p50"].as_u64().unwrap() > 0);
+    let table = text(&output);
+    assert!(table.contains("█") && table.contains("p99.9"), "{table}");
+    assert!(table.contains("requests/s  p50"), "the live line: {table}");
+    let hgrm = std::fs::read_to_string(hgrm).unwrap();
+    assert!(
+        hgrm.contains(&format!("Total count    = {requests:>12}]")),
+        "{hgrm}"
+    );
+}
+
+#[test]
+fn an_open_loop_keeps_its_rate_and_its_schedule_belongs_to_the_seed() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut counts = Vec::new();
+    for _ in 0..2 {
+        let server = Server::start(|_| Answer::Created);
+        let arguments = [
+            "--rate",
+            "500",
+            "--devices",
+            "50",
+            "--duration",
+            "2s",
+            "--threads",
+            "2",
+            "--seed",
+            "9",
+        ];
+        let (output, report) = run(&server, directory.path(), &arguments);
+        assert!(output.status.success(), "{}", text(&output));
+        let requests = server.stop();
+        assert_eq!(report["requests"]["ok"], requests);
+        // 1000 wanted; the standard deviation of the schedule is 32.
+        assert!((850..1150).contains(&requests), "{requests}");
+        counts.push(requests);
+    }
+    assert_eq!(counts[0], counts[1]);
+}
+
+#[test]
+fn latency_counts_from_the_intended_time_while_the_server_is_silent() {
+    let directory = tempfile::tempdir().unwrap();
+    // The first request is answered on its retransmission only, 2 to 3 s later; those that the
+    // device should have sent meanwhile were intended long before they could be.
+    let server = Server::start(|number| {
+        if number == 0 {
+            Answer::Silence
+        } else {
+            Answer::Created
+        }
+    });
+    let arguments = ["--rate", "20", "--devices", "1", "--duration", "2s"];
+    let (output, report) = run(&server, directory.path(), &arguments);
+    assert!(output.status.success(), "{}", text(&output));
+    server.stop();
+    assert_eq!(report["requests"]["retransmissions"], 1);
+    let p50 = report["latency_us"]["p50"].as_u64().unwrap();
+    assert!(
+        p50 > 700_000,
+        "the requests that waited count with their waiting: {report}"
+    );
+}
+
+#[test]
+fn losses_are_retransmitted_and_counted() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::start(|number| {
+        if number % 10 == 3 {
+            Answer::Silence
+        } else {
+            Answer::Created
+        }
+    });
+    let arguments = ["--rate", "50", "--devices", "50", "--duration", "1s"];
+    let (output, report) = run(&server, directory.path(), &arguments);
+    assert!(output.status.success(), "{}", text(&output));
+    let datagrams = server.stop();
+    let sent = report["requests"]["sent"].as_u64().unwrap();
+    let retransmissions = report["requests"]["retransmissions"].as_u64().unwrap();
+    assert!(retransmissions >= 3, "{report}");
+    assert_eq!(sent + retransmissions, datagrams);
+    assert_eq!(report["requests"]["ok"], sent);
+    assert_eq!(report["requests"]["timeouts"], 0);
+}
+
+#[test]
+fn separate_answers_are_understood() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::start(|_| Answer::Separate);
+    let (output, report) = run(
+        &server,
+        directory.path(),
+        &["--count", "100", "--devices", "4", "--duration", "20s"],
+    );
+    assert!(output.status.success(), "{}", text(&output));
+    assert_eq!(
+        (server.stop(), &report["requests"]["ok"]),
+        (100, &Value::from(100))
+    );
+    assert!(
+        report["config"]["measured_s"].as_f64().unwrap() < 10.0,
+        "--count ends it"
+    );
+}
+
+#[test]
+fn errors_decide_the_exit_code_and_name_the_remedy() {
+    let directory = tempfile::tempdir().unwrap();
+    let arguments = ["--count", "20", "--devices", "2", "--duration", "20s"];
+    let some_fail = |number| {
+        if number % 10 == 0 {
+            Answer::Code(0x81)
+        } else {
+            Answer::Created
+        }
+    };
+    let server = Server::start(some_fail);
+    let (output, report) = run(&server, directory.path(), &arguments);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(
+        (&report["requests"]["failed"], &report["requests"]["ok"]),
+        (&2.into(), &18.into())
+    );
+    assert!(
+        text(&output).contains("4.01 Unauthorized: the server does not know the token"),
+        "{}",
+        text(&output)
+    );
+    server.stop();
+
+    let server = Server::start(some_fail);
+    let (output, _) = run(
+        &server,
+        directory.path(),
+        &[&arguments[..], &["--max-errors", "2"]].concat(),
+    );
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    server.stop();
+
+    // A wrong answer is never put up with.
+    let server = Server::start(|_| Answer::Garbage);
+    let (output, _) = run(
+        &server,
+        directory.path(),
+        &[&arguments[..], &["--max-errors", "1000"]].concat(),
+    );
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    assert!(text(&output).contains("malformed"), "{}", text(&output));
+    server.stop();
+}
+
+#[test]
+fn timeouts_fail() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::start(|number| {
+        if number == 0 {
+            Answer::Created
+        } else {
+            Answer::Silence
+        }
+    });
+    let arguments = ["--devices", "2", "--duration", "500ms", "--timeout", "1s"];
+    let (output, report) = run(&server, directory.path(), &arguments);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(report["requests"]["timeouts"], 2, "{}", text(&output));
+    assert_eq!(report["requests"]["failed"], 2);
+    server.stop();
+}
+
+#[test]
+fn an_absent_server_and_wrong_usage_are_told() {
+    let run = |arguments: &[&str]| {
+        Command::new(env!("CARGO_BIN_EXE_tidegate-loadgen"))
+            .args(arguments)
+            .output()
+            .unwrap()
+    };
+    let free = UdpSocket::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let output = run(&[
+        "--target",
+        &format!("coap://{free}"),
+        "--token",
+        "T",
+        "--duration",
+        "20s",
+    ]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        text(&output).contains("nothing listens at"),
+        "{}",
+        text(&output)
+    );
+
+    let output = run(&["--target", "coap://127.0.0.1", "--rate", "1", "--closed"]);
+    assert_eq!(output.status.code(), Some(2), "{}", text(&output));
+    let output = run(&[
+        "--target",
+        "coap://127.0.0.1",
+        "--token",
+        "T",
+        "--server-pid",
+        "4294967295",
+    ]);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    let output = run(&["--help"]);
+    assert_eq!(output.status.code(), Some(0));
+    for absent in ["--html", "--cid", "resume", "rebind", "storm"] {
+        assert!(!text(&output).contains(absent), "{absent} is not there yet");
+    }
+}

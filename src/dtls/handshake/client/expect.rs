@@ -1,0 +1,453 @@
+//! The states of a client's handshake and their transitions.
+
+use std::sync::Arc;
+
+use super::super::flight::Flight;
+use super::super::key_schedule::{MasterSecret, Randoms, Side};
+use super::super::transcript::Transcript;
+use super::Core;
+use crate::crypto::CryptoError;
+use crate::crypto::certificate::LeafInfo;
+use crate::crypto::key_exchange::{EphemeralKey, NamedGroup};
+use crate::crypto::signature::{KeyType, SignatureScheme, VerifyingKey};
+use crate::crypto::suite::{Authentication, CipherSuite};
+use crate::dtls::client::{ClientConfig, Context, ServerVerification};
+use crate::dtls::config::Credentials;
+use crate::dtls::connection::{Connection, Established};
+use crate::dtls::cookie::equal;
+use crate::dtls::error::Error;
+use crate::dtls::message::{
+    Certificate, CertificateRequest, CertificateVerify, ClientKeyExchange, HandshakeMessage,
+    HandshakeType, HelloVerifyRequest, ReceivedServerHello, ServerKeyExchange, VERIFY_DATA_LEN,
+    emit_certificate, emit_client_hello,
+};
+use crate::dtls::record::DTLS_1_2;
+use crate::dtls::record::protection::Protection;
+use crate::time::Instant;
+
+/// HelloVerifyRequests that are followed: the first, and one more after a change of secrets each.
+const HELLO_VERIFY_REQUESTS_MAX: u8 = 3;
+
+/// The message that is awaited, with all that is known by then and nothing else.
+#[derive(Debug)]
+pub(super) enum Expect {
+    ServerHello(ExpectServerHello),
+    Certificate(ExpectCertificate),
+    ServerKeyExchange(ExpectServerKeyExchange),
+    CertificateRequest(ExpectCertificateRequest),
+    ServerHelloDone(ExpectServerHelloDone),
+    Finished(ExpectFinished),
+    /// The handshake is over.
+    Nothing,
+}
+
+/// Where a message led.
+#[derive(Debug)]
+pub(super) enum Next {
+    Expect(Expect),
+    Established(Box<Connection>),
+}
+
+/// What both hellos settled, and the transcript since.
+#[derive(Debug)]
+pub(super) struct Parameters {
+    suite: CipherSuite,
+    extended_master_secret: bool,
+    randoms: Randoms,
+    transcript: Transcript,
+}
+
+#[derive(Debug)]
+pub(super) struct ExpectServerHello {
+    /// The last ClientHello with its header, for the transcript.
+    hello: Vec<u8>,
+    hello_verify_requests: u8,
+}
+
+#[derive(Debug)]
+pub(super) struct ExpectCertificate {
+    parameters: Parameters,
+}
+
+#[derive(Debug)]
+pub(super) struct ExpectServerKeyExchange {
+    parameters: Parameters,
+    server_key: VerifyingKey,
+}
+
+#[derive(Debug)]
+pub(super) struct ExpectCertificateRequest {
+    parameters: Parameters,
+    group: NamedGroup,
+    server_public_key: Vec<u8>,
+}
+
+#[derive(Debug)]
+pub(super) struct ExpectServerHelloDone {
+    parameters: Parameters,
+    group: NamedGroup,
+    server_public_key: Vec<u8>,
+    answer: Answer,
+}
+
+/// What the client says to a CertificateRequest.
+#[derive(Debug)]
+enum Answer {
+    /// There was none.
+    NotAsked,
+    /// No certificate that would do.
+    Empty,
+    Certificate(Arc<Credentials>, SignatureScheme),
+}
+
+#[derive(Debug)]
+pub(super) struct ExpectFinished {
+    parameters: Parameters,
+    group: NamedGroup,
+    master_secret: MasterSecret,
+    pub(super) protection: Protection,
+}
+
+impl Expect {
+    /// Takes the next message in order, by value.
+    pub(super) fn handle(
+        self,
+        message: &HandshakeMessage<'_>,
+        core: &mut Core,
+        now: Instant,
+        cx: &mut Context<'_>,
+    ) -> Result<Next, Error> {
+        let next = match (self, message.message_type) {
+            (Self::ServerHello(expect), HandshakeType::HelloVerifyRequest) => {
+                Self::ServerHello(expect.handle_verify_request(message, core, now, cx)?)
+            }
+            (Self::ServerHello(expect), HandshakeType::ServerHello) => {
+                Self::Certificate(expect.handle(message, core)?)
+            }
+            (Self::Certificate(expect), HandshakeType::Certificate) => {
+                Self::ServerKeyExchange(expect.handle(message, &core.config)?)
+            }
+            (Self::ServerKeyExchange(expect), HandshakeType::ServerKeyExchange) => {
+                Self::CertificateRequest(expect.handle(message, &core.config)?)
+            }
+            (Self::CertificateRequest(expect), HandshakeType::CertificateRequest) => {
+                Self::ServerHelloDone(expect.handle(message, &core.config)?)
+            }
+            (Self::CertificateRequest(expect), HandshakeType::ServerHelloDone) => {
+                Self::Finished(expect.not_asked().handle(message, core, now, cx)?)
+            }
+            (Self::ServerHelloDone(expect), HandshakeType::ServerHelloDone) => {
+                Self::Finished(expect.handle(message, core, now, cx)?)
+            }
+            (Self::Finished(expect), HandshakeType::Finished) => {
+                return Ok(Next::Established(Box::new(expect.handle(message)?)));
+            }
+            _ => return Err(Error::UnexpectedMessage),
+        };
+        Ok(Next::Expect(next))
+    }
+}
+
+impl ExpectServerHello {
+    /// Sends flight 1 or 3.
+    pub(super) fn send_hello(
+        core: &mut Core,
+        now: Instant,
+        cookie: &[u8],
+        hello_verify_requests: u8,
+        cx: &mut Context<'_>,
+    ) -> Result<Self, Error> {
+        let mut flight = Flight::default();
+        let message_seq = core.take_message_seq();
+        let Core { config, random, .. } = &*core;
+        let hello = flight.push(HandshakeType::ClientHello, message_seq, |out| {
+            emit_client_hello(out, config, random, cookie);
+        });
+        let this = Self {
+            hello: hello.to_vec(),
+            hello_verify_requests,
+        };
+        core.send_flight(flight, now, None, cx)?;
+        Ok(this)
+    }
+
+    fn handle_verify_request(
+        self,
+        message: &HandshakeMessage<'_>,
+        core: &mut Core,
+        now: Instant,
+        cx: &mut Context<'_>,
+    ) -> Result<Self, Error> {
+        if self.hello_verify_requests == HELLO_VERIFY_REQUESTS_MAX {
+            return Err(Error::UnexpectedMessage);
+        }
+        let request = HelloVerifyRequest::decode(message.body)?;
+        Self::send_hello(
+            core,
+            now,
+            request.cookie,
+            self.hello_verify_requests + 1,
+            cx,
+        )
+    }
+
+    fn handle(
+        self,
+        message: &HandshakeMessage<'_>,
+        core: &mut Core,
+    ) -> Result<ExpectCertificate, Error> {
+        let hello = ReceivedServerHello::decode(message.body)?;
+        if hello.server_version != DTLS_1_2 {
+            return Err(Error::NoCommonVersion);
+        }
+        core.plain.set_version(DTLS_1_2);
+        let config = &core.config;
+        let suite = CipherSuite::from_id(hello.cipher_suite)
+            .filter(|suite| config.cipher_suites.contains(suite))
+            .ok_or(Error::IllegalParameter)?;
+        // RFC 5246 section 7.4.1.4: only what was offered may be answered.
+        let extensions = hello.extensions;
+        let not_offered = extensions.unknown
+            || extensions.supported_groups.is_some()
+            || extensions.signature_algorithms.is_some()
+            || (extensions.extended_master_secret && !config.extended_master_secret);
+        if not_offered {
+            return Err(Error::UnsupportedExtension);
+        }
+        // RFC 5746 section 3.4: empty in a first handshake.
+        if extensions
+            .renegotiation_info
+            .is_some_and(|info| !info.is_empty())
+        {
+            return Err(Error::NoCommonParameters);
+        }
+        let mut transcript = Transcript::new(suite.prf_hash());
+        transcript.add_bytes(&self.hello);
+        transcript.add(message);
+        let parameters = Parameters {
+            suite,
+            extended_master_secret: extensions.extended_master_secret,
+            randoms: Randoms {
+                client: core.random,
+                server: hello.random,
+            },
+            transcript,
+        };
+        Ok(ExpectCertificate { parameters })
+    }
+}
+
+impl ExpectCertificate {
+    fn handle(
+        self,
+        message: &HandshakeMessage<'_>,
+        config: &ClientConfig,
+    ) -> Result<ExpectServerKeyExchange, Error> {
+        let Self { mut parameters } = self;
+        let leaf = Certificate::decode(message.body)?
+            .leaf
+            .ok_or(Error::BadCertificate)?;
+        if let ServerVerification::Certificates(trusted) = &config.verification {
+            if !trusted.iter().any(|trusted| trusted == leaf) {
+                return Err(Error::UntrustedCertificate);
+            }
+        }
+        let info = LeafInfo::parse(leaf).map_err(|_| Error::BadCertificate)?;
+        let authentication = match info.key_type {
+            KeyType::EcdsaP256 | KeyType::EcdsaP384 => Authentication::Ecdsa,
+            KeyType::Rsa => Authentication::Rsa,
+        };
+        if authentication != parameters.suite.authentication() {
+            return Err(Error::UnsupportedCertificate);
+        }
+        let server_key = info.verifying_key().map_err(|_| Error::BadCertificate)?;
+        parameters.transcript.add(message);
+        Ok(ExpectServerKeyExchange {
+            parameters,
+            server_key,
+        })
+    }
+}
+
+impl ExpectServerKeyExchange {
+    fn handle(
+        self,
+        message: &HandshakeMessage<'_>,
+        config: &ClientConfig,
+    ) -> Result<ExpectCertificateRequest, Error> {
+        let Self {
+            mut parameters,
+            server_key,
+        } = self;
+        let ServerKeyExchange {
+            parameters: ecdh,
+            scheme,
+            signature,
+        } = ServerKeyExchange::decode(message.body)?;
+        if !config.groups.contains(&ecdh.group) {
+            return Err(Error::IllegalParameter);
+        }
+        let scheme = SignatureScheme::from_id(scheme).ok_or(Error::IllegalParameter)?;
+        let signed = ecdh.signed_bytes(&parameters.randoms.client, &parameters.randoms.server);
+        server_key
+            .verify(scheme, &signed, signature)
+            .map_err(|error| match error {
+                CryptoError::Unsupported => Error::IllegalParameter,
+                _ => Error::BadSignature,
+            })?;
+        parameters.transcript.add(message);
+        let server_public_key = ecdh.public_key.to_vec();
+        Ok(ExpectCertificateRequest {
+            parameters,
+            group: ecdh.group,
+            server_public_key,
+        })
+    }
+}
+
+impl ExpectCertificateRequest {
+    fn handle(
+        mut self,
+        message: &HandshakeMessage<'_>,
+        config: &ClientConfig,
+    ) -> Result<ExpectServerHelloDone, Error> {
+        let request = CertificateRequest::decode(message.body)?;
+        self.parameters.transcript.add(message);
+        let scheme = |credentials: &Credentials| {
+            let mut schemes = credentials.key.schemes().iter().copied();
+            schemes.find(|scheme| request.signature_algorithms.contains(scheme.id()))
+        };
+        let answer = config
+            .credentials
+            .as_ref()
+            .and_then(|credentials| Some((Arc::clone(credentials), scheme(credentials)?)))
+            .map_or(Answer::Empty, |(credentials, scheme)| {
+                Answer::Certificate(credentials, scheme)
+            });
+        Ok(ExpectServerHelloDone {
+            answer,
+            ..self.not_asked()
+        })
+    }
+
+    fn not_asked(self) -> ExpectServerHelloDone {
+        let Self {
+            parameters,
+            group,
+            server_public_key,
+        } = self;
+        ExpectServerHelloDone {
+            parameters,
+            group,
+            server_public_key,
+            answer: Answer::NotAsked,
+        }
+    }
+}
+
+impl ExpectServerHelloDone {
+    fn handle(
+        self,
+        message: &HandshakeMessage<'_>,
+        core: &mut Core,
+        now: Instant,
+        cx: &mut Context<'_>,
+    ) -> Result<ExpectFinished, Error> {
+        let Self {
+            mut parameters,
+            group,
+            server_public_key,
+            answer,
+        } = self;
+        if !message.body.is_empty() {
+            return Err(Error::Malformed);
+        }
+        parameters.transcript.add(message);
+        let key = EphemeralKey::generate(group)?;
+        let public_key = key.public_key().to_vec();
+        let premaster = key
+            .agree(&server_public_key)
+            .map_err(|_| Error::IllegalParameter)?;
+
+        let mut flight = Flight::default();
+        let Parameters {
+            suite,
+            randoms,
+            transcript,
+            extended_master_secret,
+        } = &mut parameters;
+        let mut push = |transcript: &mut Transcript, message_type, emit: &dyn Fn(&mut Vec<u8>)| {
+            let bytes = flight.push(message_type, core.take_message_seq(), emit);
+            transcript.add_bytes(bytes);
+        };
+        let chain: Option<&[Vec<u8>]> = match &answer {
+            Answer::NotAsked => None,
+            Answer::Empty => Some(&[]),
+            Answer::Certificate(credentials, _) => Some(&credentials.chain),
+        };
+        if let Some(chain) = chain {
+            push(transcript, HandshakeType::Certificate, &|out| {
+                emit_certificate(out, chain)
+            });
+        }
+        push(transcript, HandshakeType::ClientKeyExchange, &|out| {
+            ClientKeyExchange {
+                public_key: &public_key,
+            }
+            .emit(out);
+        });
+        let master_secret = if *extended_master_secret {
+            MasterSecret::extended(*suite, &premaster, &transcript.digest())
+        } else {
+            MasterSecret::plain(*suite, &premaster, randoms)
+        };
+        if let Answer::Certificate(credentials, scheme) = &answer {
+            let signature = credentials.key.sign(*scheme, transcript.bytes())?;
+            push(transcript, HandshakeType::CertificateVerify, &|out| {
+                CertificateVerify {
+                    scheme: scheme.id(),
+                    signature: &signature,
+                }
+                .emit(out);
+            });
+        }
+        let mut protection = master_secret.protection(Side::Client, randoms);
+        let verify_data = master_secret.verify_data(Side::Client, &transcript.digest());
+        flight.push_change_cipher_spec();
+        let finished = flight.push(HandshakeType::Finished, core.take_message_seq(), |out| {
+            out.extend_from_slice(&verify_data);
+        });
+        transcript.add_bytes(finished);
+        core.send_flight(flight, now, Some(&mut protection), cx)?;
+        Ok(ExpectFinished {
+            parameters,
+            group,
+            master_secret,
+            protection,
+        })
+    }
+}
+
+impl ExpectFinished {
+    fn handle(self, message: &HandshakeMessage<'_>) -> Result<Connection, Error> {
+        let Self {
+            parameters,
+            group,
+            master_secret,
+            protection,
+        } = self;
+        let hash = parameters.transcript.digest();
+        let expected = master_secret.verify_data(Side::Server, &hash);
+        let body: &[u8; VERIFY_DATA_LEN] = message.body.try_into().map_err(|_| Error::Malformed)?;
+        if !equal(body, &expected) {
+            return Err(Error::BadFinished);
+        }
+        let established = Established {
+            peer_fingerprint: None,
+            group,
+            extended_master_secret: parameters.extended_master_secret,
+            hello_tag: [0; 8],
+        };
+        Ok(Connection::new(protection, established, None))
+    }
+}
