@@ -37,23 +37,37 @@ pub(crate) fn benchmarks() -> Result<Vec<Benchmark>, String> {
         move || Packet::from_bytes(&bytes),
     );
     let packet = Packet::from_bytes(&request).map_err(|error| error.to_string())?;
-    let encode_request = Benchmark::new("CoAP", "coap-lite encode, the same", move || packet.to_bytes());
+    let encode_request = Benchmark::new("CoAP", "coap-lite encode, the same", move || {
+        packet.to_bytes()
+    });
 
     let mut answer = Packet::new();
     answer.header.set_type(MessageType::Acknowledgement);
     answer.header.code = MessageClass::Response(ResponseType::Created);
     answer.set_token(vec![1, 2, 3, 4]);
     answer.add_option(CoapOption::MaxAge, vec![1]);
-    let encode_answer = Benchmark::new("CoAP", "coap-lite encode, 2.01 in an ACK", move || answer.to_bytes());
+    let encode_answer = Benchmark::new("CoAP", "coap-lite encode, 2.01 in an ACK", move || {
+        answer.to_bytes()
+    });
 
     let mut reused = Vec::new();
     let mut message_id = 0_u16;
-    let by_template = Benchmark::new("CoAP", "request by a template (load generator)", move || {
-        message_id = message_id.wrapping_add(1);
-        template.encode(true, message_id, &[1, 2, 3, 4], PAYLOAD, &mut reused);
-        reused.len()
-    });
-    Ok(vec![decode, encode_request, encode_answer, by_template, exchange(request)])
+    let by_template = Benchmark::new(
+        "CoAP",
+        "request by a template (load generator)",
+        move || {
+            message_id = message_id.wrapping_add(1);
+            template.encode(true, message_id, &[1, 2, 3, 4], PAYLOAD, &mut reused);
+            reused.len()
+        },
+    );
+    Ok(vec![
+        decode,
+        encode_request,
+        encode_answer,
+        by_template,
+        exchange(request),
+    ])
 }
 
 /// A request into the message layer, its answer out.
@@ -64,20 +78,25 @@ fn exchange(mut request: Vec<u8>) -> Benchmark {
     let mut now = Instant::from_micros(1_000_000);
     let mut message_id = 0_u16;
     let response = Response::empty(code::CREATED);
-    Benchmark::new("CoAP", "message layer, request in and 2.01 out", move || {
-        message_id = message_id.wrapping_add(1);
-        request[2..4].copy_from_slice(&message_id.to_be_bytes());
-        now = now + BETWEEN_REQUESTS;
-        let mut sent = 0;
-        let mut context = Context {
-            settings: &settings,
-            random: &mut random,
-            out: &mut |message| sent += message.len(),
-        };
-        let Input::Request { exchange, .. } = layer.handle_message(now, &request, &mut context) else {
-            panic!("the message layer did not take a request");
-        };
-        let answered = layer.respond(now, exchange, &response, &mut context);
-        assert!(answered.is_ok() && sent > 0);
-    })
+    Benchmark::new(
+        "CoAP",
+        "message layer, request in and 2.01 out",
+        move || {
+            message_id = message_id.wrapping_add(1);
+            request[2..4].copy_from_slice(&message_id.to_be_bytes());
+            now = now + BETWEEN_REQUESTS;
+            let mut sent = 0;
+            let mut context = Context {
+                settings: &settings,
+                random: &mut random,
+                out: &mut |message| sent += message.len(),
+            };
+            let Input::Request { exchange, .. } = layer.handle_message(now, &request, &mut context)
+            else {
+                panic!("the message layer did not take a request");
+            };
+            let answered = layer.respond(now, exchange, &response, &mut context);
+            assert!(answered.is_ok() && sent > 0);
+        },
+    )
 }

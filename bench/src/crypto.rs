@@ -52,10 +52,14 @@ fn aead(algorithm: AeadAlgorithm, list: &mut Vec<Benchmark>) {
         let mut tag = vec![0; algorithm.tag_len()];
         let mut nonce = [0; 12];
         let aad = [3; ADDITIONAL_DATA_LEN];
-        list.push(Benchmark::new("AEAD", format!("{algorithm:?} seal {size} B"), move || {
-            next(&mut nonce);
-            key.seal_in_place(&nonce, &aad, &mut buffer, &mut tag);
-        }));
+        list.push(Benchmark::new(
+            "AEAD",
+            format!("{algorithm:?} seal {size} B"),
+            move || {
+                next(&mut nonce);
+                key.seal_in_place(&nonce, &aad, &mut buffer, &mut tag);
+            },
+        ));
 
         let key = AeadKey::new(algorithm, &secret);
         let nonce = [9; 12];
@@ -65,14 +69,20 @@ fn aead(algorithm: AeadAlgorithm, list: &mut Vec<Benchmark>) {
         sealed.extend_from_slice(&tag);
         let mut buffer = sealed.clone();
         // Opening changes the bytes in place, so each turn starts with a copy.
-        list.push(Benchmark::new("AEAD", format!("{algorithm:?} open {size} B"), move || {
-            buffer.copy_from_slice(&sealed);
-            assert!(key.open_in_place(&nonce, &aad, &mut buffer).is_ok());
-        }));
+        list.push(Benchmark::new(
+            "AEAD",
+            format!("{algorithm:?} open {size} B"),
+            move || {
+                buffer.copy_from_slice(&sealed);
+                assert!(key.open_in_place(&nonce, &aad, &mut buffer).is_ok());
+            },
+        ));
     }
-    list.push(Benchmark::new("AEAD", format!("{algorithm:?} key expansion"), move || {
-        AeadKey::new(algorithm, &secret)
-    }));
+    list.push(Benchmark::new(
+        "AEAD",
+        format!("{algorithm:?} key expansion"),
+        move || AeadKey::new(algorithm, &secret),
+    ));
 }
 
 /// Counts a nonce up, as record sequence numbers do.
@@ -88,21 +98,32 @@ fn next(nonce: &mut [u8; 12]) {
 fn derivation(list: &mut Vec<Benchmark>) {
     for hash in [Hash::Sha256, Hash::Sha384] {
         for (what, label, seed, length) in [
-            ("extended master secret", "extended master secret", hash.output_len(), 48),
+            (
+                "extended master secret",
+                "extended master secret",
+                hash.output_len(),
+                48,
+            ),
             ("key block", "key expansion", 64, 40),
             ("Finished", "client finished", hash.output_len(), 12),
         ] {
             let (secret, seed) = ([5; 48], vec![6; seed]);
             let mut out = vec![0; length];
-            list.push(Benchmark::new("PRF", format!("{hash:?} {what}"), move || {
-                prf(hash, &secret, label.as_bytes(), &seed, &mut out);
-                out[0]
-            }));
+            list.push(Benchmark::new(
+                "PRF",
+                format!("{hash:?} {what}"),
+                move || {
+                    prf(hash, &secret, label.as_bytes(), &seed, &mut out);
+                    out[0]
+                },
+            ));
         }
     }
     let key = CookieKey::new([1; 32]);
     let (address, random) = ([2; 6], [3; 32]);
-    list.push(Benchmark::new("cookie", "MAC of 38 B", move || key.mac(&[&address, &random])));
+    list.push(Benchmark::new("cookie", "MAC of 38 B", move || {
+        key.mac(&[&address, &random])
+    }));
     let mut random = [0; 32];
     list.push(Benchmark::new("random", "32 B", move || {
         SystemRandom.fill(&mut random);
@@ -113,7 +134,10 @@ fn derivation(list: &mut Vec<Benchmark>) {
 fn key_exchange(list: &mut Vec<Benchmark>) -> Result<(), String> {
     for &group in NamedGroup::ALL {
         let error = |error| format!("{group:?}: {error}");
-        let peer = EphemeralKey::generate(group).map_err(error)?.public_key().to_vec();
+        let peer = EphemeralKey::generate(group)
+            .map_err(error)?
+            .public_key()
+            .to_vec();
         list.push(Benchmark::new(
             "key exchange",
             format!("{group:?} key, public key and agreement"),
@@ -145,12 +169,18 @@ fn signatures(list: &mut Vec<Benchmark>) -> Result<(), String> {
         let message = vec![8; 133];
         let signature = key.sign(scheme, &message).map_err(words)?;
         let signed = message.clone();
-        list.push(Benchmark::new("signature", format!("{name} sign"), move || {
-            key.sign(scheme, &signed).expect("it worked before")
-        }));
-        list.push(Benchmark::new("signature", format!("{name} verify"), move || {
-            assert!(verifying.verify(scheme, &message, &signature).is_ok());
-        }));
+        list.push(Benchmark::new(
+            "signature",
+            format!("{name} sign"),
+            move || key.sign(scheme, &signed).expect("it worked before"),
+        ));
+        list.push(Benchmark::new(
+            "signature",
+            format!("{name} verify"),
+            move || {
+                assert!(verifying.verify(scheme, &message, &signature).is_ok());
+            },
+        ));
         list.push(Benchmark::new(
             "certificate",
             format!("{name} parse and read the key, {} B", der.len()),

@@ -65,7 +65,11 @@ fn is_wanted(benchmark: &Benchmark, words: &[String]) -> bool {
 fn progress(round: usize, rounds: usize) {
     let mut stream = stderr().lock();
     if stream.is_terminal() {
-        let line = if round < rounds { format!("round {} of {rounds}", round + 1) } else { String::new() };
+        let line = if round < rounds {
+            format!("round {} of {rounds}", round + 1)
+        } else {
+            String::new()
+        };
         let _ = write!(stream, "\r\x1b[K{line}").and_then(|()| stream.flush());
     }
 }
@@ -93,11 +97,18 @@ fn host() -> String {
     } else {
         "release"
     };
-    format!("CPU     {processor}\nkernel  {}\ncommit  {commit}\nbuild   {build}\n", kernel.trim())
+    format!(
+        "CPU     {processor}\nkernel  {}\ncommit  {commit}\nbuild   {build}\n",
+        kernel.trim()
+    )
 }
 
 fn table(measured: &[Measured], rounds: usize) -> String {
-    let width = measured.iter().map(|m| m.name.chars().count()).max().unwrap_or(0);
+    let width = measured
+        .iter()
+        .map(|m| m.name.chars().count())
+        .max()
+        .unwrap_or(0);
     let mut text = format!(
         "{:<12}  {:<width$}  {:>9}  {:>19}  (median, fastest and slowest of {rounds} rounds)\n",
         "", "", "ns", "ns"
@@ -107,14 +118,22 @@ fn table(measured: &[Measured], rounds: usize) -> String {
         let group = if m.group == last { "" } else { m.group };
         last = m.group;
         let range = format!("{} - {}", number(m.fastest), number(m.slowest));
-        text += &format!("{group:<12}  {:<width$}  {:>9}  {range:>19}\n", m.name, number(m.median));
+        text += &format!(
+            "{group:<12}  {:<width$}  {:>9}  {range:>19}\n",
+            m.name,
+            number(m.median)
+        );
     }
     text
 }
 
 /// Three significant digits or the whole number.
 fn number(ns: f64) -> String {
-    if ns < 100.0 { format!("{ns:.1}") } else { format!("{ns:.0}") }
+    if ns < 100.0 {
+        format!("{ns:.1}")
+    } else {
+        format!("{ns:.0}")
+    }
 }
 
 #[cfg(test)]
@@ -133,7 +152,10 @@ mod tests {
         let measured = measure(wanted, 1, &mut |_| {});
         assert!(measured.iter().all(|m| m.median > 0.0));
         let table = table(&measured, 1);
-        assert!(table.contains("coap-lite decode") && !table.contains("P-256"), "{table}");
+        assert!(
+            table.contains("coap-lite decode") && !table.contains("P-256"),
+            "{table}"
+        );
         assert!(host().contains("kernel"));
     }
 }

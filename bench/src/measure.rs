@@ -117,6 +117,10 @@ mod tests {
         let measured = measure(benchmarks, 5, &mut |_| {});
         let ratio = measured[1].median / measured[0].median;
         assert!((1.5..2.7).contains(&ratio), "{ratio}");
-        assert!(measured.iter().all(|m| m.fastest <= m.median && m.median <= m.slowest));
+        assert!(
+            measured
+                .iter()
+                .all(|m| m.fastest <= m.median && m.median <= m.slowest)
+        );
     }
 }
