@@ -4,6 +4,9 @@
 //! and are dropped and counted when it is full.
 
 use crate::config::value::LogFormat;
+use std::io::IsTerminal as _;
+use std::sync::OnceLock;
+use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
@@ -31,20 +34,18 @@ pub fn parse_filter(text: &str) -> Result<EnvFilter, String> {
         .map_err(|error| error.to_string())
 }
 
+/// Counts the lines that the open log has lost.
+static DROPPED: OnceLock<ErrorCounter> = OnceLock::new();
+
+/// Lines that were lost so far because the queue was full.
+pub fn dropped_lines() -> usize {
+    DROPPED.get().map_or(0, ErrorCounter::dropped_lines)
+}
+
 /// Keeps the log open; lines that wait are written when it is dropped.
 #[derive(Debug)]
 #[must_use]
-pub struct LogGuard {
-    _writer: tracing_appender::non_blocking::WorkerGuard,
-    dropped: tracing_appender::non_blocking::ErrorCounter,
-}
-
-impl LogGuard {
-    /// Lines that were lost because the queue was full.
-    pub fn dropped_lines(&self) -> usize {
-        self.dropped.dropped_lines()
-    }
-}
+pub struct LogGuard(#[expect(dead_code, reason = "its drop writes what waits")] WorkerGuard);
 
 /// Opens the log of the process.
 ///
@@ -53,27 +54,26 @@ impl LogGuard {
 /// When the filter is not understood, or a log is open already.
 pub fn init(filter: &str, format: LogFormat) -> Result<LogGuard, String> {
     let filter = parse_filter(filter)?;
-    let (writer, guard) = tracing_appender::non_blocking::NonBlockingBuilder::default()
+    let (writer, guard) = NonBlockingBuilder::default()
         .buffered_lines_limit(LINES_MAX)
         .lossy(true)
         .thread_name("log")
         .finish(std::io::stderr());
     let dropped = writer.error_counter();
+    let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(writer);
     let opened = match format {
         LogFormat::Text => builder
-            .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+            .with_ansi(std::io::stderr().is_terminal() && !no_color)
             .finish()
             .try_init(),
         LogFormat::Json => builder.json().flatten_event(true).finish().try_init(),
     };
     opened.map_err(|error| error.to_string())?;
-    Ok(LogGuard {
-        _writer: guard,
-        dropped,
-    })
+    let _ = DROPPED.set(dropped);
+    Ok(LogGuard(guard))
 }
 
 #[cfg(test)]

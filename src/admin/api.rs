@@ -24,7 +24,7 @@ use std::time::Duration;
 /// Largest body of a request, bytes.
 const BODY_MAX: usize = 128 << 10;
 /// The same for an import.
-const IMPORT_BODY_MAX: usize = 8 << 20;
+pub(super) const IMPORT_BODY_MAX: usize = 8 << 20;
 /// Most devices in one import.
 pub(super) const IMPORT_MAX: usize = 1000;
 /// Most devices in one answer.

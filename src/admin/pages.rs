@@ -24,6 +24,12 @@ pub(super) fn metrics(status: &dyn StatusSource) -> String {
         let help = "Resident memory size in bytes.";
         encoder.single("process_resident_memory_bytes", "gauge", help, bytes);
     }
+    encoder.single(
+        "tidegate_log_lines_dropped_total",
+        "counter",
+        "Log lines lost because they came faster than they could be written.",
+        crate::logging::dropped_lines(),
+    );
     metrics::encode(&mut encoder, &status.shards());
     status.encode(&mut encoder);
     encoder.finish()

@@ -1,6 +1,8 @@
 //! Operations on a running server, over its unix socket.
 
-use crate::admin::api::{DEVICES_MAX, History, IMPORT_MAX, Import, Imported, READINGS_MAX};
+use crate::admin::api::{
+    DEVICES_MAX, History, IMPORT_BODY_MAX, IMPORT_MAX, Import, Imported, READINGS_MAX,
+};
 use crate::admin::listen;
 use crate::admin::operations::{
     Added, Attributes, DevicePage, DeviceView, ErrorKind, Latest, NewDevice, OperationError,
@@ -160,9 +162,12 @@ impl Operations for RemoteOperations {
 
     fn add_all(&self, devices: &[NewDevice]) -> Result<Vec<Added>, OperationError> {
         let mut outcomes = Vec::with_capacity(devices.len());
-        for devices in devices.chunks(IMPORT_MAX) {
+        let mut rest = devices;
+        while !rest.is_empty() {
+            let (part, after) = rest.split_at(fitting(rest));
+            rest = after;
             let import = Import {
-                devices: devices.to_vec(),
+                devices: part.to_vec(),
             };
             let imported: Imported = self.post("/api/import", &import)?;
             outcomes.extend(
@@ -209,6 +214,21 @@ impl Operations for RemoteOperations {
     fn attributes(&self, name: &str) -> Result<Attributes, OperationError> {
         self.get(&format!("{}/attributes", device_path(name)))
     }
+}
+
+/// How many of the first devices fit into one request; at least one.
+fn fitting(devices: &[NewDevice]) -> usize {
+    /// Half of what the server takes, as JSON may need an escape for many a character.
+    const TEXT_MAX: usize = IMPORT_BODY_MAX / 2;
+    let mut text = 0;
+    let fits = |device: &&NewDevice| {
+        let parts = [&device.token, &device.certificate, &device.profile];
+        let lengths = parts.into_iter().flatten().map(String::len);
+        text += device.name.len() + lengths.sum::<usize>() + 64;
+        text <= TEXT_MAX
+    };
+    let count = devices.iter().take(IMPORT_MAX).take_while(fits).count();
+    count.max(1)
 }
 
 fn device_path(name: &str) -> String {

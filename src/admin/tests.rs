@@ -296,6 +296,17 @@ fn imports_larger_than_a_request_are_split() {
         outcomes[2500].as_ref().unwrap_err().kind,
         ErrorKind::Conflict
     );
+    // Few devices, but much text.
+    let heavy = |number| NewDevice {
+        certificate: Some("\"".repeat(11_000)),
+        ..device(&format!("heavy{number}"))
+    };
+    let devices: Vec<_> = (0..900).map(heavy).collect();
+    let outcomes = remote.add_all(&devices).unwrap();
+    assert_eq!(
+        outcomes.iter().filter(|outcome| outcome.is_ok()).count(),
+        900
+    );
 }
 
 #[test]

@@ -55,6 +55,10 @@ impl Pool {
     /// # Errors
     ///
     /// A thread could not be started; those that were are stopped again.
+    #[allow(
+        clippy::needless_pass_by_value,
+        reason = "the pool shares in all of it"
+    )]
     pub fn start(
         queues: Arc<RequestQueues>,
         workers: Vec<WorkerQueues>,

@@ -68,11 +68,15 @@ pub(super) struct ServeArguments {
 #[command(after_help = "\
 Examples:
   tidegate check
+  tidegate check --explain
   tidegate check --conf /etc/tidegate/tidegate.conf --json")]
 pub(super) struct CheckArguments {
     /// Read settings from FILE; the environment wins over it
     #[arg(long, value_name = "FILE")]
     pub(super) conf: Option<PathBuf>,
+    /// Say what each setting means
+    #[arg(long, conflicts_with = "json")]
+    pub(super) explain: bool,
     /// Print one JSON object
     #[arg(long)]
     pub(super) json: bool,

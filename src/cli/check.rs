@@ -23,7 +23,7 @@ pub(super) fn run(arguments: &CheckArguments) -> Result<(), Failure> {
         let problems: Vec<_> = problem.into_iter().collect();
         return report_json(config.effective(), &warnings, identity.as_ref(), &problems);
     }
-    print(&config, identity.as_ref())?;
+    print(&config, identity.as_ref(), arguments.explain)?;
     for warning in &warnings {
         output::complain(&format!("warning: {warning}"));
     }
@@ -67,21 +67,30 @@ fn check_credentials(
     (Some(identity), None)
 }
 
-fn print(config: &Config, identity: Option<&Value>) -> Result<(), Failure> {
+fn print(config: &Config, identity: Option<&Value>, explain: bool) -> Result<(), Failure> {
     let mut out = output::stdout();
     let mut group = None;
     for found in config.effective() {
-        let title = Setting::find(found.name).map(|setting| setting.group.title());
+        let setting = Setting::find(found.name);
+        let title = setting.map(|setting| setting.group.title());
         if title != group {
             let gap = if group.is_none() { "" } else { "\n" };
             writeln!(out, "{gap}# {}", title.unwrap_or_default())?;
             group = title;
         }
+        if let Some(setting) = setting.filter(|_| explain) {
+            let unit = if setting.unit.is_empty() {
+                String::new()
+            } else {
+                format!(" [{}]", setting.unit)
+            };
+            writeln!(out, "\n# {}{unit}", setting.meaning)?;
+        }
         let assignment = format!("{}={}", found.name, quoted(&found.value));
         let effect = if found.in_effect {
             ""
         } else {
-            "; no effect yet"
+            "; no effect in this version"
         };
         writeln!(out, "{assignment:<50} # {}{effect}", found.origin)?;
     }
@@ -126,11 +135,15 @@ fn report_json(
     let settings: Vec<_> = settings
         .iter()
         .map(|found| {
+            let setting = Setting::find(found.name);
             json!({
                 "name": found.name,
                 "value": found.value,
                 "origin": found.origin.to_string(),
                 "inEffect": found.in_effect,
+                "default": setting.map(|setting| setting.default),
+                "unit": setting.map(|setting| setting.unit),
+                "meaning": setting.map(|setting| setting.meaning),
             })
         })
         .collect();

@@ -58,9 +58,6 @@ pub struct Coap {
     pub enabled: bool,
     /// `COAP_BIND_ADDRESS` and `COAP_BIND_PORT`; port 0 takes a free one.
     pub bind: SocketAddr,
-    /// `COAP_ENABLED`: whether `/api/v1` is served. The ports are open either way, as with
-    /// ThingsBoard.
-    pub device_api: bool,
     /// `COAP_TIMEOUT`: how long an exchange waits for an answer from behind the server.
     pub timeout: Duration,
     /// `COAP_PIGGYBACK_TIMEOUT`: how long a confirmable request waits for its answer before it is

@@ -137,7 +137,7 @@ fn the_table_is_consistent() {
 fn defaults_become_fields() {
     let config = load(&[]).unwrap();
     assert_eq!(config.dtls.credentials, CredentialSettings::default());
-    assert!(config.coap.enabled && config.coap.device_api);
+    assert!(config.coap.enabled);
     assert_eq!(config.coap.bind, "0.0.0.0:5683".parse().unwrap());
     assert_eq!(config.coap.timeout, Duration::from_secs(10));
     assert_eq!(config.coap.piggyback_timeout, Duration::from_millis(500));
@@ -389,6 +389,7 @@ fn settings_that_contradict_each_other_are_refused() {
         refused(&[("TB_TRANSPORT_API_ENABLED", "no")]),
         "TB_TRANSPORT_API_ENABLED"
     );
+    assert_eq!(refused(&[("COAP_ENABLED", "off")]), "COAP_ENABLED");
     assert_eq!(
         refused(&[("TIDEGATE_PLAIN_COAP", "false")]),
         "TIDEGATE_PLAIN_COAP"
@@ -453,7 +454,7 @@ fn settings_without_effect_say_so_when_changed() {
     let config = load(&[(name, "20000")]).unwrap();
     assert_eq!(
         config.warnings,
-        ["COAP_PSM_ACTIVITY_TIMER (environment) is accepted but has no effect yet"]
+        ["COAP_PSM_ACTIVITY_TIMER (environment) is accepted but has no effect in this version"]
     );
     assert!(!effective(&config, name).in_effect);
 }

@@ -106,7 +106,7 @@ pub(super) fn build(resolved: Resolved, sources: &Sources) -> Result<Config, Con
         let changed = found.text.trim() != found.setting.default;
         (changed && !found.setting.in_effect).then(|| {
             let (name, origin) = (found.setting.name, &found.origin);
-            format!("{name} ({origin}) is accepted but has no effect yet")
+            format!("{name} ({origin}) is accepted but has no effect in this version")
         })
     }));
     let effective = effective(&resolved.settings, &tidegate, &dtls);
@@ -141,7 +141,6 @@ fn coap(values: &Values<'_>) -> Coap {
     Coap {
         enabled: values.boolean("TIDEGATE_PLAIN_COAP"),
         bind: values.bind("COAP_BIND_ADDRESS", "COAP_BIND_PORT"),
-        device_api: values.boolean("COAP_ENABLED"),
         timeout: values.millis("COAP_TIMEOUT"),
         piggyback_timeout: values.millis("COAP_PIGGYBACK_TIMEOUT"),
     }
@@ -223,9 +222,13 @@ fn tidegate(values: &Values<'_>, sources: &Sources) -> Tidegate {
 /// Settings that are right one by one, but not together.
 fn contradictions(values: &Values<'_>, coap: &Coap, dtls: &Dtls) -> Vec<Problem> {
     let mut problems = Vec::new();
-    for name in ["TB_TRANSPORT_API_ENABLED", "COAP_SERVER_ENABLED"] {
+    for name in [
+        "TB_TRANSPORT_API_ENABLED",
+        "COAP_SERVER_ENABLED",
+        "COAP_ENABLED",
+    ] {
         if !values.boolean(name) {
-            let reason = "switches the CoAP server off, and this process serves nothing else";
+            let reason = "switches off all that this process serves";
             problems.push(values.problem(name, reason, "set it to true, or do not start tidegate"));
         }
     }

@@ -1,3 +1,8 @@
+#![allow(
+    clippy::disallowed_methods,
+    reason = "deadlines of the tests themselves"
+)]
+
 use super::*;
 use crate::auth::request::{PeerRef, Response};
 use std::sync::atomic::AtomicU32;

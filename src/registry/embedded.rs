@@ -425,6 +425,10 @@ fn intern(profiles: &mut HashMap<Box<str>, Arc<str>>, name: &str) -> Arc<str> {
     profile
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the time at which an administrator adds a device"
+)]
 fn unix_ms() -> u64 {
     let since = SystemTime::now()
         .duration_since(UNIX_EPOCH)

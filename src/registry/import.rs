@@ -208,7 +208,7 @@ fn certificate(path: &Path) -> Result<NewCredential, String> {
         return Err("the certificate is longer than 8192 bytes".into());
     }
     match x509_parser::parse_x509_certificate(&der) {
-        Ok((rest, _)) if rest.is_empty() => Ok(NewCredential::Certificate(der)),
+        Ok(([], _)) => Ok(NewCredential::Certificate(der)),
         Ok(_) => Err("there is something after the certificate".into()),
         Err(_) => Err("there is no certificate in it".into()),
     }

@@ -3,13 +3,13 @@
 use super::RegistryError;
 
 /// Longest name of a device or profile, in characters (as ThingsBoard's column).
-pub const NAME_CHARS_MAX: usize = 255;
+pub(super) const NAME_CHARS_MAX: usize = 255;
 
 /// Longest access token, in bytes.
-pub const TOKEN_BYTES_MAX: usize = 255;
+pub(super) const TOKEN_BYTES_MAX: usize = 255;
 
 /// Longest certificate, in bytes of DER.
-pub const CERTIFICATE_BYTES_MAX: usize = 8 << 10;
+pub(super) const CERTIFICATE_BYTES_MAX: usize = 8 << 10;
 
 /// Characters of a token made at random.
 const RANDOM_TOKEN_CHARS: usize = 20;

@@ -42,8 +42,12 @@ fn every_setting_is_printed_with_its_origin() {
         assert!(found.starts_with(&value), "{found}");
         assert!(found.contains(&format!("# {origin}")), "{found}");
     }
-    assert!(line("COAP_PSM_ACTIVITY_TIMER").ends_with("default; no effect yet"));
+    assert!(line("COAP_PSM_ACTIVITY_TIMER").ends_with("default; no effect in this version"));
     assert!(!out.contains("server_ks_password"));
+    let explained = place.run(&["check", "--explain"]).ok();
+    let meaning = "# A DTLS session idle for this long is dropped [ms]\n\
+                   TB_COAP_X509_DTLS_SESSION_INACTIVITY_TIMEOUT=86400000 ";
+    assert!(explained.contains(meaning), "{explained}");
     assert!(!place.path("data").exists(), "check made a data directory");
 }
 

@@ -4,6 +4,11 @@
 //! CARGO_PROFILE_DEV_OPT_LEVEL=3 cargo test --test store measure -- --ignored --nocapture --test-threads=1
 //! ```
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "deadlines of the tests themselves"
+)]
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};

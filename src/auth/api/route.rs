@@ -195,7 +195,7 @@ mod tests {
         let message = message(method, path, observe);
         match route(&message, &segments(&message)) {
             Route::Device { action, token } => {
-                let token = token.map_or("-".into(), String::from_utf8_lossy);
+                let token = token.map_or_else(|| "-".into(), String::from_utf8_lossy);
                 format!("{action:?} {token}")
             }
             Route::Refused(code) => format!("{}.{:02}", code >> 5, code & 31),

@@ -502,7 +502,7 @@ fn vector_8_reading_attributes() {
     // Two lists in one option are one option with a second `=`.
     let mut joined = request(GET, ATTRIBUTES, "");
     joined.message.queries = vec![b"clientKeys=a&sharedKeys=nope".to_vec()];
-    assert_eq!(bench.answer(&joined).payload, both[5..].as_bytes());
+    assert_eq!(bench.answer(&joined).payload, &both.as_bytes()[5..]);
     // The answer has the format of the request (TB section 7.9).
     let mut other_format = request(GET, ATTRIBUTES, "");
     other_format.message.content_format = Some(11542);
@@ -510,7 +510,7 @@ fn vector_8_reading_attributes() {
     // RFC 7641 section 2: who does not know Observe answers as to a plain GET.
     let mut observing = request(GET, ATTRIBUTES, "");
     observing.message.observe = Some(0);
-    assert_eq!(bench.answer(&observing).payload, both[5..].as_bytes());
+    assert_eq!(bench.answer(&observing).payload, &both.as_bytes()[5..]);
 }
 
 #[test]

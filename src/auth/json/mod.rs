@@ -29,9 +29,9 @@ pub enum Json<'a> {
     /// Text, quoted or not.
     String(Cow<'a, str>),
     /// An array.
-    Array(Vec<Json<'a>>),
+    Array(Vec<Self>),
     /// An object: each name once, where it came first, with the value that came last.
-    Object(Vec<(Cow<'a, str>, Json<'a>)>),
+    Object(Vec<(Cow<'a, str>, Self)>),
 }
 
 /// The text is not a document of the dialect. Its cause is not told to the device.

@@ -93,11 +93,12 @@ impl<'a> Decimal<'a> {
         let mantissa = mantissa.strip_prefix('-').unwrap_or(mantissa);
         let (integer, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
         let decimals = i64::try_from(fraction.len()).unwrap_or(i64::MAX);
-        let exponent = exponent.parse().unwrap_or(if exponent.starts_with('-') {
+        let beyond = if exponent.starts_with('-') {
             i64::MIN / 2
         } else {
             i64::MAX / 2
-        });
+        };
+        let exponent = exponent.parse().unwrap_or(beyond);
         Self {
             negative,
             integer,

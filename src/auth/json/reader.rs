@@ -113,7 +113,9 @@ impl<'a> Reader<'a> {
     }
 
     fn deeper(&self, depth: usize) -> Result<usize, SyntaxError> {
-        depth.checked_sub(1).ok_or(self.error("nested too deeply"))
+        depth
+            .checked_sub(1)
+            .ok_or_else(|| self.error("nested too deeply"))
     }
 
     fn array(&mut self, depth: usize) -> Result<Json<'a>, SyntaxError> {
@@ -237,7 +239,9 @@ impl<'a> Reader<'a> {
 
     /// Takes what stands after a backslash.
     fn escape(&mut self) -> Result<char, SyntaxError> {
-        let escape = self.peek().ok_or(self.error("string without an end"))?;
+        let escape = self
+            .peek()
+            .ok_or_else(|| self.error("string without an end"))?;
         let character = match escape {
             b'u' => {
                 self.at += 1;
@@ -278,7 +282,7 @@ impl<'a> Reader<'a> {
             .get(..4)
             .filter(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()))
             .and_then(|digits| u32::from_str_radix(digits, 16).ok())
-            .ok_or(self.error("four hexadecimal digits expected"))?;
+            .ok_or_else(|| self.error("four hexadecimal digits expected"))?;
         self.at += 4;
         Ok(digits)
     }

@@ -1,3 +1,8 @@
+#![allow(
+    clippy::disallowed_methods,
+    reason = "deadlines of the tests themselves"
+)]
+
 use super::*;
 use crate::auth::api::ApiSettings;
 use crate::auth::request::{Identity, PeerRef, RequestMessage};

@@ -1,5 +1,5 @@
 use super::*;
-use crate::registry::Credential;
+use crate::registry::{Credential, Registry};
 use crate::store::embedded::{StoreSettings, open};
 use tempfile::TempDir;
 
@@ -11,8 +11,14 @@ struct Imported {
 
 fn import_into(registry: &dyn Registry, csv: &[u8], base: &Path) -> Imported {
     let (mut refused, mut calls) = (Vec::new(), 0);
+    let mut add = |devices| -> io::Result<Vec<Result<(), String>>> {
+        let results = registry.add_many(devices).into_iter();
+        Ok(results
+            .map(|added| added.map(drop).map_err(|error| error.to_string()))
+            .collect())
+    };
     let progress = import(
-        registry,
+        &mut add,
         &mut &csv[..],
         base,
         &mut |_| calls += 1,

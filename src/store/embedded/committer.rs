@@ -12,6 +12,11 @@
 //! so that a device reads what it was told is stored. After a failed write or sync nothing is
 //! written any more, as what the disk holds is unknown: the store is failed until a restart.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the pace of commits is this thread's own"
+)]
+
 use super::head::Head;
 use super::segment::{ClosedSegment, LogWriter};
 use crate::store::{Batch, Completion, Overloaded, StoreError};

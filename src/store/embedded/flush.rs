@@ -8,6 +8,11 @@
 //! Only this thread writes to the series and attributes of the database, and no other one waits for
 //! it. A flush that fails is tried again: its rows have the same content, whichever are there.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the pace of flushes is this thread's own"
+)]
+
 use super::committer::Commits;
 use super::database::Tables;
 use super::head::{DeviceHead, Head};

@@ -230,7 +230,8 @@ impl Head {
     }
 
     fn part(&self, device: DeviceId) -> MutexGuard<'_, Part> {
-        lock(&self.parts[device.0 as usize % PARTS])
+        let part = usize::try_from(device.0 % PARTS as u64).unwrap_or_default();
+        lock(&self.parts[part])
     }
 }
 

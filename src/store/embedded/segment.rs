@@ -201,14 +201,12 @@ pub(super) struct Scanned {
     pub(super) torn_bytes: u64,
 }
 
-/// Reads a segment from its bytes and hands each whole frame to `visit`: sequence number, records,
-/// payload. What follows the last whole frame is reported, not judged, unless a whole frame comes
+/// What is done with each frame: its sequence number, records and payload.
+pub(super) type Visit<'a> = dyn FnMut(u64, u32, &[u8]) -> Result<(), OpenError> + 'a;
+
+/// Reads a segment from its bytes and hands each whole frame to `visit`. What follows the last whole frame is reported, not judged, unless a whole frame comes
 /// after it: then what was durable has been damaged.
-pub(super) fn scan(
-    path: &Path,
-    bytes: &[u8],
-    visit: &mut dyn FnMut(u64, u32, &[u8]) -> Result<(), OpenError>,
-) -> Result<Scanned, OpenError> {
+pub(super) fn scan(path: &Path, bytes: &[u8], visit: &mut Visit<'_>) -> Result<Scanned, OpenError> {
     let (first_sequence, salt) = header(bytes)
         .ok_or_else(|| damaged(path, "its header is not one of a log segment".into()))?;
     let mut scanned = Scanned {

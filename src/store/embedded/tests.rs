@@ -1,3 +1,8 @@
+#![allow(
+    clippy::disallowed_methods,
+    reason = "deadlines of the tests themselves"
+)]
+
 use super::*;
 use crate::registry::{NewCredential, NewDevice, Registry};
 use crate::store::{Value, ValueRef};
@@ -631,7 +636,7 @@ fn random_operations_agree_with_a_model() {
             }
             94..97 => wait_for_flush(store),
             _ => {
-                opened = None;
+                drop(opened.take());
                 opened = Some(open(directory.path(), &restless()).unwrap());
             }
         }
