@@ -108,7 +108,8 @@ struct Arguments {
     /// How long a request may take; the default is MAX_TRANSMIT_WAIT (RFC 7252)
     #[arg(long, value_name = "TIME", default_value = "93s", value_parser = parse_duration)]
     timeout: Duration,
-    /// Process of the server: adds its CPU time and memory, from /proc
+    /// Process of the server: adds its CPU time and memory, from /proc. Memory per session is the
+    /// growth while the fleet connects: measure it on a freshly started server
     #[arg(long, value_name = "PID", value_parser = clap::value_parser!(u32).range(1..))]
     server_pid: Option<u32>,
     /// Write the results as JSON

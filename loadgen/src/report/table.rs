@@ -108,7 +108,7 @@ fn server(report: &Report<'_>, text: &mut String) {
         text.push('\n');
     }
     let counters = &report.total.counters;
-    let operations = counters.ok.max(1) + counters.handshakes_completed;
+    let operations = (counters.sent + counters.handshakes_started).max(1);
     #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
     let own = report.own_cpu.as_secs_f64() * 1e6 / operations as f64;
     let _ = writeln!(
