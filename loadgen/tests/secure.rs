@@ -249,16 +249,16 @@ fn a_session_that_the_server_ends_is_made_again_and_its_request_counts_as_lost()
     assert!(output.status.success(), "{}", text(&output));
     let counts = server.stop();
     assert_eq!(counts.requests, 40);
-    assert_eq!(
-        (&report["requests"]["ok"], &report["requests"]["failed"]),
-        (&32.into(), &8.into())
-    );
+    let number = |name: &str| report["requests"][name].as_u64().unwrap();
+    assert_eq!(number("ok") + number("failed"), 40);
+    // Each fifth of a device's requests; the devices' parts of the 40 are not always the same.
+    assert!((7..=8).contains(&number("failed")), "{report}");
     assert!(
         text(&output).contains("because the server ended their session"),
         "{}",
         text(&output)
     );
-    assert!(counts.handshakes >= 8);
+    assert!(counts.handshakes >= 7);
 }
 
 #[test]
