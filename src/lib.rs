@@ -4,6 +4,14 @@
 //! `dtls, coap <- endpoint <- shard <- server`; `dtls` and `coap` never name each other, and
 //! `auth` sees only plain requests and verdicts.
 
+#![cfg_attr(
+    test,
+    allow(
+        clippy::cast_possible_truncation,
+        reason = "numbers of a test are small"
+    )
+)]
+
 pub mod admin;
 pub mod auth;
 pub mod cli;

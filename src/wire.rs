@@ -3,6 +3,11 @@
 //! [`Reader`] never panics and never reads past its slice; every successful read of a non-empty
 //! item consumes at least one byte, so a parse loop always ends.
 
+#![allow(
+    clippy::missing_errors_doc,
+    reason = "every read fails for one reason only, and it is the error's name"
+)]
+
 use std::fmt;
 
 /// The bytes ended before the item did, or went on after it.
@@ -148,15 +153,15 @@ impl Write for Vec<u8> {
         self.extend_from_slice(&value.to_be_bytes()[2..]);
     }
 
-    fn put_vec8(&mut self, body: impl FnOnce(&mut Vec<u8>)) {
+    fn put_vec8(&mut self, body: impl FnOnce(&mut Self)) {
         put_vec::<1>(self, body);
     }
 
-    fn put_vec16(&mut self, body: impl FnOnce(&mut Vec<u8>)) {
+    fn put_vec16(&mut self, body: impl FnOnce(&mut Self)) {
         put_vec::<2>(self, body);
     }
 
-    fn put_vec24(&mut self, body: impl FnOnce(&mut Vec<u8>)) {
+    fn put_vec24(&mut self, body: impl FnOnce(&mut Self)) {
         put_vec::<3>(self, body);
     }
 }
@@ -194,7 +199,7 @@ mod tests {
     fn what_is_written_is_read_back() {
         let mut out = Vec::new();
         out.put_u16(0x0102);
-        out.put_u24(0x0304_05);
+        out.put_u24(0x03_0405);
         out.put_u32(0x0607_0809);
         out.put_u48(0x0a0b_0c0d_0e0f);
         out.put_vec8(|v| v.push(1));

@@ -28,7 +28,10 @@ impl Fake {
         let view = DeviceView {
             id: devices.len() as u64 + 1,
             name: device.name.clone(),
-            profile: device.profile.clone().unwrap_or("default".to_owned()),
+            profile: device
+                .profile
+                .clone()
+                .unwrap_or_else(|| "default".to_owned()),
             created_ms: 1,
             credentials_type: CredentialsType::AccessToken,
             credentials_id: device.token.clone(),
@@ -38,8 +41,8 @@ impl Fake {
     }
 }
 
-fn raw(value: serde_json::Value) -> Box<RawValue> {
-    serde_json::value::to_raw_value(&value).unwrap()
+fn raw(value: &serde_json::Value) -> Box<RawValue> {
+    serde_json::value::to_raw_value(value).unwrap()
 }
 
 impl Operations for Fake {
@@ -83,7 +86,7 @@ impl Operations for Fake {
         let reading = |ts, value| Reading { ts, value };
         let text = "{\"a\":1.0E10}".to_owned();
         Ok(BTreeMap::from([
-            ("t".to_owned(), reading(5, raw(json!(42)))),
+            ("t".to_owned(), reading(5, raw(&json!(42)))),
             (
                 "j".to_owned(),
                 reading(6, RawValue::from_string(text).unwrap()),
@@ -108,7 +111,7 @@ impl Operations for Fake {
             .take(query.limit)
             .map(|ts| Reading {
                 ts,
-                value: raw(json!(format!("{key} at {ts}"))),
+                value: raw(&json!(format!("{key} at {ts}"))),
             })
             .collect())
     }

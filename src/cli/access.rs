@@ -4,6 +4,8 @@ use crate::admin::operations::ErrorKind;
 use crate::admin::{LocalOperations, OperationError, Operations, RemoteOperations};
 use crate::cli::arguments::Place;
 use crate::cli::{Failure, load_config, output};
+use crate::config::value::LogFormat;
+use crate::logging::{self, LogGuard};
 use crate::store::Store as _;
 use crate::store::embedded::{self, Opened, StoreSettings};
 use std::path::Path;
@@ -22,6 +24,8 @@ pub(super) enum Missing {
 pub(super) struct Access {
     operations: Box<dyn Operations>,
     opened: Option<Opened>,
+    /// What the store has to say goes to standard error.
+    _log: Option<LogGuard>,
 }
 
 impl Access {
@@ -32,6 +36,7 @@ impl Access {
             return Ok(Self {
                 operations: Box::new(remote),
                 opened: None,
+                _log: None,
             });
         }
         let directory = &config.tidegate.data_dir;
@@ -42,6 +47,7 @@ impl Access {
             let note = format!("note: making the data directory {}", directory.display());
             output::complain(&note);
         }
+        let log = logging::init("warn", LogFormat::Text).ok();
         let opened = embedded::open(directory, &StoreSettings::default()).map_err(Failure::new)?;
         let local = LocalOperations::new(
             Arc::clone(&opened.registry) as _,
@@ -50,6 +56,7 @@ impl Access {
         Ok(Self {
             operations: Box::new(local),
             opened: Some(opened),
+            _log: log,
         })
     }
 }

@@ -13,6 +13,8 @@ mod handshake;
 mod message;
 mod received;
 mod record;
+#[cfg(test)]
+mod tests;
 
 pub use alert::{Alert, AlertDescription, AlertLevel};
 pub use association::{Accepted, Association, accept};

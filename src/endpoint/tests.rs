@@ -82,7 +82,7 @@ fn a_request_crosses_once_and_its_answer_returns_to_its_sender() {
     let mut out = Outbox::default();
     endpoint.handle_verdict(at(1), &answer(&request, 0x41), &mut out);
     let expected = (peer(7), b"\x64\x41\x12\x34\xde\xad\xbe\xef".to_vec());
-    assert_eq!(sent(&out), [expected.clone()]);
+    assert_eq!(sent(&out), std::slice::from_ref(&expected));
     assert_eq!(endpoint.requests_in_work(), 0);
     // Repeated after the answer: the same answer again, and no request.
     let out = receive(&mut endpoint, at(2), peer(7), POST);

@@ -20,7 +20,7 @@ use crate::crypto::random::SystemRandom;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode};
-use index::{Index, by_fingerprint, by_id, by_token};
+use index::{FingerprintEntry, Index, TokenEntry};
 use std::borrow::Borrow;
 use std::cmp::Ordering;
 use std::collections::{BTreeSet, HashMap};
@@ -32,9 +32,9 @@ const NEXT_DEVICE: &str = "next-device";
 
 /// Devices and credentials in the data directory.
 pub struct EmbeddedRegistry {
-    by_token: Index<str>,
-    by_fingerprint: Index<[u8; 32]>,
-    by_id: Index<DeviceId>,
+    by_token: Index<TokenEntry>,
+    by_fingerprint: Index<FingerprintEntry>,
+    by_id: Index<Arc<Device>>,
     by_name: RwLock<BTreeSet<ByName>>,
     /// Held by whoever changes something.
     writer: Mutex<Writer>,
@@ -72,9 +72,9 @@ impl EmbeddedRegistry {
         let (devices, meta) = (keyspace("devices")?, keyspace("meta")?);
         let next = meta.get(NEXT_DEVICE).map_err(|e| e.to_string())?;
         let registry = Self {
-            by_token: Index::new(by_token),
-            by_fingerprint: Index::new(by_fingerprint),
-            by_id: Index::new(by_id),
+            by_token: Index::new(),
+            by_fingerprint: Index::new(),
+            by_id: Index::new(),
             by_name: RwLock::default(),
             writer: Mutex::new(Writer {
                 database: database.clone(),
@@ -118,11 +118,17 @@ impl EmbeddedRegistry {
 
     /// Makes a device visible; it replaces the one of the same id.
     fn insert(&self, device: Arc<Device>) {
-        match &device.credential {
-            Credential::AccessToken(_) => self.by_token.insert(&device),
-            Credential::X509 { .. } => self.by_fingerprint.insert(&device),
+        // Whoever finds the number finds the device.
+        self.by_id.insert(Arc::clone(&device));
+        match device.credential {
+            Credential::AccessToken(ref token) => {
+                self.by_token.insert(TokenEntry::new(token, device.id));
+            }
+            Credential::X509 { fingerprint } => self.by_fingerprint.insert(FingerprintEntry {
+                fingerprint,
+                device: device.id,
+            }),
         }
-        self.by_id.insert(&device);
         let mut names = self.by_name.write().unwrap_or_else(PoisonError::into_inner);
         names.replace(ByName(device));
     }
@@ -130,7 +136,7 @@ impl EmbeddedRegistry {
     /// Ends a device's credential.
     fn end_credential(&self, device: &Device) {
         match &device.credential {
-            Credential::AccessToken(token) => self.by_token.remove(token),
+            Credential::AccessToken(token) => self.by_token.remove(token.as_bytes()),
             Credential::X509 { fingerprint } => self.by_fingerprint.remove(fingerprint),
         }
     }
@@ -253,12 +259,24 @@ impl Staged {
 }
 
 impl Registry for EmbeddedRegistry {
+    fn identify_token(&self, token: &str) -> Option<DeviceId> {
+        self.by_token
+            .find(token.as_bytes())
+            .map(|entry| entry.device)
+    }
+
+    fn identify_fingerprint(&self, fingerprint: &[u8; 32]) -> Option<DeviceId> {
+        self.by_fingerprint
+            .find(fingerprint)
+            .map(|entry| entry.device)
+    }
+
     fn device_by_token(&self, token: &str) -> Option<Arc<Device>> {
-        self.by_token.find(token)
+        self.device(self.identify_token(token)?)
     }
 
     fn device_by_fingerprint(&self, fingerprint: &[u8; 32]) -> Option<Arc<Device>> {
-        self.by_fingerprint.find(fingerprint)
+        self.device(self.identify_fingerprint(fingerprint)?)
     }
 
     fn device_by_name(&self, name: &str) -> Option<Arc<Device>> {

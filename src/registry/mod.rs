@@ -116,6 +116,18 @@ pub enum RegistryError {
 /// Devices and credentials. Reading is cheap and never waits for the disk; a change returns once it
 /// is durable, and holds for the very next request.
 pub trait Registry: Send + Sync {
+    /// Whose access token this is (exact, case-sensitive). What every request asks, so the cheapest
+    /// way to know.
+    fn identify_token(&self, token: &str) -> Option<DeviceId> {
+        self.device_by_token(token).map(|device| device.id)
+    }
+
+    /// Whose certificate has this fingerprint.
+    fn identify_fingerprint(&self, fingerprint: &[u8; 32]) -> Option<DeviceId> {
+        self.device_by_fingerprint(fingerprint)
+            .map(|device| device.id)
+    }
+
     /// The device with this access token (exact, case-sensitive).
     fn device_by_token(&self, token: &str) -> Option<Arc<Device>>;
 

@@ -66,6 +66,8 @@ pub(crate) struct World {
     pub(crate) now: Instant,
     pub(crate) unix_ms: u64,
     pub(crate) faults: Faults,
+    /// Datagrams longer than this vanish.
+    pub(crate) longest_datagram: usize,
     pub(crate) random: SeededRandom,
     pub(crate) server: Server,
     pub(crate) client: Client,
@@ -87,6 +89,7 @@ impl World {
             now,
             unix_ms: UNIX_MS,
             faults: Faults::default(),
+            longest_datagram: usize::MAX,
             server: Server {
                 config: Arc::new(server),
                 cookies: CookieJar::generate(&mut random),
@@ -145,7 +148,7 @@ impl World {
             corruption,
             ..
         } = self.faults;
-        if self.random.below(1000) < loss {
+        if self.random.below(1000) < loss || datagram.len() > self.longest_datagram {
             return;
         }
         if self.random.below(1000) < duplication {

@@ -30,6 +30,16 @@ pub(crate) fn certificate(
     })
 }
 
+/// A P-256 certificate behind which the chain is padded so that the Certificate message has a body
+/// of `length` bytes.
+pub(crate) fn padded_credentials(length: usize) -> Arc<Credentials> {
+    let credentials = credentials(&rcgen::PKCS_ECDSA_P256_SHA256);
+    let mut credentials = Arc::into_inner(credentials).unwrap();
+    let padding = length - 3 - 3 - credentials.chain[0].len() - 3;
+    credentials.chain.push(vec![0x30; padding]);
+    Arc::new(credentials)
+}
+
 /// A server with a P-256 certificate and a first retransmission after a second.
 pub(crate) fn server_config() -> ServerConfig {
     let mut config = ServerConfig::new(credentials(&rcgen::PKCS_ECDSA_P256_SHA256));

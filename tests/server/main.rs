@@ -1,5 +1,10 @@
 //! The running binary on real sockets: ThingsBoard's vectors, durability, settings, bad input.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests of a process run by the clock"
+)]
+
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -97,6 +97,48 @@ fn measure_store_alone() {
     println!("  refused {refused}; {:?}", store.status());
 }
 
+#[test]
+#[ignore = "a measurement"]
+fn measure_api_alone() {
+    for devices in [1000, 10_000, 1_000_000] {
+        let directory = tempfile::TempDir::new_in("target").unwrap();
+        let opened = open(directory.path(), &StoreSettings::default()).unwrap();
+        add_devices(&*opened.registry, devices);
+        let store: Arc<dyn Store> = opened.store.clone();
+        let api = Api::new(opened.registry.clone(), store, ApiSettings::default());
+        let requests: Vec<_> = (0..100_000).map(|n| request(0, n, devices)).collect();
+        let mut batch = Batch::with_capacity(1 << 20);
+        for _ in 0..3 {
+            let before = threads_cpu_ms();
+            let started = Instant::now();
+            for chunk in requests.chunks(64) {
+                let mark = batch.begin();
+                for request in chunk {
+                    std::hint::black_box(api.handle(request, &mut batch));
+                }
+                batch.rollback(mark);
+            }
+            report(
+                &format!("handled, {devices} devices"),
+                100_000,
+                started.elapsed(),
+                &before,
+            );
+        }
+    }
+}
+
+fn add_devices(registry: &dyn Registry, devices: u64) {
+    for group in (0..devices).collect::<Vec<_>>().chunks(10_000) {
+        let devices = group.iter().map(|i| NewDevice {
+            name: format!("device-{i}"),
+            profile: None,
+            credential: NewCredential::AccessToken(format!("TOKEN{i:015}")),
+        });
+        registry.add_many(devices.collect());
+    }
+}
+
 /// `window` requests in work, from one thread that plays both shards.
 #[test]
 #[ignore = "a measurement"]
@@ -104,14 +146,7 @@ fn measure_pool_and_store() {
     for window in [500, 4000] {
         let directory = tempfile::TempDir::new_in("target").unwrap();
         let opened = open(directory.path(), &StoreSettings::default()).unwrap();
-        let devices = (0..DEVICES)
-            .map(|i| NewDevice {
-                name: format!("device-{i}"),
-                profile: None,
-                credential: NewCredential::AccessToken(format!("TOKEN{i:015}")),
-            })
-            .collect();
-        opened.registry.add_many(devices);
+        add_devices(&*opened.registry, DEVICES);
         let (queues, workers) = RequestQueues::new(2, 4096, 1);
         let inboxes: Arc<[Arc<Inbox>]> = (0..2).map(|_| Arc::new(Inbox::new(8192))).collect();
         let store: Arc<dyn Store> = opened.store.clone();
@@ -136,7 +171,7 @@ fn measure_pool_and_store() {
             for (shard, queue) in shards.iter().enumerate() {
                 let mut some = false;
                 while sent - done < window && !(some && sent % 32 == 0) {
-                    queue.submit(request(shard, sent)).unwrap();
+                    queue.submit(request(shard, sent, DEVICES)).unwrap();
                     sent += 1;
                     some = true;
                 }
@@ -163,8 +198,8 @@ fn measure_pool_and_store() {
     }
 }
 
-fn request(shard: usize, n: u64) -> Request {
-    let token = format!("TOKEN{:015}", n.wrapping_mul(7919) % DEVICES);
+fn request(shard: usize, n: u64, devices: u64) -> Request {
+    let token = format!("TOKEN{:015}", n.wrapping_mul(7919) % devices);
     Request {
         peer: PeerRef {
             shard: u16::try_from(shard).unwrap(),

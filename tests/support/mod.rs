@@ -1,6 +1,15 @@
 //! A server of our own binary for tests: started on free ports, stopped when dropped.
 
-#![allow(dead_code, reason = "each test binary uses its own part")]
+#![allow(
+    dead_code,
+    unused_imports,
+    unreachable_pub,
+    reason = "each test binary uses its own part of these helpers"
+)]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests of a process run by the clock"
+)]
 
 mod link;
 

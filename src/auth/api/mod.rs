@@ -32,7 +32,7 @@ mod read;
 mod route;
 
 use crate::auth::request::{Identity, Request, Response};
-use crate::registry::{Device, Registry};
+use crate::registry::{DeviceId, Registry};
 use crate::store::{Batch, Store};
 use route::{Action, Route};
 use std::sync::Arc;
@@ -91,7 +91,7 @@ impl Api {
             Route::WellKnownCore => read::well_known_core(),
             Route::Provision | Route::Efento => Response::empty(code::NOT_IMPLEMENTED),
             Route::Device { action, token } => match self.authenticate(request, token) {
-                Some(device) => return self.device_request(request, action, &device, batch),
+                Some(device) => return self.device_request(request, action, device, batch),
                 None => Response::empty(code::UNAUTHORIZED),
             },
         };
@@ -104,22 +104,22 @@ impl Api {
         request.message.method != POST
     }
 
-    fn authenticate(&self, request: &Request, token: Option<&[u8]>) -> Option<Arc<Device>> {
+    fn authenticate(&self, request: &Request, token: Option<&[u8]>) -> Option<DeviceId> {
         if request.secure
             && let Identity::Certificate(fingerprint) = &request.identity
-            && let Some(device) = self.registry.device_by_fingerprint(fingerprint)
+            && let Some(device) = self.registry.identify_fingerprint(fingerprint)
         {
             return Some(device);
         }
         let token = std::str::from_utf8(token?).ok()?;
-        self.registry.device_by_token(token)
+        self.registry.identify_token(token)
     }
 
     fn device_request(
         &self,
         request: &Request,
         action: Action,
-        device: &Device,
+        device: DeviceId,
         batch: &mut Batch,
     ) -> Outcome {
         let message = &request.message;
@@ -128,9 +128,9 @@ impl Api {
             Action::PostTelemetry => payload::telemetry,
             Action::PostAttributes => payload::attributes,
             Action::ReadAttributes => {
-                let read = read::attributes(&*self.store, device.id, message);
+                let read = read::attributes(&*self.store, device, message);
                 return Outcome::Respond(read.unwrap_or_else(|error| {
-                    tracing::error!(%error, device = %device.name, "attributes cannot be read");
+                    tracing::error!(%error, %device, "attributes cannot be read");
                     Response::empty(code::INTERNAL_SERVER_ERROR)
                 }));
             }
@@ -139,13 +139,7 @@ impl Api {
             }
         };
         let mark = batch.begin();
-        let uploaded = upload(
-            &message.payload,
-            device.id,
-            received_ms,
-            &self.settings,
-            batch,
-        );
+        let uploaded = upload(&message.payload, device, received_ms, &self.settings, batch);
         match uploaded {
             Err(refusal) => {
                 batch.rollback(mark);

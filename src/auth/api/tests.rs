@@ -5,6 +5,7 @@
 use super::*;
 use crate::auth::request::{PeerRef, RequestMessage};
 use crate::crypto::fingerprint::device_fingerprint;
+use crate::registry::Device;
 use crate::registry::{NewCredential, NewDevice};
 use crate::store::embedded::{Opened, StoreSettings, open};
 use crate::store::{AttributeScope, HistoryQuery, Point, StoreError, Value, ValueRef};

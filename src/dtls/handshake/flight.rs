@@ -56,7 +56,7 @@ impl PlainWriter {
     }
 
     /// From now on `version` is in the headers.
-    pub(super) const fn set_version(&mut self, version: u16) {
+    pub(in crate::dtls) const fn set_version(&mut self, version: u16) {
         self.version = version;
     }
 
@@ -101,14 +101,14 @@ enum Item {
 
 /// The messages of one flight of ours.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Flight {
+pub(in crate::dtls) struct Flight {
     items: Vec<Item>,
     bytes: Vec<u8>,
 }
 
 impl Flight {
     /// Appends a message and returns its bytes with the header of one piece, for the transcript.
-    pub(super) fn push(
+    pub(in crate::dtls) fn push(
         &mut self,
         message_type: HandshakeType,
         message_seq: u16,
@@ -129,7 +129,7 @@ impl Flight {
     }
 
     /// Appends a ChangeCipherSpec.
-    pub(super) fn push_change_cipher_spec(&mut self) {
+    pub(in crate::dtls) fn push_change_cipher_spec(&mut self) {
         self.items.push(Item::ChangeCipherSpec);
     }
 
@@ -137,7 +137,7 @@ impl Flight {
     ///
     /// Records are packed; a message that fits a datagram of its own is never cut, as small stacks
     /// cannot put fragments together. Finished is sealed by `protection`, which must be there then.
-    pub(super) fn emit(
+    pub(in crate::dtls) fn emit(
         &self,
         datagram_max: usize,
         plain: &mut PlainWriter,
@@ -269,7 +269,7 @@ impl<'a> Packer<'a> {
 
 /// What is to be done when a timer may have expired.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum TimerAction {
+pub(in crate::dtls) enum TimerAction {
     Wait,
     Retransmit,
     GiveUp,
@@ -277,7 +277,7 @@ pub(super) enum TimerAction {
 
 /// When the last flight is sent again: by time, doubling, and when the peer repeats its own.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct RetransmissionTimer {
+pub(in crate::dtls) struct RetransmissionTimer {
     interval: Duration,
     /// `None` once the peer is thought to be gone; the handshake's deadline remains.
     due: Option<Instant>,
@@ -288,7 +288,7 @@ pub(super) struct RetransmissionTimer {
 
 impl RetransmissionTimer {
     /// For a flight that is sent now, with the first interval.
-    pub(super) fn new(now: Instant, interval: Duration) -> Self {
+    pub(in crate::dtls) fn new(now: Instant, interval: Duration) -> Self {
         Self {
             interval,
             due: Some(now + interval),
@@ -299,12 +299,12 @@ impl RetransmissionTimer {
     }
 
     /// When [`Self::handle_timeout`] is due.
-    pub(super) const fn due(&self) -> Option<Instant> {
+    pub(in crate::dtls) const fn due(&self) -> Option<Instant> {
         self.due
     }
 
     /// Counts a retransmission that is due and doubles the interval.
-    pub(super) fn handle_timeout(&mut self, now: Instant) -> TimerAction {
+    pub(in crate::dtls) fn handle_timeout(&mut self, now: Instant) -> TimerAction {
         if self.due.is_none_or(|due| now < due) {
             return TimerAction::Wait;
         }
@@ -320,7 +320,7 @@ impl RetransmissionTimer {
 
     /// Whether the flight is to be sent again because the peer repeated its own (RFC 6347 section
     /// 4.2.4: the other end lost it). The timer starts anew then.
-    pub(super) fn on_peer_repetition(&mut self, now: Instant) -> bool {
+    pub(in crate::dtls) fn on_peer_repetition(&mut self, now: Instant) -> bool {
         let recent = now.saturating_duration_since(self.last_sent) < REPETITION_SPACING;
         if recent || self.repetitions == REPETITIONS_MAX {
             return false;
@@ -335,13 +335,13 @@ impl RetransmissionTimer {
 
     /// The peer seems to be gone: no more retransmissions of our own accord. Returns how long it
     /// still has, should that not have been its word.
-    pub(super) const fn stop(&mut self) -> Duration {
+    pub(in crate::dtls) const fn stop(&mut self) -> Duration {
         self.due = None;
         self.interval
     }
 
     /// The size of datagrams, `datagram_max` or less after retransmissions without an answer.
-    pub(super) fn datagram_max(&self, datagram_max: usize) -> usize {
+    pub(in crate::dtls) fn datagram_max(&self, datagram_max: usize) -> usize {
         if self.retransmissions < RETRANSMISSIONS_BEFORE_SMALL {
             datagram_max
         } else {

@@ -11,9 +11,9 @@ use crate::dtls::record::protection::{Protection, TrafficKey};
 
 /// Both hello randoms of a handshake.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Randoms {
-    pub(super) client: [u8; 32],
-    pub(super) server: [u8; 32],
+pub(in crate::dtls) struct Randoms {
+    pub(in crate::dtls) client: [u8; 32],
+    pub(in crate::dtls) server: [u8; 32],
 }
 
 impl Randoms {
@@ -27,14 +27,14 @@ impl Randoms {
 
 /// Which end of the connection we are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Side {
+pub(in crate::dtls) enum Side {
     Client,
     Server,
 }
 
 /// The master secret with the suite that it is for. Wiped when dropped.
 #[derive(Zeroize, ZeroizeOnDrop)]
-pub(super) struct MasterSecret {
+pub(in crate::dtls) struct MasterSecret {
     bytes: [u8; 48],
     #[zeroize(skip)]
     suite: CipherSuite,
@@ -43,7 +43,7 @@ pub(super) struct MasterSecret {
 impl MasterSecret {
     /// RFC 7627 section 4: from the premaster secret and the hash of the handshake up to and
     /// including ClientKeyExchange.
-    pub(super) fn extended(
+    pub(in crate::dtls) fn extended(
         suite: CipherSuite,
         premaster: &SharedSecret,
         session_hash: &Digest,
@@ -57,7 +57,11 @@ impl MasterSecret {
     }
 
     /// RFC 5246 section 8.1, for peers without RFC 7627.
-    pub(super) fn plain(suite: CipherSuite, premaster: &SharedSecret, randoms: &Randoms) -> Self {
+    pub(in crate::dtls) fn plain(
+        suite: CipherSuite,
+        premaster: &SharedSecret,
+        randoms: &Randoms,
+    ) -> Self {
         let seed = Randoms::concat(&randoms.client, &randoms.server);
         Self::derive(suite, premaster, b"master secret", &seed)
     }
@@ -79,7 +83,7 @@ impl MasterSecret {
     /// ```text
     /// client_write_key | server_write_key | client_write_IV | server_write_IV
     /// ```
-    pub(super) fn protection(&self, side: Side, randoms: &Randoms) -> Protection {
+    pub(in crate::dtls) fn protection(&self, side: Side, randoms: &Randoms) -> Protection {
         let aead = self.suite.aead();
         let (key_len, iv_len) = (aead.key_len(), aead.fixed_iv_len());
         let mut block = [0; 2 * (32 + 12)];
@@ -106,7 +110,11 @@ impl MasterSecret {
     }
 
     /// The body of the Finished of `side` after a handshake with this hash.
-    pub(super) fn verify_data(&self, side: Side, handshake_hash: &Digest) -> [u8; VERIFY_DATA_LEN] {
+    pub(in crate::dtls) fn verify_data(
+        &self,
+        side: Side,
+        handshake_hash: &Digest,
+    ) -> [u8; VERIFY_DATA_LEN] {
         let label: &[u8] = match side {
             Side::Client => b"client finished",
             Side::Server => b"server finished",

@@ -18,6 +18,14 @@ mod transcript;
 pub(super) use early::EARLY_RECORD_MAX;
 pub(super) use final_flight::FinalFlight;
 
+/// The parts of which the tests' scripted client is made.
+#[cfg(test)]
+pub(super) mod script {
+    pub(in crate::dtls) use super::flight::{Flight, PlainWriter};
+    pub(in crate::dtls) use super::key_schedule::{MasterSecret, Randoms, Side};
+    pub(in crate::dtls) use super::transcript::Transcript;
+}
+
 use super::connection::Connection;
 use super::record::ContentType;
 

@@ -9,7 +9,7 @@ use crate::dtls::message::{FragmentHeader, HandshakeMessage};
 
 /// The running hash of a handshake, and its bytes as long as a CertificateVerify may need another
 /// hash than the suite's.
-pub(super) struct Transcript {
+pub(in crate::dtls) struct Transcript {
     hash: Hash,
     context: HashContext,
     bytes: Vec<u8>,
@@ -17,7 +17,7 @@ pub(super) struct Transcript {
 
 impl Transcript {
     /// An empty transcript for a suite whose PRF uses `hash`.
-    pub(super) fn new(hash: Hash) -> Self {
+    pub(in crate::dtls) fn new(hash: Hash) -> Self {
         Self {
             hash,
             context: HashContext::new(hash),
@@ -26,7 +26,7 @@ impl Transcript {
     }
 
     /// Adds a message of the peer.
-    pub(super) fn add(&mut self, message: &HandshakeMessage<'_>) {
+    pub(in crate::dtls) fn add(&mut self, message: &HandshakeMessage<'_>) {
         let HandshakeMessage {
             message_type,
             message_seq,
@@ -37,18 +37,18 @@ impl Transcript {
     }
 
     /// Adds messages that have their header of one piece already.
-    pub(super) fn add_bytes(&mut self, bytes: &[u8]) {
+    pub(in crate::dtls) fn add_bytes(&mut self, bytes: &[u8]) {
         self.context.update(bytes);
         self.bytes.extend_from_slice(bytes);
     }
 
     /// The hash of all messages so far.
-    pub(super) fn digest(&self) -> Digest {
+    pub(in crate::dtls) fn digest(&self) -> Digest {
         self.context.clone().finish()
     }
 
     /// The same by another hash, for a signature.
-    pub(super) fn digest_with(&self, hash: Hash) -> Digest {
+    pub(in crate::dtls) fn digest_with(&self, hash: Hash) -> Digest {
         if hash == self.hash {
             self.digest()
         } else {
@@ -58,7 +58,7 @@ impl Transcript {
 
     /// All messages so far, for a signature that hashes them itself.
     #[cfg(any(test, feature = "client"))]
-    pub(super) fn bytes(&self) -> &[u8] {
+    pub(in crate::dtls) fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 }

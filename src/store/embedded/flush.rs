@@ -17,6 +17,7 @@ use super::committer::Commits;
 use super::database::Tables;
 use super::head::{DeviceHead, Head};
 use super::series::encode_blocks;
+use super::spare::SpareMaker;
 use crate::registry::DeviceId;
 use crate::store::batch::{TelemetryItem, TelemetryItems};
 use fjall::{OwnedWriteBatch, PersistMode};
@@ -41,6 +42,7 @@ pub(super) struct Flusher {
     tables: Tables,
     bytes_max: usize,
     interval: Duration,
+    spares: SpareMaker,
     request: Mutex<Request>,
     requested: Condvar,
     /// Set while a flush is asked for, so that each commit need not take the lock.
@@ -51,9 +53,17 @@ pub(super) struct Flusher {
 #[derive(Default)]
 struct Request {
     flush: bool,
+    spare: bool,
     close: bool,
     /// Why the last flush failed, if it did.
     failure: Option<String>,
+}
+
+/// What the thread is to do next.
+enum Wanted {
+    Flush,
+    LastFlush,
+    Spare,
 }
 
 /// Totals since the start.
@@ -70,6 +80,7 @@ impl Flusher {
         commits: std::sync::Arc<Commits>,
         tables: Tables,
         settings: &super::StoreSettings,
+        spares: SpareMaker,
         checkpoint: u64,
     ) -> Self {
         Self {
@@ -78,6 +89,7 @@ impl Flusher {
             tables,
             bytes_max: settings.head_bytes_max,
             interval: settings.flush_interval,
+            spares,
             request: Mutex::default(),
             requested: Condvar::new(),
             asked: AtomicBool::new(false),
@@ -94,10 +106,15 @@ impl Flusher {
             self.lock().flush = true;
             self.requested.notify_one();
         }
+        if self.spares.is_wanted() {
+            self.lock().spare = true;
+            self.requested.notify_one();
+        }
     }
 
     /// Lets the thread flush once more and end.
     pub(super) fn close(&self) {
+        self.spares.stop();
         self.lock().close = true;
         self.requested.notify_one();
     }
@@ -112,7 +129,14 @@ impl Flusher {
         let mut unfinished = None;
         let mut due = Instant::now() + self.interval;
         loop {
-            let close = self.wait(due);
+            let close = match self.wait(due) {
+                Wanted::Spare => {
+                    self.spares.make();
+                    continue;
+                }
+                Wanted::Flush => false,
+                Wanted::LastFlush => true,
+            };
             self.asked.store(false, Ordering::Relaxed);
             match self.flush(&mut unfinished) {
                 Ok(()) => {
@@ -135,14 +159,20 @@ impl Flusher {
         }
     }
 
-    /// Waits until a flush is due or asked for; `true` when it is the last.
-    fn wait(&self, due: Instant) -> bool {
+    /// Waits until something is due or asked for.
+    fn wait(&self, due: Instant) -> Wanted {
         let mut request = self.lock();
         loop {
             let early = due.saturating_duration_since(Instant::now());
-            if request.close || request.flush || early.is_zero() {
+            if request.close {
+                return Wanted::LastFlush;
+            }
+            if request.flush || early.is_zero() {
                 request.flush = false;
-                return request.close;
+                return Wanted::Flush;
+            }
+            if std::mem::take(&mut request.spare) {
+                return Wanted::Spare;
             }
             request = self
                 .requested
@@ -191,7 +221,7 @@ impl Flusher {
             if segment.last_sequence > checkpoint {
                 return true;
             }
-            match std::fs::remove_file(&segment.path) {
+            match self.spares.recycle(&segment.path) {
                 Ok(()) => false,
                 Err(error) => {
                     let file = segment.path.display();

@@ -23,6 +23,7 @@ mod head;
 mod recovery;
 mod segment;
 mod series;
+mod spare;
 
 use crate::registry::DeviceId;
 use crate::registry::embedded::EmbeddedRegistry;
@@ -36,8 +37,9 @@ use database::{Points, Tables};
 use directory::{DataDirectory, io_error};
 use flush::Flusher;
 use head::{Head, HeadReadings};
-use segment::{LogWriter, MakeFile};
+use segment::{LogWriter, OpenFile};
 use series::series_prefix;
+use spare::SpareMaker;
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -78,7 +80,7 @@ impl Default for StoreSettings {
             pending_bytes_max: 16 << 20,
             head_bytes_max: 128 << 20,
             flush_interval: Duration::from_secs(60),
-            commit_interval: Duration::from_millis(2),
+            commit_interval: Duration::from_millis(4),
             attribute_cache_bytes: 32 << 20,
             block_cache_bytes: 64 << 20,
         }
@@ -156,7 +158,7 @@ pub fn open(directory: &Path, settings: &StoreSettings) -> Result<Opened, OpenEr
 fn open_with(
     path: &Path,
     settings: &StoreSettings,
-    make_file: MakeFile,
+    open_file: OpenFile,
 ) -> Result<Opened, OpenError> {
     let directory = Arc::new(DataDirectory::open(path)?);
     let tables = Tables::open(&directory.database(), settings)?;
@@ -171,15 +173,13 @@ fn open_with(
     let registry = EmbeddedRegistry::open(&tables.database, directory.clone()).map_err(damaged)?;
     let head = Head::new(settings.attribute_cache_bytes);
     let recovered = recovery::replay(&directory.log(), checkpoint, &head)?;
-    let log_directory = directory.log();
     let next_sequence = recovered.last_sequence + 1;
-    let log = LogWriter::create(
-        &log_directory,
+    let log = LogWriter::new(
+        &directory.log(),
         next_sequence,
         settings.segment_bytes,
-        make_file,
-    )
-    .map_err(io_error("creating a segment in", &log_directory))?;
+        open_file,
+    );
     let commits = Commits::new(settings.pending_bytes_max, recovered.last_sequence);
     commits.closed_segments().extend(recovered.segments);
     let store = EmbeddedStore::start(settings, directory, tables, head, commits, log, checkpoint)
@@ -223,6 +223,7 @@ impl EmbeddedStore {
             Arc::clone(&commits),
             tables.clone(),
             settings,
+            SpareMaker::new(&directory.log(), settings.segment_bytes, log.spare()),
             checkpoint,
         ));
         let flusher_thread = {

@@ -46,9 +46,9 @@ pub(super) fn replay(
         }
         let bytes = std::fs::read(path).map_err(io_error("reading", path))?;
         let scanned = scan(path, &bytes, *first_sequence, checkpoint, head)?;
-        if scanned.torn_bytes > 0 {
+        if scanned.rest_bytes > 0 {
             if index != last {
-                let what = format!("it ends in {} bytes that are no group", scanned.torn_bytes);
+                let what = format!("it ends in {} bytes that are no group", scanned.rest_bytes);
                 return Err(segment::damaged(path, what));
             }
             cut_off(path, &scanned)?;
@@ -96,11 +96,13 @@ fn scan(
 }
 
 fn cut_off(path: &Path, scanned: &Scanned) -> Result<(), OpenError> {
-    tracing::warn!(
-        file = %path.display(),
-        bytes = scanned.torn_bytes,
-        "the log ends in a group that was not finished, and never acknowledged: cut off"
-    );
+    if scanned.torn {
+        tracing::warn!(
+            file = %path.display(),
+            at = scanned.valid_bytes,
+            "the log ends in a group that was not finished, and never acknowledged: cut off"
+        );
+    }
     OpenOptions::new()
         .write(true)
         .open(path)

@@ -10,26 +10,34 @@
 //! for a frame of this one.
 //!
 //! Invariants: a frame is written only after the one before it was synced, so at most the last one
-//! of the last segment is torn; a segment gets its name only once its header is durable.
+//! of the last segment is torn; a segment gets its name only once its header is durable; only the
+//! last segment may have anything behind its frames: room for more, in which older bytes may stand.
 
 use super::OpenError;
 use super::directory::io_error;
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 const MAGIC: &[u8; 8] = b"TIDELOG1";
 pub(super) const SEGMENT_HEADER_LEN: usize = 32;
 pub(super) const FRAME_HEADER_LEN: usize = 24;
 
+/// A plain segment gives way to a prepared one, once there is one, at this length.
+const PLAIN_BYTES: u64 = 256 << 10;
+
 /// What the log does with a file.
 pub(super) trait LogFile: Send {
-    /// Appends all of `bytes`.
+    /// Writes all of `bytes` behind what was written.
     fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
-    /// Makes everything appended durable.
+    /// Makes everything written durable.
     fn sync(&mut self) -> io::Result<()>;
+    /// Cuts off what was never written, for good.
+    fn cut(&mut self, length: u64) -> io::Result<()>;
 }
 
 impl LogFile for File {
@@ -40,14 +48,26 @@ impl LogFile for File {
     fn sync(&mut self) -> io::Result<()> {
         self.sync_data()
     }
+
+    fn cut(&mut self, length: u64) -> io::Result<()> {
+        self.set_len(length)?;
+        self.sync_all()
+    }
 }
 
-/// Makes the files of a log; another one in tests that break them.
-pub(super) type MakeFile = Box<dyn FnMut(&Path) -> io::Result<Box<dyn LogFile>> + Send>;
+/// Makes the files of a log, or opens one that is there; another one in tests that break them.
+pub(super) type OpenFile = Box<dyn FnMut(&Path) -> io::Result<Box<dyn LogFile>> + Send>;
 
-/// Makes files on the disk.
-pub(super) fn disk() -> MakeFile {
-    Box::new(|path| Ok(Box::new(File::create_new(path)?)))
+/// Opens files on the disk.
+pub(super) fn disk() -> OpenFile {
+    Box::new(|path| Ok(Box::new(write_options().open(path)?)))
+}
+
+/// To write to a file from its start, whatever it holds.
+pub(super) fn write_options() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(false).mode(0o600);
+    options
 }
 
 /// A segment that is no longer written to.
@@ -57,40 +77,61 @@ pub(super) struct ClosedSegment {
     pub(super) last_sequence: u64,
 }
 
+/// A file whose blocks are there already: a sync behind a write into it has no metadata to write,
+/// which halves its cost. It is filled with zeros, or with a segment that is done.
+#[derive(Debug)]
+pub(super) struct Spare {
+    pub(super) path: PathBuf,
+    pub(super) length: u64,
+}
+
+/// Where a spare waits for its use.
+pub(super) type SpareSlot = Arc<Mutex<Option<Spare>>>;
+
 /// The end of the log.
 pub(super) struct LogWriter {
     directory: PathBuf,
-    make_file: MakeFile,
+    open_file: OpenFile,
     segment_bytes: u64,
-    file: Box<dyn LogFile>,
-    path: PathBuf,
-    length: u64,
-    salt: u64,
+    segment: Option<OpenSegment>,
+    spare: SpareSlot,
     next_sequence: u64,
     frame: Vec<u8>,
 }
 
+/// The segment that is written to.
+struct OpenSegment {
+    file: Box<dyn LogFile>,
+    path: PathBuf,
+    salt: u64,
+    /// Bytes written.
+    length: u64,
+    /// Bytes that the file had before; 0 for a plain one.
+    prepared: u64,
+}
+
 impl LogWriter {
-    /// Begins a segment whose first frame will be number `next_sequence`.
-    pub(super) fn create(
+    /// A log whose next frame is number `next_sequence`; its first segment is made with it.
+    pub(super) fn new(
         directory: &Path,
         next_sequence: u64,
         segment_bytes: u64,
-        mut make_file: MakeFile,
-    ) -> io::Result<Self> {
-        let salt = RandomState::new().hash_one(next_sequence);
-        let (path, file) = create_segment(directory, next_sequence, salt, &mut make_file)?;
-        Ok(Self {
+        open_file: OpenFile,
+    ) -> Self {
+        Self {
             directory: directory.to_owned(),
-            make_file,
+            open_file,
             segment_bytes,
-            file,
-            path,
-            length: SEGMENT_HEADER_LEN as u64,
-            salt,
+            segment: None,
+            spare: SpareSlot::default(),
             next_sequence,
             frame: Vec::new(),
-        })
+        }
+    }
+
+    /// Where a spare may be put.
+    pub(super) fn spare(&self) -> SpareSlot {
+        Arc::clone(&self.spare)
     }
 
     /// Number that the next frame will have.
@@ -98,9 +139,11 @@ impl LogWriter {
         self.next_sequence
     }
 
-    /// The file that is written to.
+    /// The file that is written to, or the directory before there is one.
     pub(super) fn path(&self) -> &Path {
-        &self.path
+        self.segment
+            .as_ref()
+            .map_or(&self.directory, |segment| &segment.path)
     }
 
     /// Begins a frame; records are then appended to what is returned.
@@ -114,17 +157,19 @@ impl LogWriter {
     ///
     /// After an error nothing more may be written: what the disk holds is unknown.
     pub(super) fn commit(&mut self, records: u32) -> io::Result<Option<ClosedSegment>> {
-        let closed = if self.length > SEGMENT_HEADER_LEN as u64
-            && self.length + self.frame.len() as u64 > self.segment_bytes
-        {
-            Some(self.rotate()?)
-        } else {
-            None
+        let (segment, closed) = match self.segment.take() {
+            Some(segment) if self.fits(&segment) => (segment, None),
+            Some(full) => {
+                let closed = close_segment(full, self.next_sequence - 1)?;
+                (self.create_segment()?, Some(closed))
+            }
+            None => (self.create_segment()?, None),
         };
-        seal_frame(&mut self.frame, self.next_sequence, records, self.salt)?;
-        self.file.append(&self.frame)?;
-        self.file.sync()?;
-        self.length += self.frame.len() as u64;
+        let segment = self.segment.insert(segment);
+        seal_frame(&mut self.frame, self.next_sequence, records, segment.salt)?;
+        segment.file.append(&self.frame)?;
+        segment.file.sync()?;
+        segment.length += self.frame.len() as u64;
         self.next_sequence += 1;
         // A group of unusual size must not hold its memory for ever.
         if self.frame.capacity() > 4 << 20 {
@@ -133,22 +178,67 @@ impl LogWriter {
         Ok(closed)
     }
 
-    fn rotate(&mut self) -> io::Result<ClosedSegment> {
-        let salt = RandomState::new().hash_one(self.next_sequence);
-        let (path, file) = create_segment(
-            &self.directory,
-            self.next_sequence,
+    /// Whether the frame goes into `segment`; one of its own size goes into an empty one.
+    fn fits(&self, segment: &OpenSegment) -> bool {
+        let end = segment.length + self.frame.len() as u64;
+        if segment.prepared == 0 && segment.length >= PLAIN_BYTES && lock(&self.spare).is_some() {
+            return false;
+        }
+        let limit = if segment.prepared == 0 {
+            self.segment_bytes
+        } else {
+            segment.prepared
+        };
+        segment.length == SEGMENT_HEADER_LEN as u64 || end <= limit
+    }
+
+    fn create_segment(&mut self) -> io::Result<OpenSegment> {
+        let first_sequence = self.next_sequence;
+        let path = self.directory.join(format!("{first_sequence:020}.log"));
+        let new = self.directory.join(format!("{first_sequence:020}.new"));
+        let spare = lock(&self.spare).take();
+        let prepared = match spare {
+            Some(spare) => {
+                std::fs::rename(&spare.path, &new)?;
+                spare.length
+            }
+            None => 0,
+        };
+        let salt = RandomState::new().hash_one(first_sequence);
+        let mut header = Vec::with_capacity(SEGMENT_HEADER_LEN);
+        header.extend_from_slice(MAGIC);
+        header.extend_from_slice(&first_sequence.to_le_bytes());
+        header.extend_from_slice(&salt.to_le_bytes());
+        header.extend_from_slice(&xxh3_64(&header).to_le_bytes());
+        let mut file = (self.open_file)(&new)?;
+        file.append(&header)?;
+        file.sync()?;
+        std::fs::rename(&new, &path)?;
+        File::open(&self.directory)?.sync_all()?;
+        Ok(OpenSegment {
+            file,
+            path,
             salt,
-            &mut self.make_file,
-        )?;
-        self.file = file;
-        self.salt = salt;
-        self.length = SEGMENT_HEADER_LEN as u64;
-        Ok(ClosedSegment {
-            path: std::mem::replace(&mut self.path, path),
-            last_sequence: self.next_sequence - 1,
+            length: SEGMENT_HEADER_LEN as u64,
+            prepared,
         })
     }
+}
+
+/// Ends a segment. Only the last one may have anything behind its last frame.
+fn close_segment(mut segment: OpenSegment, last_sequence: u64) -> io::Result<ClosedSegment> {
+    if segment.prepared > segment.length {
+        segment.file.cut(segment.length)?;
+    }
+    Ok(ClosedSegment {
+        path: segment.path,
+        last_sequence,
+    })
+}
+
+/// A panic while the slot was held left it whole.
+pub(super) fn lock(slot: &SpareSlot) -> MutexGuard<'_, Option<Spare>> {
+    slot.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Fills in the header of a frame whose payload is behind it.
@@ -167,27 +257,6 @@ fn frame_checksum(head: &[u8], payload: &[u8], salt: u64) -> u64 {
     xxh3_64_with_seed(payload, xxh3_64_with_seed(head, salt))
 }
 
-fn create_segment(
-    directory: &Path,
-    first_sequence: u64,
-    salt: u64,
-    make_file: &mut MakeFile,
-) -> io::Result<(PathBuf, Box<dyn LogFile>)> {
-    let path = directory.join(format!("{first_sequence:020}.log"));
-    let new = directory.join(format!("{first_sequence:020}.new"));
-    let mut header = Vec::with_capacity(SEGMENT_HEADER_LEN);
-    header.extend_from_slice(MAGIC);
-    header.extend_from_slice(&first_sequence.to_le_bytes());
-    header.extend_from_slice(&salt.to_le_bytes());
-    header.extend_from_slice(&xxh3_64(&header).to_le_bytes());
-    let mut file = make_file(&new)?;
-    file.append(&header)?;
-    file.sync()?;
-    std::fs::rename(&new, &path)?;
-    File::open(directory)?.sync_all()?;
-    Ok((path, file))
-}
-
 /// What a segment was found to hold.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Scanned {
@@ -198,7 +267,9 @@ pub(super) struct Scanned {
     /// Bytes up to the end of the last whole frame.
     pub(super) valid_bytes: u64,
     /// Bytes behind it that are no frame.
-    pub(super) torn_bytes: u64,
+    pub(super) rest_bytes: u64,
+    /// Whether these begin as the next frame would: it was being written.
+    pub(super) torn: bool,
 }
 
 /// What is done with each frame: its sequence number, records and payload.
@@ -213,7 +284,8 @@ pub(super) fn scan(path: &Path, bytes: &[u8], visit: &mut Visit<'_>) -> Result<S
         first_sequence,
         last_sequence: first_sequence.wrapping_sub(1),
         valid_bytes: SEGMENT_HEADER_LEN as u64,
-        torn_bytes: 0,
+        rest_bytes: 0,
+        torn: false,
     };
     let mut at = SEGMENT_HEADER_LEN;
     loop {
@@ -241,7 +313,8 @@ pub(super) fn scan(path: &Path, bytes: &[u8], visit: &mut Visit<'_>) -> Result<S
                     );
                     return Err(damaged(path, what));
                 }
-                scanned.torn_bytes = rest.len() as u64;
+                scanned.rest_bytes = rest.len() as u64;
+                scanned.torn = rest.get(8..16) == Some(&expected.to_le_bytes());
                 return Ok(scanned);
             }
         }
@@ -295,6 +368,9 @@ fn frame(bytes: &[u8], salt: u64) -> Option<Frame<'_>> {
 /// A whole frame somewhere behind the start of `bytes`: its offset and number. Only numbers soon
 /// after `expected` are tried, so that the checksum is seldom computed.
 fn later_frame(bytes: &[u8], salt: u64, expected: u64) -> Option<(usize, u64)> {
+    if bytes.iter().all(|&byte| byte == 0) {
+        return None;
+    }
     let plausible = expected..expected.saturating_add(1 << 24);
     (1..bytes.len().saturating_sub(FRAME_HEADER_LEN - 1)).find_map(|offset| {
         let rest = bytes.get(offset..)?;
@@ -316,7 +392,7 @@ pub(super) fn list(directory: &Path) -> Result<Vec<(u64, PathBuf)>, OpenError> {
         let stem = path.file_stem().and_then(|stem| stem.to_str());
         match (extension, stem.map(str::parse)) {
             (Some("log"), Some(Ok(first_sequence))) => segments.push((first_sequence, path)),
-            (Some("new"), Some(Ok(_))) => {
+            (Some("new"), _) => {
                 std::fs::remove_file(&path).map_err(io_error("removing", &path))?;
             }
             _ => tracing::warn!(file = %path.display(), "not a file of the log, left alone"),

@@ -369,7 +369,7 @@ fn segments_go_once_the_database_has_them() {
     let directory = TempDir::new().unwrap();
     let opened = open(directory.path(), &restless()).unwrap();
     let text = "x".repeat(1000);
-    for ts in 0..100 {
+    for ts in 0..400 {
         append(
             &opened.store,
             readings(&[(ts, "k", ValueRef::String(&text))]),
@@ -377,16 +377,16 @@ fn segments_go_once_the_database_has_them() {
         .unwrap();
     }
     wait_for_flush(&opened.store);
-    append(&opened.store, readings(&[(100, "k", ValueRef::Bool(true))])).unwrap();
+    append(&opened.store, readings(&[(400, "k", ValueRef::Bool(true))])).unwrap();
     wait_for_flush(&opened.store);
     let files = log_files(directory.path());
     assert!(
         files.len() <= 2,
         "100 kB in segments of 4 kB, yet: {files:?}"
     );
-    assert_eq!(opened.store.latest(DEVICE).unwrap()[0].1.ts_ms, 100);
+    assert_eq!(opened.store.latest(DEVICE).unwrap()[0].1.ts_ms, 400);
     let all = opened.store.history(DEVICE, "k", ALL).unwrap();
-    assert_eq!(all.len(), 101);
+    assert_eq!(all.len(), 401);
 }
 
 #[test]
@@ -475,17 +475,21 @@ impl segment::LogFile for FaultyFile {
         }
         segment::LogFile::sync(&mut self.file)
     }
+
+    fn cut(&mut self, length: u64) -> io::Result<()> {
+        segment::LogFile::cut(&mut self.file, length)
+    }
 }
 
 impl Faults {
     fn open(&self, directory: &Path, settings: &StoreSettings) -> Opened {
         let faults = self.clone();
-        let make_file: MakeFile = Box::new(move |path| {
-            let file = std::fs::File::create_new(path)?;
+        let open_file: OpenFile = Box::new(move |path| {
+            let file = segment::write_options().open(path)?;
             let faults = faults.clone();
             Ok(Box::new(FaultyFile { file, faults }))
         });
-        open_with(directory, settings, make_file).unwrap()
+        open_with(directory, settings, open_file).unwrap()
     }
 }
 

@@ -113,9 +113,9 @@ fn a_foreign_explicit_nonce_is_taken_as_it_comes() {
     let mut record = header.encode(8 + 2 + 16).to_vec();
     record.extend_from_slice(&[0xaa; 8]);
     record.extend_from_slice(b"hi");
-    let key = AeadKey::new(AeadAlgorithm::Aes128Gcm, &[1; 16]);
+    let key = AeadKey::new(AeadAlgorithm::Aes128Gcm, &[2; 16]);
     let nonce = [
-        0x54, 0x54, 0x54, 0x54, 0xaa, 0xaa, 0xaa, 0xaa, 0xaa, 0xaa, 0xaa, 0xaa,
+        0x57, 0x57, 0x57, 0x57, 0xaa, 0xaa, 0xaa, 0xaa, 0xaa, 0xaa, 0xaa, 0xaa,
     ];
     let mut tag = [0; 16];
     key.seal_in_place(

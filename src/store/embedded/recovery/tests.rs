@@ -11,8 +11,8 @@ const DEVICE: DeviceId = DeviceId(1);
 /// Writes groups `from..=to`, one reading each whose time is the group's number; gives the length
 /// of the first segment after each.
 fn write(directory: &Path, from: u64, to: u64, segment_bytes: u64) -> Vec<u64> {
-    let mut log = LogWriter::create(directory, from, segment_bytes, disk()).unwrap();
-    let first = log.path().to_owned();
+    let mut log = LogWriter::new(directory, from, segment_bytes, disk());
+    let first = directory.join(format!("{from:020}.log"));
     (from..=to)
         .map(|sequence| {
             let mut batch = Batch::new();
@@ -79,7 +79,13 @@ fn an_empty_log_goes_on_behind_the_checkpoint() {
     let directory = TempDir::new().unwrap();
     assert_eq!(replayed(directory.path(), 41), Ok((41, vec![])));
     // A start that was killed before its first group, and one while it made a segment.
-    drop(LogWriter::create(directory.path(), 42, 1000, disk()).unwrap());
+    write(directory.path(), 42, 42, 1000);
+    let path = &files(directory.path())[0];
+    std::fs::OpenOptions::new()
+        .write(true)
+        .open(path)
+        .and_then(|file| file.set_len(SEGMENT_HEADER_LEN as u64))
+        .unwrap();
     std::fs::write(directory.path().join(format!("{:020}.new", 42)), b"TIDE").unwrap();
     assert_eq!(replayed(directory.path(), 41), Ok((41, vec![])));
     assert!(

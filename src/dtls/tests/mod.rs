@@ -1,0 +1,6 @@
+//! The server against a scripted client: every wrong order and every wrong message.
+
+mod content;
+mod order;
+mod script;
+mod session;
