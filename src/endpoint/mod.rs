@@ -369,7 +369,7 @@ impl Endpoint {
     }
 
     fn end_sweep(&mut self, now: Now) -> Option<SweepReport> {
-        if now.instant < self.sweep_at {
+        if now.instant < self.sweep_at + SWEEP_GRACE {
             return None;
         }
         let period = self.settings.session_report_timeout;
@@ -386,9 +386,10 @@ impl Endpoint {
 
     /// When [`Self::handle_timeout`] is due.
     pub fn next_timeout(&self) -> Instant {
+        let sweep = self.sweep_at + SWEEP_GRACE;
         self.timers
             .next_timeout()
-            .map_or(self.sweep_at, |due| due.min(self.sweep_at))
+            .map_or(sweep, |due| due.min(sweep))
     }
 
     /// Requests that the pool has not answered yet.
@@ -444,6 +445,10 @@ impl Endpoint {
         self.metrics.set(Counter::PeersCoap, plain as u64);
     }
 }
+
+/// How long after its time a sweep ends: the timer wheel may call a tick (1 ms) late for a peer that
+/// is due at the sweep itself.
+const SWEEP_GRACE: Duration = Duration::from_millis(2);
 
 /// Peers looked at in one call of [`Endpoint::handle_timeout`].
 const TIMEOUTS_PER_STEP: usize = 256;

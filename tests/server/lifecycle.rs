@@ -93,6 +93,46 @@ fn a_second_server_on_the_same_data_is_refused() {
 }
 
 #[test]
+fn idle_sessions_are_swept_counted_and_logged() {
+    let server = Server::start(&[
+        ("TB_COAP_X509_DTLS_SESSION_INACTIVITY_TIMEOUT", "600"),
+        ("TB_COAP_X509_DTLS_SESSION_REPORT_TIMEOUT", "200"),
+        ("TIDEGATE_SHARDS", "1"),
+    ]);
+    server.tidegate_ok(&["device", "add", "idle", "--token", "IDLETOKEN"]);
+    let mut busy = Link::anonymous(&server);
+    let mut idle = Link::anonymous(&server);
+    assert_eq!(
+        idle.exchange(&telemetry(1, "IDLETOKEN"))
+            .expect("an answer")[1],
+        0x41
+    );
+    let started = Instant::now();
+    let mut message_id = 1;
+    while started.elapsed() < Duration::from_millis(1500) {
+        message_id += 1;
+        let answer = busy
+            .exchange(&telemetry(message_id, "IDLETOKEN"))
+            .expect("an answer");
+        assert_eq!(answer[1], 0x41, "a session with traffic was dropped");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let metrics = server.http("/metrics").expect("metrics");
+    assert!(
+        metrics.contains("tidegate_sessions_ended_total{cause=\"expired\"} 1"),
+        "{metrics}"
+    );
+    assert!(
+        metrics.contains("tidegate_sessions{shard=\"0\"} 1"),
+        "{metrics}"
+    );
+    assert!(server.log().contains("dropped=1"), "{}", server.log());
+    // The server said goodbye; what the device sends now finds no session.
+    idle.send(&telemetry(2, "IDLETOKEN"));
+    assert_eq!(idle.receive(), None);
+}
+
+#[test]
 fn two_devices_one_after_the_other_from_one_port_are_told_apart() {
     // TB vector 17.
     let server = Server::start(&[]);
