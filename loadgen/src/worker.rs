@@ -26,7 +26,7 @@ use crate::kit::{Kit, Work};
 use crate::link::Link;
 use crate::pacing::Arrivals;
 use crate::sockets;
-use crate::stats::Sample;
+use crate::stats::{Counters, Sample};
 
 /// Datagrams taken per round.
 const EVENTS_MAX: usize = 128;
@@ -96,7 +96,6 @@ struct Worker<'a> {
     ramp: Duration,
     seed: u64,
     next_publish: Instant,
-    settled_published: bool,
 }
 
 /// Devices begin one after the other, spread over a time.
@@ -182,7 +181,6 @@ impl<'a> Worker<'a> {
             ramp: assignment.ramp,
             seed,
             next_publish: now,
-            settled_published: false,
         })
     }
 
@@ -202,7 +200,6 @@ impl<'a> Worker<'a> {
             }
             let more = self.begin(now);
             self.expire(now);
-            self.publish(now, false);
             let sleep = if more {
                 Duration::ZERO
             } else {
@@ -212,9 +209,7 @@ impl<'a> Worker<'a> {
             for event in events.drain(..) {
                 self.receive(event, &mut buffer);
             }
-            self.publish_settled(now);
-            self.shared
-                .report(phase, self.kit.outstanding, self.kit.settled);
+            self.report(now);
         }
     }
 
@@ -366,22 +361,27 @@ impl<'a> Worker<'a> {
         }
     }
 
-    fn publish(&mut self, now: Instant, last: bool) {
-        if now < self.next_publish && !last {
+    /// Says how far this thread is; what it counted until then is published before.
+    fn report(&mut self, now: Instant) {
+        let kit = &self.kit;
+        let is_done = match kit.phase {
+            Phase::Connect => kit.settled == self.devices.len() as u64,
+            Phase::Drain => kit.outstanding == 0,
+            Phase::Prepare | Phase::Run | Phase::Stop => false,
+        };
+        let counted = kit.sample.counters != Counters::default();
+        self.publish(now, is_done && counted);
+        let kit = &self.kit;
+        self.shared.report(kit.phase, kit.outstanding, kit.settled);
+    }
+
+    fn publish(&mut self, now: Instant, at_once: bool) {
+        if now < self.next_publish && !at_once {
             return;
         }
         self.next_publish = now + PUBLISH_EVERY;
         self.shared.sample().add(&self.kit.sample);
         self.kit.sample.clear();
-    }
-
-    /// Publishes once, ahead of time, when the last device has settled: whoever hears of that looks
-    /// at once at how the handshakes ended.
-    fn publish_settled(&mut self, now: Instant) {
-        if !self.settled_published && self.kit.settled >= self.devices.len() as u64 {
-            self.settled_published = true;
-            self.publish(now, true);
-        }
     }
 
     fn stop(&mut self, now: Instant) {

@@ -162,7 +162,7 @@ Send one with a client certificate, which is the device:
   {program} data latest {CERTIFICATE_DEVICE}
 
 The same with nothing but OpenSSL (the answer dA is 2.01):
-  (printf '{message}'; sleep 1) | openssl s_client -quiet -dtls1_2 -connect localhost:{connect} -CAfile {data}/server.pem -cert {data}/{CERTIFICATE_DEVICE}/client.pem -key {data}/{CERTIFICATE_DEVICE}/client_key.pem
+  (printf '{message}'; sleep 1) | openssl s_client -quiet -no_ign_eof -dtls1_2 -connect localhost:{connect} -CAfile {data}/server.pem -cert {data}/{CERTIFICATE_DEVICE}/client.pem -key {data}/{CERTIFICATE_DEVICE}/client_key.pem
 Without DTLS:
   coap-client-notls -m POST -t application/json -e '{{\"temperature\":44}}' coap://localhost{plain}/api/v1/{token}/telemetry
 
