@@ -16,7 +16,7 @@ mod peer;
 mod tests;
 
 use std::collections::{HashMap, VecDeque};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
@@ -479,8 +479,19 @@ fn overloaded() -> Response {
 }
 
 /// An IPv4 peer on a dual-stack socket and on an IPv4 socket is the same peer.
+///
+/// An IPv6 peer keeps its scope: a link-local address says nothing without its interface.
 fn canonical(address: SocketAddr) -> SocketAddr {
-    SocketAddr::new(address.ip().to_canonical(), address.port())
+    match address.ip().to_canonical() {
+        IpAddr::V4(ip) => SocketAddr::from((ip, address.port())),
+        IpAddr::V6(ip) => {
+            let scope_id = match address {
+                SocketAddr::V6(address) => address.scope_id(),
+                SocketAddr::V4(_) => 0,
+            };
+            SocketAddrV6::new(ip, address.port(), 0, scope_id).into()
+        }
+    }
 }
 
 /// A peer's address as the bytes that its cookie is bound to.

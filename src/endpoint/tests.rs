@@ -231,3 +231,12 @@ fn sweeps_are_reported_each_period_and_idle_deadlines_fall_on_them() {
         at(110).instant
     );
 }
+
+#[test]
+fn a_link_local_peer_is_answered_on_its_interface() {
+    let mut endpoint = endpoint(|_| {});
+    let from: SocketAddr = SocketAddrV6::new("fe80::1".parse().unwrap(), 7, 9, 3).into();
+    let to: SocketAddr = SocketAddrV6::new("fe80::1".parse().unwrap(), 7, 0, 3).into();
+    let out = receive(&mut endpoint, at(0), from, b"\x40\x00\x12\x34");
+    assert_eq!(sent(&out), [(to, b"\x70\x00\x12\x34".to_vec())]);
+}

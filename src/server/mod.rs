@@ -195,8 +195,9 @@ impl Server {
         let stop = Arc::new(AtomicBool::new(false));
         let clock = Clock::start();
         let cpus = allowed_cpus();
-        let mut handles = Vec::with_capacity(shards);
+        let mut spawned = Vec::with_capacity(shards);
         for (index, sockets) in sockets.into_iter().enumerate() {
+            let (started, has_started) = mpsc::channel();
             let parts = ShardParts {
                 index: u16::try_from(index).unwrap_or(u16::MAX),
                 cpu: cpus[index % cpus.len()],
@@ -209,9 +210,12 @@ impl Server {
                 inbox: Arc::clone(&inboxes[index]),
                 stop: Arc::clone(&stop),
                 clock,
+                started,
             };
-            handles.push(shard::spawn(parts).map_err(|e| StartError::Executor(e.to_string()))?);
+            let handle = shard::spawn(parts).map_err(|e| StartError::Executor(e.to_string()))?;
+            spawned.push((handle, has_started));
         }
+        let handles = await_start(spawned)?;
 
         let status = Arc::new(ServerStatus::new(
             metrics,
@@ -309,6 +313,23 @@ impl Server {
         self.admin.stop();
         tracing::info!("stopped");
     }
+}
+
+/// Waits until every shard serves: one that does not would let its peers' datagrams lie.
+fn await_start(
+    spawned: Vec<(ExecutorJoinHandle<io::Result<()>>, mpsc::Receiver<()>)>,
+) -> Result<Vec<ExecutorJoinHandle<io::Result<()>>>, StartError> {
+    spawned
+        .into_iter()
+        .map(|(handle, has_started)| match has_started.recv() {
+            Ok(()) => Ok(handle),
+            Err(mpsc::RecvError) => Err(StartError::Executor(match handle.join() {
+                Ok(Ok(())) => "it ended at once".into(),
+                Ok(Err(error)) => error.to_string(),
+                Err(error) => error.to_string(),
+            })),
+        })
+        .collect()
 }
 
 /// Binds a port for all shards and hands each its member of the group.

@@ -18,7 +18,7 @@ use std::future::poll_fn;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Poll, Waker};
 use std::time::Duration;
@@ -66,12 +66,16 @@ pub struct ShardParts {
     pub stop: Arc<AtomicBool>,
     /// The clocks.
     pub clock: Clock,
+    /// Told once the shard serves. Dropped without a word, it never will: the executor is made on
+    /// the shard's own thread, so that [`spawn`] cannot know.
+    pub started: mpsc::Sender<()>,
 }
 
-/// Starts the shard's executor on a thread of its own.
+/// Starts the shard's executor on a thread of its own; it serves once `started` says so.
 ///
 /// # Errors
-/// When the executor or its ring cannot be made: no io_uring, or too little locked memory.
+/// When the thread cannot be made. What its executor fails of (no io_uring, too little locked
+/// memory) is what joining it returns.
 pub fn spawn(parts: ShardParts) -> io::Result<ExecutorJoinHandle<io::Result<()>>> {
     LocalExecutorBuilder::new(Placement::Fixed(parts.cpu))
         .name(&format!("shard-{}", parts.index))
@@ -128,6 +132,8 @@ async fn run(parts: ShardParts) -> io::Result<()> {
         let shard = Rc::clone(&shard);
         glommio::spawn_local(async move { shard.serve_timers().await }).detach()
     };
+    // Nobody listens any more only when the server gave up its start.
+    let _ = parts.started.send(());
     shard.serve_inbox().await;
     shard.drain().await;
     timer.cancel();

@@ -191,3 +191,43 @@ fn wait_for(server: &Server, text: &str) {
         std::thread::sleep(Duration::from_millis(20));
     }
 }
+
+/// The executors are made on threads of their own, so that whoever starts them must wait for news.
+#[test]
+fn a_server_whose_shards_cannot_all_start_does_not_say_that_it_serves() {
+    let mut refused = 0;
+    // From too few descriptors for the first ring to enough for all of them.
+    for descriptors in (16..=24).step_by(2).chain([40]) {
+        let directory = tempfile::tempdir().unwrap();
+        let mut child = Command::new("sh")
+            .args(["-c", "ulimit -n $0; exec \"$1\" serve"])
+            .arg(descriptors.to_string())
+            .arg(env!("CARGO_BIN_EXE_tidegate"))
+            .env("TIDEGATE_DATA_DIR", directory.path())
+            .env("TIDEGATE_SHARDS", "2")
+            .env("TIDEGATE_ADMIN_BIND", "")
+            .env("COAP_BIND_ADDRESS", "127.0.0.1")
+            .env("COAP_BIND_PORT", "0")
+            .env("COAP_DTLS_ENABLED", "false")
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let until = Instant::now() + Duration::from_secs(3);
+        while child.try_wait().unwrap().is_none() && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        if child.try_wait().unwrap().is_none() {
+            let stopped = Command::new("kill").arg(child.id().to_string()).status();
+            assert!(stopped.unwrap().success());
+        }
+        let output = child.wait_with_output().unwrap();
+        let said = format!("{}{}", text(&output.stdout), text(&output.stderr));
+        assert!(
+            !said.contains("a shard ended with an error"),
+            "{descriptors} descriptors: {said}"
+        );
+        refused += usize::from(said.contains("executor cannot start"));
+    }
+    assert!(refused > 0);
+}

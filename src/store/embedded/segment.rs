@@ -192,18 +192,29 @@ impl LogWriter {
         segment.length == SEGMENT_HEADER_LEN as u64 || end <= limit
     }
 
+    /// Gives the spare its new name; returns its length, 0 without one.
+    ///
+    /// The slot stays locked meanwhile, as the next spare gets the name that this one gives up. A
+    /// spare that cannot be had is a loss of speed, and no reason for the log to end.
+    fn take_spare(&self, new: &Path) -> u64 {
+        let mut slot = lock(&self.spare);
+        let Some(spare) = slot.take() else {
+            return 0;
+        };
+        match std::fs::rename(&spare.path, new) {
+            Ok(()) => spare.length,
+            Err(error) => {
+                tracing::warn!(file = %spare.path.display(), %error, "a spare segment is not there");
+                0
+            }
+        }
+    }
+
     fn create_segment(&mut self) -> io::Result<OpenSegment> {
         let first_sequence = self.next_sequence;
         let path = self.directory.join(format!("{first_sequence:020}.log"));
         let new = self.directory.join(format!("{first_sequence:020}.new"));
-        let spare = lock(&self.spare).take();
-        let prepared = match spare {
-            Some(spare) => {
-                std::fs::rename(&spare.path, &new)?;
-                spare.length
-            }
-            None => 0,
-        };
+        let prepared = self.take_spare(&new);
         let salt = RandomState::new().hash_one(first_sequence);
         let mut header = Vec::with_capacity(SEGMENT_HEADER_LEN);
         header.extend_from_slice(MAGIC);
