@@ -174,8 +174,10 @@ impl Endpoint {
         let mut context = dtls::Context {
             config,
             cookies: &self.settings.cookies,
+            // A known peer's new session takes the place of its old one.
             admit_handshakes: self.handshakes < self.settings.handshakes_max
-                && self.secure_peers < self.settings.sessions_max,
+                && (self.by_address.contains_key(&key)
+                    || self.secure_peers < self.settings.sessions_max),
             random: &mut *self.random,
             out: &mut sink,
             drops: &mut drops,
@@ -251,7 +253,7 @@ impl Endpoint {
             ..
         } = peer;
         let layer = coap.get_or_insert_with(|| Box::new(MessageLayer::new(&mut *self.random)));
-        let mut requests = std::mem::take(&mut out.requests);
+        let mut request = None;
         let mut send = coap_output(*address, *port, association, out, &self.metrics);
         let mut context = coap::Context {
             settings: &self.settings.coap,
@@ -270,7 +272,7 @@ impl Endpoint {
                 if self.requests_in_work < self.settings.requests_max {
                     self.requests_in_work += 1;
                     let Key { slot, generation } = key;
-                    requests.push(Request {
+                    request = Some(Request {
                         peer: PeerRef {
                             shard: self.shard,
                             slot,
@@ -295,7 +297,7 @@ impl Endpoint {
             }
         }
         drop(send);
-        out.requests = requests;
+        out.requests.extend(request);
     }
 
     /// Takes the pool's answer to a request of this shard; returns the permit that the request held.
@@ -407,6 +409,23 @@ impl Endpoint {
         }) {
             self.remove(key);
         }
+    }
+
+    /// Forgets every peer, after a panic in a step that concerned many. Slots keep their generations,
+    /// so that answers that are still on their way find nobody.
+    pub fn forget_all(&mut self, now: Now) {
+        self.metrics.increment(Counter::Panics);
+        for slot in 0..self.peers.slots() {
+            if let Some(key) = self.peers.key_of(slot) {
+                self.peers.remove(key);
+            }
+        }
+        self.by_address.clear();
+        self.plain_peers.clear();
+        self.timers = TimerWheel::new(now.instant);
+        self.secure_peers = 0;
+        self.handshakes = 0;
+        self.publish_gauges();
     }
 
     /// Says goodbye to the peers in the slots of `slots` (close_notify, RFC 5246 section 7.2.1);

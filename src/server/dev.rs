@@ -148,6 +148,12 @@ fn welcome(directory: &Path, token: &str, addresses: &Addresses) -> String {
         .admin
         .map_or_else(|| "(off)".into(), |address| format!("http://{address}/"));
     let message = printf(RAW_POST);
+    // The commands find the server by its data directory.
+    let program = if directory == Path::new("./tidegate-data") {
+        program
+    } else {
+        format!("TIDEGATE_DATA_DIR={data} {program}")
+    };
     format!(
         "
 Tidegate is running. Data, certificates and devices are in {data}.

@@ -376,19 +376,30 @@ fn frame(bytes: &[u8], salt: u64) -> Option<Frame<'_>> {
     })
 }
 
+/// Bytes whose checksum is computed in looking for a frame behind a damaged place: a second's work.
+/// Devices decide what lies in a segment, so what looks like frame headers may be theirs.
+const SEARCH_BYTES_MAX: usize = 2 << 30;
+
 /// A whole frame somewhere behind the start of `bytes`: its offset and number. Only numbers soon
-/// after `expected` are tried, so that the checksum is seldom computed.
+/// after `expected` are tried, so that the checksum is seldom computed, and no more than
+/// [`SEARCH_BYTES_MAX`] bytes of it.
 fn later_frame(bytes: &[u8], salt: u64, expected: u64) -> Option<(usize, u64)> {
     if bytes.iter().all(|&byte| byte == 0) {
         return None;
     }
     let plausible = expected..expected.saturating_add(1 << 24);
+    let mut budget = SEARCH_BYTES_MAX;
     (1..bytes.len().saturating_sub(FRAME_HEADER_LEN - 1)).find_map(|offset| {
         let rest = bytes.get(offset..)?;
         let sequence = u64::from_le_bytes(*rest.get(8..)?.first_chunk()?);
         if !plausible.contains(&sequence) {
             return None;
         }
+        let claimed = u32::from_le_bytes(*rest.first_chunk()?) as usize;
+        if claimed > rest.len() {
+            return None;
+        }
+        budget = budget.checked_sub(claimed)?;
         frame(rest, salt).map(|frame| (offset, frame.sequence))
     })
 }
