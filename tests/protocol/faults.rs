@@ -208,3 +208,33 @@ fn a_silent_client_is_given_up() {
         assert_eq!(flights.count(), 1 + retransmissions);
     }
 }
+
+/// RFC 6347 section 4.2.4: an end that sees the other's flight again sends its own again, without
+/// waiting for its timer: each end here has a timer that would come too late.
+#[test]
+fn a_repeated_flight_is_answered_by_a_repetition() {
+    let slow = Duration::from_secs(20);
+    for patient_client in [false, true] {
+        let mut server = server_config();
+        let mut config = ClientConfig::default();
+        if patient_client {
+            config.retransmission_timeout = slow;
+        } else {
+            server.retransmission_timeout = slow;
+        }
+        let mut world = World::new(5, server, &Arc::new(config));
+        // Flight 4 arrives or not; whatever answers it is lost.
+        let flight = |world: &World, by_server: bool| {
+            world.log.iter().filter(|(by, _)| *by == by_server).count()
+        };
+        world.run(Duration::from_secs(5), |world| flight(world, true) == 2);
+        if patient_client {
+            world.run(Duration::from_secs(5), |world| flight(world, false) == 3);
+        }
+        world.cut();
+        let lost_at = world.now;
+        assert!(world.establish());
+        let waited = world.now.saturating_duration_since(lost_at);
+        assert!(waited < Duration::from_secs(3), "{waited:?}");
+    }
+}

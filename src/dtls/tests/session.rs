@@ -219,3 +219,74 @@ fn the_start_of_the_client_hello_stays_what_the_door_saw() {
     script.deliver(record);
     assert_eq!(script.failure, Some(Error::IllegalParameter));
 }
+
+/// RFC 6347 section 4.2.1: the HelloVerifyRequest and the ServerHello are sent with the record
+/// sequence numbers of their ClientHellos, so that a server needs no memory to avoid a repetition.
+#[test]
+fn first_answers_repeat_the_record_sequence_number_of_the_question() {
+    let mut script = Script::with_defaults();
+    script.client.cipher_suites = vec![script.suite];
+    for _ in 0..9 {
+        script.plain_record(ContentType::Alert, &[1, 0]);
+    }
+    let first = script.hello_body(&[]);
+    let bytes = message(HandshakeType::ClientHello, 0, &first);
+    let record = script.plain_record(ContentType::Handshake, &bytes);
+    script.deliver(record.clone());
+    let answer = script.answers.pop().unwrap();
+    assert_eq!(answer[3..11], [0, 0, 0, 0, 0, 0, 0, 9]);
+    assert_eq!(answer[3..11], record[3..11]);
+    // A ClientHello with another number, to be told apart.
+    script.plain_record(ContentType::Alert, &[1, 0]);
+    let cookie = answer[answer.len() - 16..].to_vec();
+    let second = script.hello_body(&cookie);
+    let bytes = message(HandshakeType::ClientHello, 1, &second);
+    let record = script.plain_record(ContentType::Handshake, &bytes);
+    script.deliver(record.clone());
+    assert_eq!(script.answers[0][3..11], record[3..11]);
+    assert_eq!(script.answers[0][10], 11);
+}
+
+/// RFC 6347 section 4.2.1: DTLS 1.0 is for the records of hellos only; once the version is settled
+/// records carry DTLS 1.2.
+#[test]
+fn records_of_dtls_1_0_behind_the_hello_are_dropped() {
+    let mut script = Script::with_defaults();
+    script.hello();
+    let bytes = script.message(HandshakeType::Certificate, |out| {
+        out.extend_from_slice(&[0; 3])
+    });
+    let mut record = script.plain_record(ContentType::Handshake, &bytes);
+    record[2] = 0xff;
+    script.deliver(record.clone());
+    assert_eq!(script.dropped(DropReason::RecordVersion), 1);
+    record[2] = 0xfd;
+    script.deliver(record);
+    script.client_key_exchange();
+    let mut change = script.plain_record(ContentType::ChangeCipherSpec, &[1]);
+    change[2] = 0xff;
+    script.deliver(change);
+    script.finished();
+    assert!(!script.is_established());
+    script.change_cipher_spec();
+    assert!(script.is_established());
+}
+
+/// RFC 6347 section 4.2.1: the HelloVerifyRequest is in the version of the question, which every
+/// client can read.
+#[test]
+fn the_hello_verify_request_has_the_version_of_the_question() {
+    for version in [[0xfe, 0xff], [0xfe, 0xfd]] {
+        let mut script = Script::with_defaults();
+        let first = script.hello_body(&[]);
+        let bytes = message(HandshakeType::ClientHello, 0, &first);
+        let mut record = script.plain_record(ContentType::Handshake, &bytes);
+        record[1..3].copy_from_slice(&version);
+        script.deliver(record);
+        let answer = script.answers.pop().unwrap();
+        assert_eq!(
+            (&answer[1..3], &answer[25..27]),
+            (&version[..], &version[..])
+        );
+    }
+}
