@@ -164,11 +164,10 @@ impl Association {
             });
             return;
         };
-        if header.content_type == ContentType::Alert {
-            if let Some(alert) = Alert::decode(body) {
-                received.peer_alert = Some(alert.description);
-                handshake.on_unauthenticated_alert(now.instant, alert);
-            }
+        let is_alert = header.content_type == ContentType::Alert;
+        if let Some(alert) = Alert::decode(body).filter(|_| is_alert) {
+            received.peer_alert = Some(alert.description);
+            handshake.on_unauthenticated_alert(now.instant, alert);
         }
         let progress = handshake.handle_plain_record(now, header, body, cx);
         self.on_progress(progress, cx, received);
@@ -183,19 +182,20 @@ impl Association {
         cx: &mut Context<'_>,
         received: &mut Received,
     ) -> Option<Range<usize>> {
-        if header.epoch != 1 {
-            (cx.drops)(DropReason::RecordEpoch);
-            return None;
-        }
         if header.content_type != ContentType::ApplicationData
             && self.try_handshake(now, header, record, cx, received)
         {
             return None;
         }
-        let Some(connection) = &mut self.connection else {
-            (cx.drops)(match header.content_type {
-                ContentType::ApplicationData => DropReason::EarlyApplicationData,
-                _ => DropReason::RecordEpoch,
+        let live = self.connection.as_mut();
+        let Some(connection) = live.filter(|connection| connection.epoch() == header.epoch) else {
+            let is_early = header.content_type == ContentType::ApplicationData
+                && header.epoch == 1
+                && self.handshake.is_some();
+            (cx.drops)(if is_early {
+                DropReason::EarlyApplicationData
+            } else {
+                DropReason::RecordEpoch
             });
             return None;
         };
@@ -229,9 +229,8 @@ impl Association {
             return false;
         };
         let mut copy = [0; EARLY_RECORD_MAX];
-        let Some(copy) = copy.get_mut(..record.len()) else {
-            return false;
-        };
+        let copy = copy.get_mut(..record.len()).filter(|_| header.epoch == 1);
+        let Some(copy) = copy else { return false };
         copy.copy_from_slice(record);
         let progress = handshake.handle_protected_record(now, header, copy, cx);
         if matches!(progress, Ok(Progress::NotMine)) {
@@ -261,6 +260,9 @@ impl Association {
                 if let Some(handshake) = &mut self.handshake {
                     handshake.send_alert(error, cx);
                 }
+                if let Error::PeerAlert(description) = error {
+                    received.peer_alert = Some(description);
+                }
                 self.handshake = None;
                 received.failure = Some(error);
                 received.closed = self.connection.is_none();
@@ -271,11 +273,11 @@ impl Association {
     /// Does what is due; `false` when nothing is left and the association is to be forgotten.
     #[must_use]
     pub fn handle_timeout(&mut self, now: Now, cx: &mut Context<'_>) -> bool {
-        if let Some(handshake) = &mut self.handshake {
-            if let Err(error) = handshake.handle_timeout(now.instant, cx) {
-                handshake.send_alert(error, cx);
-                self.handshake = None;
-            }
+        if let Some(handshake) = &mut self.handshake
+            && let Err(error) = handshake.handle_timeout(now.instant, cx)
+        {
+            handshake.send_alert(error, cx);
+            self.handshake = None;
         }
         if let Some(connection) = &mut self.connection {
             connection.handle_timeout(now.instant);

@@ -1,6 +1,8 @@
 //! Clients of other authors over real sockets: whatever our client and server have in common as a
 //! mistake shows here.
 
+#![allow(clippy::disallowed_methods, reason = "real sockets need a real clock")]
+
 use std::collections::HashMap;
 use std::io::Write;
 use std::net::{SocketAddr, UdpSocket};

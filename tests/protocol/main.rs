@@ -1,5 +1,11 @@
 //! The DTLS layer against its own client over a virtual link, and against other stacks.
 
+#![allow(
+    clippy::cast_possible_truncation,
+    reason = "small numbers of a test's dice"
+)]
+
+mod allocations;
 mod faults;
 mod foreign;
 mod fragments;

@@ -49,11 +49,6 @@ impl Reassembly {
         }
     }
 
-    /// The number of the message that is next.
-    pub(super) const fn next_seq(&self) -> u16 {
-        self.next_seq
-    }
-
     /// Takes a fragment. A message in one piece that is next comes back at once; otherwise
     /// [`Self::pop`] tells whether the next one is complete now.
     pub(super) fn insert<'a>(
@@ -170,6 +165,7 @@ impl Partial {
 }
 
 #[cfg(test)]
+#[allow(clippy::cast_possible_truncation, reason = "small numbers")]
 mod tests {
     use super::*;
     use crate::random::{Random, SeededRandom};
@@ -327,6 +323,6 @@ mod tests {
         let first = fragment(TYPE, 0, &[9], 0..1);
         assert_eq!(insert(&mut reassembly, &first).unwrap().unwrap().body, [9]);
         assert_eq!(reassembly.pop().unwrap().message().message_seq, 1);
-        assert_eq!(reassembly.next_seq(), 2);
+        assert_eq!(reassembly.next_seq, 2);
     }
 }

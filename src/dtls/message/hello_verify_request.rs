@@ -12,7 +12,7 @@ pub(in crate::dtls) fn encode_hello_verify_request(
 ) -> [u8; HELLO_VERIFY_REQUEST_LEN] {
     let mut body = [0; HELLO_VERIFY_REQUEST_LEN];
     body[..2].copy_from_slice(&server_version.to_be_bytes());
-    body[2] = COOKIE_LEN as u8;
+    body[2] = const { COOKIE_LEN.to_le_bytes()[0] };
     body[3..].copy_from_slice(cookie);
     body
 }

@@ -43,6 +43,10 @@ pub(super) enum Expect {
 
 /// Where a message led.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "moved a few times per handshake, never stored"
+)]
 pub(super) enum Next {
     Expect(Expect),
     Established(Box<Connection>),
@@ -247,10 +251,10 @@ impl ExpectCertificate {
         let leaf = Certificate::decode(message.body)?
             .leaf
             .ok_or(Error::BadCertificate)?;
-        if let ServerVerification::Certificates(trusted) = &config.verification {
-            if !trusted.iter().any(|trusted| trusted == leaf) {
-                return Err(Error::UntrustedCertificate);
-            }
+        if let ServerVerification::Certificates(trusted) = &config.verification
+            && !trusted.iter().any(|trusted| trusted == leaf)
+        {
+            return Err(Error::UntrustedCertificate);
         }
         let info = LeafInfo::parse(leaf).map_err(|_| Error::BadCertificate)?;
         let authentication = match info.key_type {

@@ -1,3 +1,5 @@
+#![allow(clippy::cast_possible_truncation, reason = "small numbers")]
+
 use super::*;
 use crate::crypto::suite::CipherSuite;
 use crate::dtls::handshake::reassembly::Reassembly;

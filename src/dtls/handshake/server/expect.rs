@@ -39,6 +39,10 @@ pub(super) enum Expect {
 
 /// Where a message led.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "moved a few times per handshake, never stored"
+)]
 pub(super) enum Next {
     Expect(Expect),
     Established(Box<Connection>),

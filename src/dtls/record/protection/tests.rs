@@ -1,3 +1,5 @@
+#![allow(clippy::cast_possible_truncation, reason = "small numbers")]
+
 use super::*;
 use crate::dtls::record::{DTLS_1_0, RecordCursor};
 
