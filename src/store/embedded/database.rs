@@ -47,7 +47,9 @@ impl Tables {
     fn try_open(path: &Path, settings: &StoreSettings) -> fjall::Result<Self> {
         let database = Database::builder(path)
             .cache_size(settings.block_cache_bytes)
-            .worker_threads(2)
+            // Of several, the first passes compactions on through the queue, again and again, as
+            // long as the others are busy: a core spent on nothing.
+            .worker_threads(1)
             .max_journaling_size(256 << 20)
             .open()?;
         let keyspace = |name, memtable: u64| {
