@@ -49,7 +49,7 @@ pub(crate) enum Authentication {
 #[derive(Debug, Parser)]
 #[command(name = "tidegate-loadgen", version, max_term_width = 100)]
 struct Arguments {
-    /// Server: coaps://HOST[:5684] or coap://HOST[:5683], with a path if --path is not given
+    /// Server: coaps://HOST or coap://HOST, with :PORT if it is not the usual one, and with a path if --path is not given
     #[arg(long, value_name = "URI")]
     target: Target,
     /// What the fleet does

@@ -356,7 +356,7 @@ impl Endpoint {
         self.handle_verdict(now, &verdict, out);
     }
 
-    /// Does what is due, at most [`TIMEOUTS_PER_STEP`] peers of it; call again while
+    /// Does what is due, a bounded number of peers of it; call again while
     /// [`Self::next_timeout`] is in the past. Returns the report of a sweep that ended.
     pub fn handle_timeout(&mut self, now: Now, out: &mut Outbox) -> Option<SweepReport> {
         for _ in 0..TIMEOUTS_PER_STEP {
