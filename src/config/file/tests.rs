@@ -1,7 +1,7 @@
 use super::*;
 
 fn read(text: &str) -> Parsed {
-    let environment = |name: &str| (name == "HOME").then(|| "/root".to_owned());
+    let environment = |name: &str| (name == "HOME").then(|| "/home/op".to_owned());
     parse(text, &|name| name.starts_with("COAP_"), &environment)
 }
 
@@ -39,10 +39,10 @@ fn values_are_read_as_a_shell_reads_them() {
         ("COAP_A=1;", "1"),
         ("COAP_A=1; OTHER=2", "1"),
         ("OTHER=2 COAP_A=1", "1"),
-        ("COAP_A=$HOME/x", "/root/x"),
-        ("COAP_A=\"${HOME}x\"", "/rootx"),
+        ("COAP_A=$HOME/x", "/home/op/x"),
+        ("COAP_A=\"${HOME}x\"", "/home/opx"),
         ("COAP_A=${NONE:-5683}", "5683"),
-        ("COAP_A=${HOME:-5683}", "/root"),
+        ("COAP_A=${HOME:-5683}", "/home/op"),
         ("COAP_A=5$", "5$"),
         ("COAP_A=\"5$ \"", "5$ "),
         ("X=1\nX=${X}2\nCOAP_A=$X", "12"),
