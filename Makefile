@@ -8,7 +8,7 @@ help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
 
 run: ## build in release mode and start a development server with its own devices
-	@./.ci/setup build
+	@./.ci/setup run
 	$(CARGO) build --release --bin tidegate
 	exec ./target/release/tidegate serve --dev
 

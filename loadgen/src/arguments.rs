@@ -16,6 +16,8 @@ const PAYLOAD_BYTES_MAX: usize = 8192;
 const PAYLOAD_BYTES_MIN: usize = 8;
 /// Where a Tidegate on this host offers its admin interface.
 const ADMIN_DEFAULT: &str = "http://127.0.0.1:5680";
+/// In place of an admin interface.
+const NOWHERE: &str = "none";
 const DEVICES_DEFAULT: usize = 100;
 const DEVICES_MAX: usize = 10_000_000;
 
@@ -47,7 +49,7 @@ pub(crate) enum Authentication {
 #[derive(Debug, Parser)]
 #[command(name = "tidegate-loadgen", version, max_term_width = 100)]
 struct Arguments {
-    /// Server: coaps://HOST[:5684] or coap://HOST[:5683], with a path if --path is not given
+    /// Server: coaps://HOST or coap://HOST, with :PORT if it is not the usual one, and with a path if --path is not given
     #[arg(long, value_name = "URI")]
     target: Target,
     /// What the fleet does
@@ -65,8 +67,9 @@ struct Arguments {
     /// Devices: lines `name,token`, or `name,certificate.pem,key.pem` with --auth x509
     #[arg(long, value_name = "FILE.csv", conflicts_with = "admin")]
     devices_file: Option<PathBuf>,
-    /// Admin interface of Tidegate, to register the devices there. Assumed at
-    /// http://127.0.0.1:5680 for a target on this host when devices need to be known
+    /// Admin interface of Tidegate, to register the devices there. When the server must know them
+    /// and the target is on this host, http://127.0.0.1:5680 is assumed; `none` makes
+    /// certificates and registers them nowhere, for servers that take any
     #[arg(long, value_name = "URL")]
     admin: Option<String>,
     /// Open loop: operations per second over the fleet
@@ -108,7 +111,8 @@ struct Arguments {
     /// How long a request may take; the default is MAX_TRANSMIT_WAIT (RFC 7252)
     #[arg(long, value_name = "TIME", default_value = "93s", value_parser = parse_duration)]
     timeout: Duration,
-    /// Process of the server: adds its CPU time and memory, from /proc
+    /// Process of the server: adds its CPU time and memory, from /proc. Memory per session is the
+    /// growth while the fleet connects: measure it on a freshly started server
     #[arg(long, value_name = "PID", value_parser = clap::value_parser!(u32).range(1..))]
     server_pid: Option<u32>,
     /// Write the results as JSON
@@ -276,8 +280,11 @@ fn check(arguments: &Arguments) -> Result<(), String> {
     }
     if let Some(admin) = &arguments.admin
         && !admin.starts_with("http://")
+        && (admin != NOWHERE || arguments.auth != Authentication::X509)
     {
-        return Err(format!("--admin {admin}: must start with http://"));
+        return Err(format!(
+            "--admin {admin}: must start with http://, or be none with --auth x509"
+        ));
     }
     if arguments
         .payload
@@ -297,10 +304,10 @@ fn check(arguments: &Arguments) -> Result<(), String> {
     if arguments.duration.is_zero() || arguments.timeout.is_zero() {
         return Err("--duration and --timeout must be above 0".into());
     }
-    let needs_admin = telemetry && arguments.auth != Authentication::None;
-    let given =
-        arguments.token.is_some() || arguments.devices_file.is_some() || arguments.admin.is_some();
-    if needs_admin && !given && !arguments.target.address.ip().is_loopback() {
+    if credential_source(arguments) == CredentialSource::Admin(ADMIN_DEFAULT.into())
+        && arguments.admin.is_none()
+        && !arguments.target.address.ip().is_loopback()
+    {
         let own = if arguments.auth == Authentication::Token {
             "--token T, "
         } else {
@@ -320,13 +327,18 @@ fn credential_source(arguments: &Arguments) -> CredentialSource {
     if let Some(file) = &arguments.devices_file {
         return CredentialSource::File(file.clone());
     }
-    if let Some(admin) = &arguments.admin {
-        return CredentialSource::Admin(admin.clone());
+    match arguments.admin.as_deref() {
+        Some(NOWHERE) => return CredentialSource::Unregistered,
+        Some(admin) => return CredentialSource::Admin(admin.to_owned()),
+        None => {}
     }
+    let path = arguments.path.as_ref().or(arguments.target.path.as_ref());
+    let shows_token = path.is_none_or(|path| path.contains("{token}"));
     match (arguments.auth, arguments.scenario) {
         (Authentication::None, _) | (Authentication::Token, Scenario::Handshake) => {
             CredentialSource::Nothing
         }
+        (Authentication::Token, _) if !shows_token => CredentialSource::Nothing,
         (Authentication::X509, Scenario::Handshake) => CredentialSource::Unregistered,
         (_, Scenario::Telemetry) => CredentialSource::Admin(ADMIN_DEFAULT.into()),
     }
@@ -509,6 +521,37 @@ pub(crate) mod tests {
             let message = plan(arguments).expect_err(arguments);
             assert!(message.contains(reason), "{arguments}: {message}");
         }
+    }
+
+    #[test]
+    fn credentials_are_registered_only_where_the_server_must_know_them() {
+        for (arguments, source) in [
+            (
+                "--auth token",
+                CredentialSource::Admin(ADMIN_DEFAULT.into()),
+            ),
+            ("--auth x509", CredentialSource::Admin(ADMIN_DEFAULT.into())),
+            ("--auth x509 --admin none", CredentialSource::Unregistered),
+            (
+                "--auth x509 --admin http://h:1",
+                CredentialSource::Admin("http://h:1".into()),
+            ),
+            ("--path /time", CredentialSource::Nothing),
+            (
+                "--path /a/{token}",
+                CredentialSource::Admin(ADMIN_DEFAULT.into()),
+            ),
+            (
+                "--auth x509 --scenario handshake",
+                CredentialSource::Unregistered,
+            ),
+            ("--scenario handshake", CredentialSource::Nothing),
+            ("--token T", CredentialSource::Token("T".into())),
+        ] {
+            let plan = plan(&format!("--target coaps://127.0.0.1 {arguments}")).unwrap();
+            assert_eq!(plan.credentials, source, "{arguments}");
+        }
+        assert!(plan("--target coaps://127.0.0.1 --admin none").is_err());
     }
 
     #[test]

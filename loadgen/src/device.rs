@@ -28,6 +28,7 @@ use tidegate::dtls::{AlertDescription, Received};
 use tidegate::time::{Duration, Instant};
 
 use crate::arguments::Scenario;
+use crate::control::Phase;
 use crate::kit::Kit;
 use crate::link::{Link, Wire};
 use crate::stats::{record, tally};
@@ -262,8 +263,19 @@ impl Device {
         tally(&mut kit.sample.counters.handshake_errors, reason);
         self.drop_session(now);
         self.settle(kit);
+        if kit.phase == Phase::Drain {
+            self.drop_backlog(kit);
+        }
         if kit.work.scenario == Scenario::Handshake {
             self.end_operation(now, kit);
+        }
+    }
+
+    /// Gives up what was not begun.
+    fn drop_backlog(&mut self, kit: &mut Kit<'_>) {
+        for _ in self.backlog.drain(..) {
+            kit.count_not_begun();
+            kit.outstanding = kit.outstanding.saturating_sub(1);
         }
     }
 
@@ -413,10 +425,7 @@ impl Device {
 
     /// Gives up what is outstanding, and ends the session as the RFC wants it.
     pub(crate) fn stop(&mut self, kit: &mut Kit<'_>) {
-        for _ in self.backlog.drain(..) {
-            kit.count_not_begun();
-            kit.outstanding = kit.outstanding.saturating_sub(1);
-        }
+        self.drop_backlog(kit);
         let counters = &mut kit.sample.counters;
         match self.state {
             State::Down | State::Ready => {}

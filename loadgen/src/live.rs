@@ -2,9 +2,10 @@
 
 use std::io::{IsTerminal, Write, stderr};
 
-use tidegate::time::Duration;
+use tidegate::time::{Duration, Instant};
 
 use crate::arguments::Scenario;
+use crate::clock::Clock;
 use crate::report::per_second;
 use crate::stats::Sample;
 use crate::text::{grouped, micros, rate};
@@ -14,14 +15,32 @@ use crate::text::{grouped, micros, rate};
 pub(crate) struct Live {
     terminal: bool,
     open_line: bool,
+    clock: Clock,
+    /// When the last step was told.
+    told: Instant,
 }
+
+/// Between two lines of something that goes on by itself.
+const STEP_EVERY: Duration = Duration::from_secs(1);
 
 impl Live {
     /// Finds out whether the stream is a terminal.
     pub(crate) fn new() -> Self {
+        let clock = Clock::start();
         Self {
             terminal: stderr().is_terminal(),
             open_line: false,
+            clock,
+            told: clock.instant(),
+        }
+    }
+
+    /// The same as [`Self::progress`], at most once a second.
+    pub(crate) fn step(&mut self, line: impl FnOnce() -> String) {
+        let now = self.clock.instant();
+        if now.saturating_duration_since(self.told) >= STEP_EVERY {
+            self.told = now;
+            self.progress(&line());
         }
     }
 

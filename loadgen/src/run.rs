@@ -1,6 +1,7 @@
 //! A run from the first socket to the report: starts the threads and leads them from phase to phase.
 
 use std::fs;
+use std::io::{Write as _, stdout};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -38,6 +39,11 @@ const DRAIN_EXTRA: Duration = Duration::from_secs(35);
 pub(crate) fn run(plan: &Plan) -> Result<bool, String> {
     let mut live = Live::new();
     let server = plan.server_pid.map(ServerProcess::find).transpose()?;
+    for path in plan.json.iter().chain(&plan.hgrm) {
+        check_directory(path)?;
+    }
+    // What cannot be is told before anything is registered.
+    sockets::raise_file_limit(plan.devices.unwrap_or(0))?;
     let specs = fleet::build(plan, &mut live)?;
     sockets::raise_file_limit(specs.len())?;
     let threads = plan.threads.min(specs.len()).max(1);
@@ -115,7 +121,8 @@ pub(crate) fn run(plan: &Plan) -> Result<bool, String> {
 }
 
 fn finish(report: &Report<'_>) -> Result<bool, String> {
-    print!("{}", report::table(report));
+    // A reader that went away wants no more of it.
+    let _ = stdout().write_all(report::table(report).as_bytes());
     if let Some(path) = &report.plan.json {
         write(path, &format!("{:#}\n", report::json(report)))?;
     }
@@ -127,6 +134,22 @@ fn finish(report: &Report<'_>) -> Result<bool, String> {
         write(path, &report::hgrm(histogram))?;
     }
     Ok(report.is_success())
+}
+
+/// Whether a file can be there: after the load it would be too late to say.
+fn check_directory(path: &Path) -> Result<(), String> {
+    let directory = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    match directory {
+        Some(directory) if !directory.is_dir() => Err(format!(
+            "{}: there is no directory {}",
+            path.display(),
+            directory.display()
+        )),
+        _ if path.is_dir() => Err(format!("{}: is a directory", path.display())),
+        _ => Ok(()),
+    }
 }
 
 fn write(path: &Path, content: &str) -> Result<(), String> {
@@ -184,7 +207,6 @@ struct Leader<'a> {
 impl Leader<'_> {
     fn lead(&mut self) -> Result<Measured, String> {
         self.prepare()?;
-        let own_start = process_cpu_time();
         let mut server_use = ServerUse::default();
         let connects = self.plan.scenario == Scenario::Telemetry && self.plan.target.secure;
         let mut connecting = Duration::ZERO;
@@ -197,6 +219,7 @@ impl Leader<'_> {
             let growth = after.rss_bytes.saturating_sub(before.rss_bytes);
             server_use.rss_bytes_per_session = ratio(growth, completed);
         }
+        let own_start = process_cpu_time();
         let before = self.usage()?;
         let handshakes_before = self.total.counters.handshakes_completed;
         let measured = self.measure()?;
@@ -312,6 +335,7 @@ impl Leader<'_> {
     fn drain(&mut self) -> Result<(), String> {
         self.enter(Phase::Drain);
         let limit = self.plan.answer_timeout + DRAIN_EXTRA;
+        let interrupted_before = self.interrupt.load(Relaxed);
         loop {
             let all_know = self
                 .control
@@ -320,6 +344,9 @@ impl Leader<'_> {
                 .all(|shared| shared.saw(Phase::Drain));
             let outstanding = self.control.sum(|shared| &shared.outstanding);
             if (all_know && outstanding == 0) || self.elapsed() > limit {
+                return Ok(());
+            }
+            if self.interrupt.load(Relaxed) && !interrupted_before {
                 return Ok(());
             }
             let what = format!("waiting for {} answers", grouped(outstanding));

@@ -26,7 +26,7 @@ use crate::kit::{Kit, Work};
 use crate::link::Link;
 use crate::pacing::Arrivals;
 use crate::sockets;
-use crate::stats::Sample;
+use crate::stats::{Counters, Sample};
 
 /// Datagrams taken per round.
 const EVENTS_MAX: usize = 128;
@@ -200,7 +200,6 @@ impl<'a> Worker<'a> {
             }
             let more = self.begin(now);
             self.expire(now);
-            self.publish(now, false);
             let sleep = if more {
                 Duration::ZERO
             } else {
@@ -210,8 +209,7 @@ impl<'a> Worker<'a> {
             for event in events.drain(..) {
                 self.receive(event, &mut buffer);
             }
-            self.shared
-                .report(phase, self.kit.outstanding, self.kit.settled);
+            self.report(now);
         }
     }
 
@@ -363,8 +361,22 @@ impl<'a> Worker<'a> {
         }
     }
 
-    fn publish(&mut self, now: Instant, last: bool) {
-        if now < self.next_publish && !last {
+    /// Says how far this thread is; what it counted until then is published before.
+    fn report(&mut self, now: Instant) {
+        let kit = &self.kit;
+        let is_done = match kit.phase {
+            Phase::Connect => kit.settled == self.devices.len() as u64,
+            Phase::Drain => kit.outstanding == 0,
+            Phase::Prepare | Phase::Run | Phase::Stop => false,
+        };
+        let counted = kit.sample.counters != Counters::default();
+        self.publish(now, is_done && counted);
+        let kit = &self.kit;
+        self.shared.report(kit.phase, kit.outstanding, kit.settled);
+    }
+
+    fn publish(&mut self, now: Instant, at_once: bool) {
+        if now < self.next_publish && !at_once {
             return;
         }
         self.next_publish = now + PUBLISH_EVERY;

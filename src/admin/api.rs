@@ -48,7 +48,7 @@ pub(super) fn router(shared: Arc<Shared>, access: Access) -> Router {
     Router::new()
         .route("/", get(status_page))
         .route("/metrics", get(metrics))
-        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/api/openapi.json", get(openapi))
         .route("/api/devices", get(list).post(add))
@@ -227,6 +227,13 @@ async fn status_page(State(shared): Shares) -> String {
 async fn metrics(State(shared): Shares) -> impl IntoResponse {
     let page = pages::metrics(&*shared.status);
     ([(header::CONTENT_TYPE, Encoder::CONTENT_TYPE)], page)
+}
+
+async fn healthz(State(shared): Shares) -> (StatusCode, String) {
+    match shared.status.healthy() {
+        Ok(()) => (StatusCode::OK, "ok\n".to_owned()),
+        Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
+    }
 }
 
 async fn readyz(State(shared): Shares) -> (StatusCode, String) {

@@ -51,6 +51,15 @@ pub trait StatusSource: Send + Sync {
     /// The reason.
     fn ready(&self) -> Result<(), String>;
 
+    /// Whether the process is of any use; otherwise why a restart is the remedy.
+    ///
+    /// # Errors
+    ///
+    /// The reason.
+    fn healthy(&self) -> Result<(), String> {
+        Ok(())
+    }
+
     /// Adds metrics that no shard counts (pool, store, credentials). Names start with `tidegate_`.
     fn encode(&self, encoder: &mut Encoder) {
         let _ = encoder;

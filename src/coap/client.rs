@@ -34,7 +34,7 @@ const RECENT_MAX: usize = 4;
 /// What a request asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RequestParts<'a> {
-    /// The code byte: see [`code`](super::code).
+    /// The code byte: see [`code`](mod@super::code).
     pub method: u8,
     /// The Uri-Path options.
     pub path: &'a [&'a str],

@@ -16,7 +16,7 @@ mod peer;
 mod tests;
 
 use std::collections::{HashMap, VecDeque};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
@@ -174,8 +174,10 @@ impl Endpoint {
         let mut context = dtls::Context {
             config,
             cookies: &self.settings.cookies,
+            // A known peer's new session takes the place of its old one.
             admit_handshakes: self.handshakes < self.settings.handshakes_max
-                && self.secure_peers < self.settings.sessions_max,
+                && (self.by_address.contains_key(&key)
+                    || self.secure_peers < self.settings.sessions_max),
             random: &mut *self.random,
             out: &mut sink,
             drops: &mut drops,
@@ -251,7 +253,7 @@ impl Endpoint {
             ..
         } = peer;
         let layer = coap.get_or_insert_with(|| Box::new(MessageLayer::new(&mut *self.random)));
-        let mut requests = std::mem::take(&mut out.requests);
+        let mut request = None;
         let mut send = coap_output(*address, *port, association, out, &self.metrics);
         let mut context = coap::Context {
             settings: &self.settings.coap,
@@ -270,7 +272,7 @@ impl Endpoint {
                 if self.requests_in_work < self.settings.requests_max {
                     self.requests_in_work += 1;
                     let Key { slot, generation } = key;
-                    requests.push(Request {
+                    request = Some(Request {
                         peer: PeerRef {
                             shard: self.shard,
                             slot,
@@ -295,7 +297,7 @@ impl Endpoint {
             }
         }
         drop(send);
-        out.requests = requests;
+        out.requests.extend(request);
     }
 
     /// Takes the pool's answer to a request of this shard; returns the permit that the request held.
@@ -354,7 +356,7 @@ impl Endpoint {
         self.handle_verdict(now, &verdict, out);
     }
 
-    /// Does what is due, at most [`TIMEOUTS_PER_STEP`] peers of it; call again while
+    /// Does what is due, a bounded number of peers of it; call again while
     /// [`Self::next_timeout`] is in the past. Returns the report of a sweep that ended.
     pub fn handle_timeout(&mut self, now: Now, out: &mut Outbox) -> Option<SweepReport> {
         for _ in 0..TIMEOUTS_PER_STEP {
@@ -369,7 +371,7 @@ impl Endpoint {
     }
 
     fn end_sweep(&mut self, now: Now) -> Option<SweepReport> {
-        if now.instant < self.sweep_at {
+        if now.instant < self.sweep_at + SWEEP_GRACE {
             return None;
         }
         let period = self.settings.session_report_timeout;
@@ -386,9 +388,10 @@ impl Endpoint {
 
     /// When [`Self::handle_timeout`] is due.
     pub fn next_timeout(&self) -> Instant {
+        let sweep = self.sweep_at + SWEEP_GRACE;
         self.timers
             .next_timeout()
-            .map_or(self.sweep_at, |due| due.min(self.sweep_at))
+            .map_or(sweep, |due| due.min(sweep))
     }
 
     /// Requests that the pool has not answered yet.
@@ -406,6 +409,23 @@ impl Endpoint {
         }) {
             self.remove(key);
         }
+    }
+
+    /// Forgets every peer, after a panic in a step that concerned many. Slots keep their generations,
+    /// so that answers that are still on their way find nobody.
+    pub fn forget_all(&mut self, now: Now) {
+        self.metrics.increment(Counter::Panics);
+        for slot in 0..self.peers.slots() {
+            if let Some(key) = self.peers.key_of(slot) {
+                self.peers.remove(key);
+            }
+        }
+        self.by_address.clear();
+        self.plain_peers.clear();
+        self.timers = TimerWheel::new(now.instant);
+        self.secure_peers = 0;
+        self.handshakes = 0;
+        self.publish_gauges();
     }
 
     /// Says goodbye to the peers in the slots of `slots` (close_notify, RFC 5246 section 7.2.1);
@@ -445,6 +465,10 @@ impl Endpoint {
     }
 }
 
+/// How long after its time a sweep ends: the timer wheel may call a tick (1 ms) late for a peer that
+/// is due at the sweep itself.
+const SWEEP_GRACE: Duration = Duration::from_millis(2);
+
 /// Peers looked at in one call of [`Endpoint::handle_timeout`].
 const TIMEOUTS_PER_STEP: usize = 256;
 
@@ -474,8 +498,19 @@ fn overloaded() -> Response {
 }
 
 /// An IPv4 peer on a dual-stack socket and on an IPv4 socket is the same peer.
+///
+/// An IPv6 peer keeps its scope: a link-local address says nothing without its interface.
 fn canonical(address: SocketAddr) -> SocketAddr {
-    SocketAddr::new(address.ip().to_canonical(), address.port())
+    match address.ip().to_canonical() {
+        IpAddr::V4(ip) => SocketAddr::from((ip, address.port())),
+        IpAddr::V6(ip) => {
+            let scope_id = match address {
+                SocketAddr::V6(address) => address.scope_id(),
+                SocketAddr::V4(_) => 0,
+            };
+            SocketAddrV6::new(ip, address.port(), 0, scope_id).into()
+        }
+    }
 }
 
 /// A peer's address as the bytes that its cookie is bound to.

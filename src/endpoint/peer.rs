@@ -217,7 +217,7 @@ impl Endpoint {
                 drops: &mut drops,
             };
             alive = association.handle_timeout(now, &mut context);
-            if !alive && was_handshaking {
+            if was_handshaking && !association.is_handshaking() {
                 self.metrics.increment(Counter::HandshakesTimedOut);
             }
             let idle = now.instant.saturating_duration_since(*last_activity);

@@ -231,3 +231,37 @@ fn sweeps_are_reported_each_period_and_idle_deadlines_fall_on_them() {
         at(110).instant
     );
 }
+
+#[test]
+fn a_link_local_peer_is_answered_on_its_interface() {
+    let mut endpoint = endpoint(|_| {});
+    let from: SocketAddr = SocketAddrV6::new("fe80::1".parse().unwrap(), 7, 9, 3).into();
+    let to: SocketAddr = SocketAddrV6::new("fe80::1".parse().unwrap(), 7, 0, 3).into();
+    let out = receive(&mut endpoint, at(0), from, b"\x40\x00\x12\x34");
+    assert_eq!(sent(&out), [(to, b"\x70\x00\x12\x34".to_vec())]);
+}
+
+#[test]
+fn after_forgetting_all_a_late_answer_finds_nobody_and_service_goes_on() {
+    let mut endpoint = endpoint(|_| {});
+    let request = receive(&mut endpoint, at(1), peer(7), POST)
+        .requests
+        .pop()
+        .expect("a request");
+    endpoint.forget_all(at(2));
+    assert_eq!((endpoint.peers.len(), endpoint.by_address.len()), (0, 0));
+    let again = receive(&mut endpoint, at(2), peer(8), POST)
+        .requests
+        .pop()
+        .expect("a request");
+    assert_eq!(
+        again.peer.slot, request.peer.slot,
+        "the slot has a new owner"
+    );
+    let mut out = Outbox::default();
+    endpoint.handle_verdict(at(2), &answer(&request, 0x41), &mut out);
+    assert!(out.is_sent(), "an answer went to somebody else");
+    endpoint.handle_verdict(at(2), &answer(&again, 0x41), &mut out);
+    assert_eq!(sent(&out)[0].0, peer(8));
+    assert_eq!(endpoint.requests_in_work(), 0);
+}

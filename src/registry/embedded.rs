@@ -17,6 +17,7 @@ use super::{
 };
 use crate::crypto::fingerprint::{device_fingerprint, to_hex};
 use crate::crypto::random::SystemRandom;
+use crate::store::embedded::MARKER;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode};
@@ -94,6 +95,9 @@ impl EmbeddedRegistry {
         let next_device = writer.next_device;
         for entry in writer.devices.iter() {
             let (key, value) = entry.into_inner().map_err(|e| e.to_string())?;
+            if *key == MARKER {
+                continue;
+            }
             let id = key.as_ref().try_into().map(u64::from_be_bytes);
             let mut profile = |name: &str| intern(&mut writer.profiles, name);
             let device = id

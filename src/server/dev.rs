@@ -148,6 +148,12 @@ fn welcome(directory: &Path, token: &str, addresses: &Addresses) -> String {
         .admin
         .map_or_else(|| "(off)".into(), |address| format!("http://{address}/"));
     let message = printf(RAW_POST);
+    // The commands find the server by its data directory.
+    let program = if directory == Path::new("./tidegate-data") {
+        program
+    } else {
+        format!("TIDEGATE_DATA_DIR={data} {program}")
+    };
     format!(
         "
 Tidegate is running. Data, certificates and devices are in {data}.
@@ -162,7 +168,7 @@ Send one with a client certificate, which is the device:
   {program} data latest {CERTIFICATE_DEVICE}
 
 The same with nothing but OpenSSL (the answer dA is 2.01):
-  (printf '{message}'; sleep 1) | openssl s_client -quiet -dtls1_2 -connect localhost:{connect} -CAfile {data}/server.pem -cert {data}/{CERTIFICATE_DEVICE}/client.pem -key {data}/{CERTIFICATE_DEVICE}/client_key.pem
+  (printf '{message}'; sleep 1) | openssl s_client -quiet -no_ign_eof -dtls1_2 -connect localhost:{connect} -CAfile {data}/server.pem -cert {data}/{CERTIFICATE_DEVICE}/client.pem -key {data}/{CERTIFICATE_DEVICE}/client_key.pem
 Without DTLS:
   coap-client-notls -m POST -t application/json -e '{{\"temperature\":44}}' coap://localhost{plain}/api/v1/{token}/telemetry
 

@@ -37,6 +37,9 @@ pub enum StartError {
          `ulimit -l`, or LimitMEMLOCK= of the unit)"
     )]
     Executor(String),
+    /// A shard ended while the server ran.
+    #[error("shard {0} ended by a defect of the server; the log says where: please report it")]
+    ShardEnded(usize),
     /// The settings leave nothing to serve.
     #[error(
         "neither CoAP nor CoAPS would be served: set COAP_DTLS_ENABLED=true or \

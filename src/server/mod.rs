@@ -52,8 +52,8 @@ use crate::{coap, store};
 const REQUESTS_MAX: usize = 4096;
 /// Plain CoAP peers remembered by one shard; the oldest makes room for a new one.
 const PLAIN_PEERS_MAX: usize = 65_536;
-/// How long the main thread waits for a signal when it has nothing to look after.
-const LONGEST_WAIT: Duration = Duration::from_secs(3600);
+/// How often the main thread looks after shards and files between signals.
+const TICK: Duration = Duration::from_secs(1);
 
 /// Runs the server until SIGTERM or SIGINT.
 ///
@@ -75,9 +75,9 @@ pub fn run(config: &Config) -> Result<(), StartError> {
     if config.tidegate.dev {
         dev::register_devices(config, &*server.opened.registry, &server.addresses)?;
     }
-    server.serve(config, &signals);
+    let served = server.serve(config, &signals);
     server.stop();
-    Ok(())
+    served
 }
 
 /// Signals, as they come, from a thread that waits for them.
@@ -107,7 +107,7 @@ struct Server {
     status: Arc<ServerStatus>,
     inboxes: Arc<[Arc<Inbox>]>,
     stop: Arc<AtomicBool>,
-    shards: Vec<ExecutorJoinHandle<io::Result<()>>>,
+    shards: Vec<RunningShard>,
     pool: Arc<Pool>,
     admin: admin::Admin,
 }
@@ -195,8 +195,9 @@ impl Server {
         let stop = Arc::new(AtomicBool::new(false));
         let clock = Clock::start();
         let cpus = allowed_cpus();
-        let mut handles = Vec::with_capacity(shards);
+        let mut spawned = Vec::with_capacity(shards);
         for (index, sockets) in sockets.into_iter().enumerate() {
+            let (started, has_started) = mpsc::channel();
             let parts = ShardParts {
                 index: u16::try_from(index).unwrap_or(u16::MAX),
                 cpu: cpus[index % cpus.len()],
@@ -209,9 +210,12 @@ impl Server {
                 inbox: Arc::clone(&inboxes[index]),
                 stop: Arc::clone(&stop),
                 clock,
+                started,
             };
-            handles.push(shard::spawn(parts).map_err(|e| StartError::Executor(e.to_string()))?);
+            let handle = shard::spawn(parts).map_err(|e| StartError::Executor(e.to_string()))?;
+            spawned.push((handle, has_started));
         }
+        let shards = await_start(spawned)?;
 
         let status = Arc::new(ServerStatus::new(
             metrics,
@@ -235,14 +239,17 @@ impl Server {
             status,
             inboxes,
             stop,
-            shards: handles,
+            shards,
             pool,
             admin,
         })
     }
 
     /// Serves until a signal says to stop.
-    fn serve(&self, config: &Config, signals: &mpsc::Receiver<i32>) {
+    ///
+    /// A shard that ends by itself is a defect, and its peers' datagrams would lie unread: the server
+    /// stops then, with an error, so that its supervisor starts it afresh.
+    fn serve(&self, config: &Config, signals: &mpsc::Receiver<i32>) -> Result<(), StartError> {
         self.status.set_ready(true);
         tracing::info!(
             coap = self.addresses.plain.map(tracing::field::display),
@@ -253,25 +260,35 @@ impl Server {
             "serving"
         );
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-        let interval = if self.watch.is_some() && config.reload.enabled {
-            config.reload.check_interval.max(Duration::from_secs(1))
-        } else {
-            LONGEST_WAIT
-        };
+        let watch = self.watch.as_ref().filter(|_| config.reload.enabled);
+        let mut unwatched = Duration::ZERO;
         loop {
-            match signals.recv_timeout(interval) {
+            match signals.recv_timeout(TICK) {
                 Ok(SIGHUP) => self.reload(config),
+                Ok(signal) => {
+                    tracing::info!(signal, "stopping");
+                    return Ok(());
+                }
+                Err(RecvTimeoutError::Disconnected) => return Ok(()),
                 Err(RecvTimeoutError::Timeout) => {
-                    if self.watch.as_ref().is_some_and(CredentialWatch::changed) {
+                    let hung_up = Err(mpsc::TryRecvError::Disconnected);
+                    let ended = self
+                        .shards
+                        .iter()
+                        .position(|(_, shard)| shard.try_recv() == hung_up);
+                    if let Some(shard) = ended {
+                        return Err(StartError::ShardEnded(shard));
+                    }
+                    unwatched += TICK;
+                    if unwatched < config.reload.check_interval {
+                        continue;
+                    }
+                    unwatched = Duration::ZERO;
+                    if watch.is_some_and(CredentialWatch::changed) {
                         tracing::info!("credential files changed");
                         self.reload(config);
                     }
                 }
-                Ok(signal) => {
-                    tracing::info!(signal, "stopping");
-                    return;
-                }
-                Err(RecvTimeoutError::Disconnected) => return,
             }
         }
     }
@@ -295,9 +312,9 @@ impl Server {
         self.status.set_ready(false);
         self.stop.store(true, Ordering::Release);
         for inbox in self.inboxes.iter() {
-            inbox.wake();
+            inbox.wake_always();
         }
-        for shard in self.shards {
+        for (shard, _) in self.shards {
             match shard.join() {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => tracing::error!(%error, "a shard ended with an error"),
@@ -309,6 +326,24 @@ impl Server {
         self.admin.stop();
         tracing::info!("stopped");
     }
+}
+
+/// A shard's thread, and what hangs up when it ends.
+type RunningShard = (ExecutorJoinHandle<io::Result<()>>, mpsc::Receiver<()>);
+
+/// Waits until every shard serves: one that does not would let its peers' datagrams lie.
+fn await_start(spawned: Vec<RunningShard>) -> Result<Vec<RunningShard>, StartError> {
+    spawned
+        .into_iter()
+        .map(|(handle, has_started)| match has_started.recv() {
+            Ok(()) => Ok((handle, has_started)),
+            Err(mpsc::RecvError) => Err(StartError::Executor(match handle.join() {
+                Ok(Ok(())) => "it ended at once".into(),
+                Ok(Err(error)) => error.to_string(),
+                Err(error) => error.to_string(),
+            })),
+        })
+        .collect()
 }
 
 /// Binds a port for all shards and hands each its member of the group.

@@ -53,10 +53,17 @@ impl StatusSource for ServerStatus {
         self.metrics.clone()
     }
 
-    fn ready(&self) -> Result<(), String> {
-        if let Some(failure) = self.store.status().failure {
-            return Err(format!("the store has failed: {failure}"));
+    fn healthy(&self) -> Result<(), String> {
+        match self.store.status().failure {
+            None => Ok(()),
+            Some(failure) => Err(format!(
+                "the store has failed and takes nothing until a restart: {failure}"
+            )),
         }
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        self.healthy()?;
         if self.ready.load(Ordering::Acquire) {
             Ok(())
         } else {

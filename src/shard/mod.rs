@@ -18,8 +18,8 @@ use std::future::poll_fn;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
@@ -66,12 +66,16 @@ pub struct ShardParts {
     pub stop: Arc<AtomicBool>,
     /// The clocks.
     pub clock: Clock,
+    /// Told once the shard serves, and hung up when the shard ends. Hung up without a word, it never
+    /// served: the executor is made on the shard's own thread, so that [`spawn`] cannot know.
+    pub started: mpsc::Sender<()>,
 }
 
-/// Starts the shard's executor on a thread of its own.
+/// Starts the shard's executor on a thread of its own; it serves once `started` says so.
 ///
 /// # Errors
-/// When the executor or its ring cannot be made: no io_uring, or too little locked memory.
+/// When the thread cannot be made. What its executor fails of (no io_uring, too little locked
+/// memory) is what joining it returns.
 pub fn spawn(parts: ShardParts) -> io::Result<ExecutorJoinHandle<io::Result<()>>> {
     LocalExecutorBuilder::new(Placement::Fixed(parts.cpu))
         .name(&format!("shard-{}", parts.index))
@@ -128,6 +132,9 @@ async fn run(parts: ShardParts) -> io::Result<()> {
         let shard = Rc::clone(&shard);
         glommio::spawn_local(async move { shard.serve_timers().await }).detach()
     };
+    // Nobody listens any more only when the server gave up its start.
+    let alive = parts.started;
+    let _ = alive.send(());
     shard.serve_inbox().await;
     shard.drain().await;
     timer.cancel();
@@ -270,47 +277,56 @@ impl Shard {
 
     /// One turn of the inbox.
     fn take_verdicts(&self) {
+        self.guarded("taking verdicts", |shard, state| {
+            let mut taken = 0;
+            let mut now = None;
+            while taken < VERDICTS_PER_TURN {
+                let Some(verdict) = shard.inbox.pop() else {
+                    break;
+                };
+                let now = *now.get_or_insert_with(|| shard.clock.now());
+                state
+                    .endpoint
+                    .handle_verdict(now, &verdict, &mut state.outbox);
+                taken += 1;
+            }
+            if taken > 0 {
+                shard.flush(state);
+            }
+        });
+    }
+
+    /// Runs a step that concerns many peers. Should it panic, which is a defect of ours, nobody
+    /// knows which peer's state is broken: the shard goes on without any.
+    fn guarded(&self, step_name: &str, step: impl FnOnce(&Self, &mut State)) {
         let mut state = self.state.borrow_mut();
-        let State {
-            endpoint, outbox, ..
-        } = &mut *state;
-        let mut taken = 0;
-        let mut now = None;
-        while taken < VERDICTS_PER_TURN {
-            let Some(verdict) = self.inbox.pop() else {
-                break;
-            };
-            let now = *now.get_or_insert_with(|| self.clock.now());
-            endpoint.handle_verdict(now, &verdict, outbox);
-            taken += 1;
-        }
-        if taken > 0 {
-            self.flush(&mut state);
+        if catch_unwind(AssertUnwindSafe(|| step(self, &mut state))).is_err() {
+            tracing::error!(
+                shard = self.index,
+                "{step_name} panicked: all sessions are dropped"
+            );
+            state.outbox = Outbox::default();
+            state.endpoint.forget_all(self.clock.now());
         }
     }
 
     async fn serve_timers(&self) {
         loop {
             let now = self.clock.now();
-            let next = {
-                let mut state = self.state.borrow_mut();
-                let State {
-                    endpoint, outbox, ..
-                } = &mut *state;
-                if let Some(sweep) = endpoint.handle_timeout(now, outbox) {
+            self.guarded("handling timeouts", |shard, state| {
+                if let Some(sweep) = state.endpoint.handle_timeout(now, &mut state.outbox) {
                     tracing::info!(
-                        shard = self.index,
+                        shard = shard.index,
                         dropped = sweep.dropped,
                         sessions = sweep.sessions,
                         "swept idle sessions"
                     );
                 }
-                let next = endpoint.next_timeout();
                 // Armed before the flush, which arms the timer of whatever came due meanwhile.
-                self.timer_armed.set(next);
-                self.flush(&mut state);
-                next
-            };
+                shard.timer_armed.set(state.endpoint.next_timeout());
+                shard.flush(state);
+            });
+            let next = self.timer_armed.get();
             let sleep = next
                 .saturating_duration_since(self.clock.instant())
                 .min(IDLE_SLEEP);

@@ -93,6 +93,46 @@ fn a_second_server_on_the_same_data_is_refused() {
 }
 
 #[test]
+fn idle_sessions_are_swept_counted_and_logged() {
+    let server = Server::start(&[
+        ("TB_COAP_X509_DTLS_SESSION_INACTIVITY_TIMEOUT", "600"),
+        ("TB_COAP_X509_DTLS_SESSION_REPORT_TIMEOUT", "200"),
+        ("TIDEGATE_SHARDS", "1"),
+    ]);
+    server.tidegate_ok(&["device", "add", "idle", "--token", "IDLETOKEN"]);
+    let mut busy = Link::anonymous(&server);
+    let mut idle = Link::anonymous(&server);
+    assert_eq!(
+        idle.exchange(&telemetry(1, "IDLETOKEN"))
+            .expect("an answer")[1],
+        0x41
+    );
+    let started = Instant::now();
+    let mut message_id = 1;
+    while started.elapsed() < Duration::from_millis(1500) {
+        message_id += 1;
+        let answer = busy
+            .exchange(&telemetry(message_id, "IDLETOKEN"))
+            .expect("an answer");
+        assert_eq!(answer[1], 0x41, "a session with traffic was dropped");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let metrics = server.http("/metrics").expect("metrics");
+    assert!(
+        metrics.contains("tidegate_sessions_ended_total{cause=\"expired\"} 1"),
+        "{metrics}"
+    );
+    assert!(
+        metrics.contains("tidegate_sessions{shard=\"0\"} 1"),
+        "{metrics}"
+    );
+    assert!(server.log().contains("dropped=1"), "{}", server.log());
+    // The server said goodbye; what the device sends now finds no session.
+    idle.send(&telemetry(2, "IDLETOKEN"));
+    assert_eq!(idle.receive(), None);
+}
+
+#[test]
 fn two_devices_one_after_the_other_from_one_port_are_told_apart() {
     // TB vector 17.
     let server = Server::start(&[]);
@@ -150,4 +190,44 @@ fn wait_for(server: &Server, text: &str) {
         );
         std::thread::sleep(Duration::from_millis(20));
     }
+}
+
+/// The executors are made on threads of their own, so that whoever starts them must wait for news.
+#[test]
+fn a_server_whose_shards_cannot_all_start_does_not_say_that_it_serves() {
+    let mut refused = 0;
+    // From too few descriptors for the first ring to enough for all of them.
+    for descriptors in (16..=24).step_by(2).chain([40]) {
+        let directory = tempfile::tempdir().unwrap();
+        let mut child = Command::new("sh")
+            .args(["-c", "ulimit -n $0; exec \"$1\" serve"])
+            .arg(descriptors.to_string())
+            .arg(env!("CARGO_BIN_EXE_tidegate"))
+            .env("TIDEGATE_DATA_DIR", directory.path())
+            .env("TIDEGATE_SHARDS", "2")
+            .env("TIDEGATE_ADMIN_BIND", "")
+            .env("COAP_BIND_ADDRESS", "127.0.0.1")
+            .env("COAP_BIND_PORT", "0")
+            .env("COAP_DTLS_ENABLED", "false")
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let until = Instant::now() + Duration::from_secs(3);
+        while child.try_wait().unwrap().is_none() && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        if child.try_wait().unwrap().is_none() {
+            let stopped = Command::new("kill").arg(child.id().to_string()).status();
+            assert!(stopped.unwrap().success());
+        }
+        let output = child.wait_with_output().unwrap();
+        let said = format!("{}{}", text(&output.stdout), text(&output.stderr));
+        assert!(
+            !said.contains("a shard ended with an error"),
+            "{descriptors} descriptors: {said}"
+        );
+        refused += usize::from(said.contains("executor cannot start"));
+    }
+    assert!(refused > 0);
 }

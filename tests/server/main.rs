@@ -11,5 +11,6 @@ mod support;
 mod bad_input;
 mod durability;
 mod lifecycle;
+mod readme;
 mod settings;
 mod vectors;

@@ -5,6 +5,7 @@
 //! starts the next child on the same directory; the small head and segments put flushes, rotations
 //! and removals of segments under the knife, and a child that dies early its recovery.
 
+mod damage;
 mod measure;
 
 use std::collections::BTreeMap;
@@ -131,7 +132,7 @@ fn what_was_acknowledged_survives_sigkill() {
                 .collect::<Vec<(u64, i64)>>()
         });
         // Some die while they open the directory, most in the middle of it all.
-        let life = if kill % 8 == 7 {
+        let life = if kill < 3 || kill % 8 == 7 {
             random.below(30)
         } else {
             50 + random.below(400)

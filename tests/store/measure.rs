@@ -139,6 +139,37 @@ fn add_devices(registry: &dyn Registry, devices: u64) {
     }
 }
 
+/// What a million devices cost to add, to load and to look up.
+#[test]
+#[ignore = "a measurement"]
+fn measure_registry() {
+    const COUNT: u64 = 1_000_000;
+    let directory = tempfile::TempDir::new_in("target").unwrap();
+    {
+        let opened = open(directory.path(), &StoreSettings::default()).unwrap();
+        let started = Instant::now();
+        add_devices(&*opened.registry, COUNT);
+        println!("added in {:?}", started.elapsed());
+    }
+    let started = Instant::now();
+    let opened = open(directory.path(), &StoreSettings::default()).unwrap();
+    println!("loaded in {:?}", started.elapsed());
+    let tokens: Vec<_> = (0..1_000_000_u64)
+        .map(|n| format!("TOKEN{:015}", n.wrapping_mul(7919) % COUNT))
+        .collect();
+    for _ in 0..3 {
+        let started = Instant::now();
+        let found = tokens
+            .iter()
+            .filter(|token| opened.registry.identify_token(token).is_some());
+        let count = found.count();
+        println!(
+            "{count} tokens found at {:?} each",
+            started.elapsed() / 1_000_000
+        );
+    }
+}
+
 /// `window` requests in work, from one thread that plays both shards.
 #[test]
 #[ignore = "a measurement"]

@@ -32,6 +32,7 @@ pub struct Server {
     pub secure_port: u16,
     pub admin_port: u16,
     settings: Vec<(String, String)>,
+    arguments: Vec<&'static str>,
 }
 
 /// The binary under test.
@@ -93,6 +94,32 @@ impl Server {
             secure_port,
             admin_port,
             settings: all,
+            arguments: vec!["serve"],
+        };
+        server.spawn();
+        server
+    }
+
+    /// `tidegate serve --dev`, on free ports.
+    pub fn develop(directory: tempfile::TempDir) -> Self {
+        let [plain_port, secure_port] = free_udp_ports();
+        let admin_port = free_tcp_port();
+        let settings = [
+            ("COAP_BIND_PORT", plain_port.to_string()),
+            ("COAP_DTLS_BIND_PORT", secure_port.to_string()),
+            ("TIDEGATE_ADMIN_BIND", format!("127.0.0.1:{admin_port}")),
+            ("TIDEGATE_DATA_DIR", "tidegate-data".to_owned()),
+        ];
+        let mut server = Self {
+            child: None,
+            directory,
+            plain_port,
+            secure_port,
+            admin_port,
+            settings: settings
+                .map(|(name, value)| (name.to_owned(), value))
+                .to_vec(),
+            arguments: vec!["serve", "--dev"],
         };
         server.spawn();
         server
@@ -107,7 +134,7 @@ impl Server {
             .open(self.directory.path().join("log"))
             .expect("a log file");
         let child = tidegate()
-            .arg("serve")
+            .args(&self.arguments)
             .envs(self.settings.iter().map(|(name, value)| (name, value)))
             .current_dir(self.directory.path())
             .stdin(Stdio::null())
@@ -182,7 +209,7 @@ impl Server {
     pub fn tidegate(&self, arguments: &[&str]) -> Output {
         tidegate()
             .args(arguments)
-            .env("TIDEGATE_DATA_DIR", self.path("data"))
+            .env("TIDEGATE_DATA_DIR", self.data_directory())
             .current_dir(self.directory.path())
             .stdin(Stdio::null())
             .output()
@@ -200,6 +227,14 @@ impl Server {
             self.log()
         );
         text(&output.stdout)
+    }
+
+    fn data_directory(&self) -> PathBuf {
+        let data = self
+            .settings
+            .iter()
+            .find(|(name, _)| name == "TIDEGATE_DATA_DIR");
+        self.path(data.map_or("data", |(_, value)| value))
     }
 
     pub fn path(&self, name: &str) -> PathBuf {

@@ -71,13 +71,10 @@ pub(super) fn register(url: &str, devices: &[NewDevice], live: &mut Live) -> Res
         }
         admin.replace(taken)?;
         done += part.len();
-        if done < devices.len() {
-            live.progress(&format!(
-                "registered {} of {}",
-                grouped(done as u64),
-                grouped(devices.len() as u64)
-            ));
-        }
+        live.step(|| {
+            let all = grouped(devices.len() as u64);
+            format!("registered {} of {all}", grouped(done as u64))
+        });
     }
     live.finish();
     Ok(())

@@ -12,9 +12,6 @@ use super::Identity;
 use crate::live::Live;
 use crate::text::grouped;
 
-/// A fleet of this size is worth a line of progress (0.1 ms each).
-const TOLD_FROM: usize = 2000;
-
 /// A certificate with its key.
 #[derive(Debug)]
 pub(super) struct Made {
@@ -44,13 +41,12 @@ pub(super) fn make(names: &[String], threads: usize, live: &mut Live) -> Result<
             .chunks(part)
             .map(|names| scope.spawn(|| make_part(names, &done)))
             .collect();
-        while names.len() >= TOLD_FROM && !makers.iter().all(|maker| maker.is_finished()) {
-            let done = grouped(done.load(Relaxed) as u64);
-            live.progress(&format!(
-                "certificates {done} of {}",
-                grouped(names.len() as u64)
-            ));
-            std::thread::sleep(Duration::from_millis(500));
+        while !makers.iter().all(|maker| maker.is_finished()) {
+            live.step(|| {
+                let done = grouped(done.load(Relaxed) as u64);
+                format!("certificates {done} of {}", grouped(names.len() as u64))
+            });
+            std::thread::sleep(Duration::from_millis(5));
         }
         let mut all = Vec::with_capacity(names.len());
         for maker in makers {

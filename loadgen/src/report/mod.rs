@@ -40,7 +40,7 @@ pub(crate) struct Report<'a> {
     /// How long was measured.
     pub(crate) measured: Duration,
     pub(crate) server: Option<ServerUse>,
-    /// CPU time of this process from the start of the load to its end.
+    /// CPU time of this process from the start of the measured time to the last answer.
     pub(crate) own_cpu: Duration,
 }
 

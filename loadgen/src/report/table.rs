@@ -108,12 +108,19 @@ fn server(report: &Report<'_>, text: &mut String) {
         text.push('\n');
     }
     let counters = &report.total.counters;
-    let operations = counters.ok.max(1) + counters.handshakes_completed;
+    let operations = match report.plan.scenario {
+        Scenario::Telemetry => counters.sent,
+        Scenario::Handshake => counters.handshakes_started,
+    };
     #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
-    let own = report.own_cpu.as_secs_f64() * 1e6 / operations as f64;
+    let own = report.own_cpu.as_secs_f64() * 1e6 / operations.max(1) as f64;
     let _ = writeln!(
         text,
-        "generator    CPU {own:.1} us per operation, {} thread{}",
+        "generator    CPU {own:.1} us per {}, {} thread{}",
+        match report.plan.scenario {
+            Scenario::Telemetry => "request",
+            Scenario::Handshake => "handshake",
+        },
         report.threads,
         if report.threads == 1 { "" } else { "s" },
     );

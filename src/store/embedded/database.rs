@@ -14,11 +14,16 @@ use super::series::{
 use super::{OpenError, StoreSettings};
 use crate::registry::DeviceId;
 use crate::store::{Order, StoreError, Value};
-use fjall::{Database, Guard, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch};
+use fjall::{Database, Guard, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode};
 use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
 use std::path::Path;
+use std::sync::Arc;
 
 const CHECKPOINT: &str = "checkpoint";
+
+/// A row that each keyspace has from the start: behind the rows of every device.
+pub(crate) const MARKER: [u8; 8] = [0xff; 8];
 
 /// Handles of the database.
 #[derive(Clone)]
@@ -27,18 +32,24 @@ pub(super) struct Tables {
     pub(super) series: Keyspace,
     pub(super) attributes: Keyspace,
     meta: Keyspace,
+    devices: Keyspace,
 }
 
 impl Tables {
     /// Opens the database in `path`.
     pub(super) fn open(path: &Path, settings: &StoreSettings) -> Result<Self, OpenError> {
-        Self::try_open(path, settings).map_err(|error| open_error(path, error))
+        match contained(path, || Self::try_open(path, settings)) {
+            Ok(opened) => opened.map_err(|error| open_error(path, error)),
+            Err(panic) => Err(damaged_database(path, panic)),
+        }
     }
 
     fn try_open(path: &Path, settings: &StoreSettings) -> fjall::Result<Self> {
         let database = Database::builder(path)
             .cache_size(settings.block_cache_bytes)
-            .worker_threads(2)
+            // Of several, the first passes compactions on through the queue, again and again, as
+            // long as the others are busy: a core spent on nothing.
+            .worker_threads(1)
             .max_journaling_size(256 << 20)
             .open()?;
         let keyspace = |name, memtable: u64| {
@@ -49,8 +60,33 @@ impl Tables {
             series: keyspace("series", 32 << 20)?,
             attributes: keyspace("attributes", 8 << 20)?,
             meta: keyspace("meta", 1 << 20)?,
+            devices: keyspace("devices", 8 << 20)?,
             database,
         })
+    }
+
+    /// Looks for the row that each keyspace has from the start, or writes it in a new directory. A
+    /// keyspace without it has lost its rows: the database takes a missing file for an empty one.
+    pub(super) fn check_markers(&self, is_new: bool) -> Result<(), String> {
+        let text = |error: fjall::Error| error.to_string();
+        let keyspaces = [&self.series, &self.attributes, &self.meta, &self.devices];
+        if is_new {
+            let mut batch = self.database.batch();
+            for keyspace in keyspaces {
+                batch.insert(keyspace, MARKER, []);
+            }
+            let batch = batch.durability(Some(PersistMode::SyncAll));
+            return batch.commit().map_err(text);
+        }
+        for keyspace in keyspaces {
+            if !keyspace.contains_key(MARKER).map_err(text)? {
+                return Err(format!(
+                    "the rows of its part {:?} are gone",
+                    keyspace.name()
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// Number of the last group that is wholly in the database; 0 at first.
@@ -270,6 +306,47 @@ pub(super) fn read_error(error: fjall::Error) -> StoreError {
     StoreError::Read(error.to_string())
 }
 
+/// Runs something of the database that may panic over a damaged file; gives the panic's message.
+pub(super) fn unpanicked<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
+        let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+        text.or_else(|| panic.downcast_ref::<String>().cloned())
+            .unwrap_or_else(|| "the database panicked".to_owned())
+    })
+}
+
+/// Runs the opening of the database in `path`, which panics over some damaged files, and over some
+/// of those panics again while it unwinds: that ends the process whatever one does. So the error is
+/// printed as soon as the first panic comes.
+fn contained<T>(path: &Path, work: impl FnOnce() -> T) -> Result<T, String> {
+    type Hook = Box<dyn Fn(&PanicHookInfo<'_>) + Send + Sync>;
+    let before: Arc<Hook> = Arc::new(std::panic::take_hook());
+    let (opening, hook) = (std::thread::current().id(), Arc::clone(&before));
+    let file = path.to_owned();
+    std::panic::set_hook(Box::new(move |info| {
+        if std::thread::current().id() == opening {
+            let what = info
+                .payload_as_str()
+                .unwrap_or("the database panicked")
+                .to_owned();
+            eprintln!("error: {}", damaged_database(&file, what));
+        } else {
+            hook(info);
+        }
+    }));
+    let result = unpanicked(work);
+    std::panic::set_hook(Box::new(move |info| before(info)));
+    result
+}
+
+fn damaged_database(path: &Path, what: String) -> OpenError {
+    OpenError::Corrupted {
+        file: path.to_owned(),
+        what,
+        remedy: "restore the data directory from a backup",
+    }
+}
+
 fn open_error(path: &Path, error: fjall::Error) -> OpenError {
     match error {
         fjall::Error::Io(source) => OpenError::Io {
@@ -277,10 +354,6 @@ fn open_error(path: &Path, error: fjall::Error) -> OpenError {
             file: path.to_owned(),
             source,
         },
-        error => OpenError::Corrupted {
-            file: path.to_owned(),
-            what: error.to_string(),
-            remedy: "restore the data directory from a backup",
-        },
+        error => damaged_database(path, error.to_string()),
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! DIR/            0700 when made here
-//!   FORMAT        "tidegate-data 1\n"
+//!   FORMAT        "tidegate-data 1\n"; written once all else is there
+//!   CHECKPOINT    number of the last group for which the database is answerable: text
 //!   LOCK          locked (flock) while a process has the directory; holds its pid
 //!   log/          0700: segments of the log, see `segment`
 //!   db/           0700: the database (fjall)
@@ -20,6 +21,7 @@ const FORMAT: &str = "tidegate-data 1";
 #[derive(Debug)]
 pub(super) struct DataDirectory {
     path: PathBuf,
+    is_new: bool,
     /// The kernel lets go of the lock when this closes, however the process ends.
     _lock: File,
 }
@@ -29,15 +31,51 @@ impl DataDirectory {
     pub(super) fn open(path: &Path) -> Result<Self, OpenError> {
         make_directory(path)?;
         let lock = lock(path)?;
-        check_format(path)?;
         let directory = Self {
+            is_new: check_format(path)?,
             path: path.to_owned(),
             _lock: lock,
         };
-        make_directory(&directory.log())?;
-        make_directory(&directory.database())?;
-        sync_directory(path)?;
+        if directory.is_new {
+            make_directory(&directory.log())?;
+            make_directory(&directory.database())?;
+            sync_directory(path)?;
+        }
         Ok(directory)
+    }
+
+    /// Whether nothing was ever kept in it: no start before this one came as far as
+    /// [`Self::complete`].
+    pub(super) fn is_new(&self) -> bool {
+        self.is_new
+    }
+
+    /// States the format, once everything in the directory is there.
+    pub(super) fn complete(&self) -> Result<(), OpenError> {
+        if self.is_new {
+            replace_file(&self.path, "FORMAT", &format!("{FORMAT}\n"))?;
+        }
+        Ok(())
+    }
+
+    /// Number of the last group whose place in the log was given up as the database has it; 0 at
+    /// first. A database that knows less than this has lost something.
+    pub(super) fn checkpoint(&self) -> Result<u64, OpenError> {
+        let path = self.path.join("CHECKPOINT");
+        match std::fs::read_to_string(&path) {
+            Ok(text) => text.trim_end().parse().map_err(|_| OpenError::Corrupted {
+                file: path,
+                what: "it holds no number".into(),
+                remedy: "restore the data directory from a backup",
+            }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+            Err(error) => Err(io_error("reading", &path)(error)),
+        }
+    }
+
+    /// Writes what [`Self::checkpoint`] reads, durably.
+    pub(super) fn set_checkpoint(&self, sequence: u64) -> Result<(), OpenError> {
+        replace_file(&self.path, "CHECKPOINT", &format!("{sequence}\n"))
     }
 
     /// Where the log's segments are.
@@ -113,49 +151,50 @@ fn lock(directory: &Path) -> Result<File, OpenError> {
     Ok(file)
 }
 
-fn check_format(directory: &Path) -> Result<(), OpenError> {
+/// Whether the directory is new: it has no format, and nothing that would need one.
+fn check_format(directory: &Path) -> Result<bool, OpenError> {
     let path = directory.join("FORMAT");
     match std::fs::read(&path) {
         Ok(found) => {
             let found = String::from_utf8_lossy(&found);
             if found.trim_end() == FORMAT {
-                return Ok(());
+                return Ok(false);
             }
+            let found: String = found.chars().take(40).collect();
             Err(OpenError::Format {
                 file: path,
-                found: found
-                    .chars()
-                    .take(40)
-                    .collect::<String>()
-                    .trim_end()
-                    .to_owned(),
+                found: found.trim_end().to_owned(),
                 expected: FORMAT,
                 remedy: "use the version of tidegate that wrote the directory, or an empty one",
             })
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            if directory.join("log").exists() || directory.join("db").exists() {
+            let log = std::fs::read_dir(directory.join("log"));
+            if directory.join("CHECKPOINT").exists()
+                || log.is_ok_and(|mut log| log.next().is_some())
+            {
                 return Err(OpenError::Corrupted {
                     file: path,
                     what: "it is missing, but there is data beside it".into(),
                     remedy: "restore the directory from a backup, or use an empty one",
                 });
             }
-            write_format(directory, &path)
+            Ok(true)
         }
         Err(error) => Err(io_error("reading", &path)(error)),
     }
 }
 
-/// Writes the format under another name first, so that it is there wholly or not at all.
-fn write_format(directory: &Path, path: &Path) -> Result<(), OpenError> {
-    let new = directory.join("FORMAT.new");
+/// Writes a file under another name first, so that it is there wholly or not at all.
+fn replace_file(directory: &Path, name: &str, content: &str) -> Result<(), OpenError> {
+    let path = directory.join(name);
+    let new = directory.join(format!("{name}.new"));
     File::create(&new)
         .and_then(|mut file| {
-            writeln!(file, "{FORMAT}")?;
+            file.write_all(content.as_bytes())?;
             file.sync_all()
         })
-        .and_then(|()| std::fs::rename(&new, path))
-        .map_err(io_error("writing", path))?;
+        .and_then(|()| std::fs::rename(&new, &path))
+        .map_err(io_error("writing", &path))?;
     sync_directory(directory)
 }

@@ -3,7 +3,8 @@
 //! ```text
 //! pause commits, move the head aside, note the last group, go on
 //!   -> per device: remove what was removed, blocks of points, attributes
-//!   -> checkpoint in the last batch, sync -> forget what was moved aside -> remove old segments
+//!   -> checkpoint in the last batch, sync -> checkpoint in its file -> forget what was moved aside
+//!   -> remove old segments
 //! ```
 //! Only this thread writes to the series and attributes of the database, and no other one waits for
 //! it. A flush that fails is tried again: its rows have the same content, whichever are there.
@@ -14,7 +15,8 @@
 )]
 
 use super::committer::Commits;
-use super::database::Tables;
+use super::database::{Tables, unpanicked};
+use super::directory::DataDirectory;
 use super::head::{DeviceHead, Head};
 use super::series::encode_blocks;
 use super::spare::SpareMaker;
@@ -23,7 +25,7 @@ use crate::store::batch::{TelemetryItem, TelemetryItems};
 use fjall::{OwnedWriteBatch, PersistMode};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Rows written to the database at a time.
@@ -37,9 +39,10 @@ const RETRY: Duration = Duration::from_secs(5);
 
 /// What the flushing thread works with.
 pub(super) struct Flusher {
-    head: std::sync::Arc<Head>,
-    commits: std::sync::Arc<Commits>,
+    head: Arc<Head>,
+    commits: Arc<Commits>,
     tables: Tables,
+    directory: Arc<DataDirectory>,
     bytes_max: usize,
     interval: Duration,
     spares: SpareMaker,
@@ -76,9 +79,10 @@ pub(super) struct FlushCounts {
 
 impl Flusher {
     pub(super) fn new(
-        head: std::sync::Arc<Head>,
-        commits: std::sync::Arc<Commits>,
+        head: Arc<Head>,
+        commits: Arc<Commits>,
         tables: Tables,
+        directory: Arc<DataDirectory>,
         settings: &super::StoreSettings,
         spares: SpareMaker,
         checkpoint: u64,
@@ -87,6 +91,7 @@ impl Flusher {
             head,
             commits,
             tables,
+            directory,
             bytes_max: settings.head_bytes_max,
             interval: settings.flush_interval,
             spares,
@@ -195,7 +200,10 @@ impl Flusher {
                 *applied
             }
         };
-        self.write(sequence).map_err(|error| error.to_string())?;
+        unpanicked(|| self.write(sequence))?.map_err(|error| error.to_string())?;
+        self.directory
+            .set_checkpoint(sequence)
+            .map_err(|error| error.to_string())?;
         *unfinished = None;
         self.head.end_flush();
         self.counts.flushes.fetch_add(1, Ordering::Relaxed);

@@ -33,7 +33,8 @@ use crate::store::{
     StoreError, StoreStatus,
 };
 use committer::Commits;
-use database::{Points, Tables};
+pub(crate) use database::MARKER;
+use database::{Points, Tables, unpanicked};
 use directory::{DataDirectory, io_error};
 use flush::Flusher;
 use head::{Head, HeadReadings};
@@ -167,10 +168,20 @@ fn open_with(
         what,
         remedy: "restore the data directory from a backup",
     };
+    tables.check_markers(directory.is_new()).map_err(damaged)?;
+    directory.complete()?;
     let checkpoint = tables
         .checkpoint()
         .map_err(|error| damaged(error.to_string()))?;
-    let registry = EmbeddedRegistry::open(&tables.database, directory.clone()).map_err(damaged)?;
+    let answerable = directory.checkpoint()?;
+    if checkpoint < answerable {
+        return Err(damaged(format!(
+            "it knows groups up to {checkpoint} only, but had them up to {answerable}"
+        )));
+    }
+    let registry = unpanicked(|| EmbeddedRegistry::open(&tables.database, directory.clone()))
+        .and_then(|opened| opened)
+        .map_err(damaged)?;
     let head = Head::new(settings.attribute_cache_bytes);
     let recovered = recovery::replay(&directory.log(), checkpoint, &head)?;
     let next_sequence = recovered.last_sequence + 1;
@@ -222,6 +233,7 @@ impl EmbeddedStore {
             Arc::clone(&head),
             Arc::clone(&commits),
             tables.clone(),
+            Arc::clone(&directory),
             settings,
             SpareMaker::new(&directory.log(), settings.segment_bytes, log.spare()),
             checkpoint,
@@ -291,6 +303,17 @@ impl EmbeddedStore {
         Ok(points.into_sorted())
     }
 
+    fn read_latest(&self, device: DeviceId) -> Result<Vec<(Box<str>, Point)>, StoreError> {
+        let readings = self.head.readings(device);
+        let mut latest = Vec::new();
+        for key in self.keys(device, &readings)? {
+            let points = Points::new(i64::MIN, i64::MAX, 1, Order::Descending);
+            let found = self.points(device, &key, &readings, points)?;
+            latest.extend(found.into_iter().next().map(|point| (key, point)));
+        }
+        Ok(latest)
+    }
+
     /// The keys of a device's series, in order.
     fn keys(
         &self,
@@ -314,6 +337,11 @@ impl EmbeddedStore {
     }
 }
 
+/// Runs a read; the database may panic over a damaged file.
+fn contained<T>(read: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+    unpanicked(read).unwrap_or_else(|panic| Err(StoreError::Read(panic)))
+}
+
 impl Store for EmbeddedStore {
     fn append(&self, batch: Batch, completion: Box<dyn Completion>) -> Result<(), Overloaded> {
         // The flush cannot keep up: the log must not grow for ever either.
@@ -324,14 +352,7 @@ impl Store for EmbeddedStore {
     }
 
     fn latest(&self, device: DeviceId) -> Result<Vec<(Box<str>, Point)>, StoreError> {
-        let readings = self.head.readings(device);
-        let mut latest = Vec::new();
-        for key in self.keys(device, &readings)? {
-            let points = Points::new(i64::MIN, i64::MAX, 1, Order::Descending);
-            let found = self.points(device, &key, &readings, points)?;
-            latest.extend(found.into_iter().next().map(|point| (key, point)));
-        }
-        Ok(latest)
+        contained(|| self.read_latest(device))
     }
 
     fn history(
@@ -340,9 +361,11 @@ impl Store for EmbeddedStore {
         key: &str,
         query: HistoryQuery,
     ) -> Result<Vec<Point>, StoreError> {
-        let readings = self.head.readings(device);
-        let points = Points::new(query.from_ms, query.to_ms, query.limit, query.order);
-        self.points(device, key, &readings, points)
+        contained(|| {
+            let readings = self.head.readings(device);
+            let points = Points::new(query.from_ms, query.to_ms, query.limit, query.order);
+            self.points(device, key, &readings, points)
+        })
     }
 
     fn export(
@@ -350,13 +373,15 @@ impl Store for EmbeddedStore {
         device: DeviceId,
         sink: &mut dyn FnMut(&str, Point) -> ControlFlow<()>,
     ) -> Result<(), StoreError> {
-        let keys = self.keys(device, &self.head.readings(device))?;
+        let keys = contained(|| self.keys(device, &self.head.readings(device)))?;
         for key in keys {
             let mut from_ms = i64::MIN;
             loop {
-                let readings = self.head.readings(device);
-                let points = Points::new(from_ms, i64::MAX, EXPORT_PAGE, Order::Ascending);
-                let page = self.points(device, &key, &readings, points)?;
+                let page = contained(|| {
+                    let readings = self.head.readings(device);
+                    let points = Points::new(from_ms, i64::MAX, EXPORT_PAGE, Order::Ascending);
+                    self.points(device, &key, &readings, points)
+                })?;
                 let next = page
                     .last()
                     .filter(|_| page.len() == EXPORT_PAGE)
@@ -380,8 +405,10 @@ impl Store for EmbeddedStore {
         keys: Option<&[&str]>,
     ) -> Result<Vec<Attribute>, StoreError> {
         let load = || self.tables.attributes(device);
-        self.head
-            .attributes(device, load, |set| set.select(scope, keys))
+        contained(|| {
+            self.head
+                .attributes(device, load, |set| set.select(scope, keys))
+        })
     }
 
     fn status(&self) -> StoreStatus {

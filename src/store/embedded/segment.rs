@@ -192,18 +192,29 @@ impl LogWriter {
         segment.length == SEGMENT_HEADER_LEN as u64 || end <= limit
     }
 
+    /// Gives the spare its new name; returns its length, 0 without one.
+    ///
+    /// The slot stays locked meanwhile, as the next spare gets the name that this one gives up. A
+    /// spare that cannot be had is a loss of speed, and no reason for the log to end.
+    fn take_spare(&self, new: &Path) -> u64 {
+        let mut slot = lock(&self.spare);
+        let Some(spare) = slot.take() else {
+            return 0;
+        };
+        match std::fs::rename(&spare.path, new) {
+            Ok(()) => spare.length,
+            Err(error) => {
+                tracing::warn!(file = %spare.path.display(), %error, "a spare segment is not there");
+                0
+            }
+        }
+    }
+
     fn create_segment(&mut self) -> io::Result<OpenSegment> {
         let first_sequence = self.next_sequence;
         let path = self.directory.join(format!("{first_sequence:020}.log"));
         let new = self.directory.join(format!("{first_sequence:020}.new"));
-        let spare = lock(&self.spare).take();
-        let prepared = match spare {
-            Some(spare) => {
-                std::fs::rename(&spare.path, &new)?;
-                spare.length
-            }
-            None => 0,
-        };
+        let prepared = self.take_spare(&new);
         let salt = RandomState::new().hash_one(first_sequence);
         let mut header = Vec::with_capacity(SEGMENT_HEADER_LEN);
         header.extend_from_slice(MAGIC);
@@ -365,19 +376,30 @@ fn frame(bytes: &[u8], salt: u64) -> Option<Frame<'_>> {
     })
 }
 
+/// Bytes whose checksum is computed in looking for a frame behind a damaged place: a second's work.
+/// Devices decide what lies in a segment, so what looks like frame headers may be theirs.
+const SEARCH_BYTES_MAX: usize = 2 << 30;
+
 /// A whole frame somewhere behind the start of `bytes`: its offset and number. Only numbers soon
-/// after `expected` are tried, so that the checksum is seldom computed.
+/// after `expected` are tried, so that the checksum is seldom computed, and no more than
+/// [`SEARCH_BYTES_MAX`] bytes of it.
 fn later_frame(bytes: &[u8], salt: u64, expected: u64) -> Option<(usize, u64)> {
     if bytes.iter().all(|&byte| byte == 0) {
         return None;
     }
     let plausible = expected..expected.saturating_add(1 << 24);
+    let mut budget = SEARCH_BYTES_MAX;
     (1..bytes.len().saturating_sub(FRAME_HEADER_LEN - 1)).find_map(|offset| {
         let rest = bytes.get(offset..)?;
         let sequence = u64::from_le_bytes(*rest.get(8..)?.first_chunk()?);
         if !plausible.contains(&sequence) {
             return None;
         }
+        let claimed = u32::from_le_bytes(*rest.first_chunk()?) as usize;
+        if claimed > rest.len() {
+            return None;
+        }
+        budget = budget.checked_sub(claimed)?;
         frame(rest, salt).map(|frame| (offset, frame.sequence))
     })
 }

@@ -414,7 +414,10 @@ fn a_second_opener_is_told_who_has_the_directory() {
 #[test]
 fn a_directory_of_another_format_is_left_alone() {
     let directory = TempDir::new().unwrap();
-    drop(open(directory.path(), &settings()).unwrap());
+    {
+        let opened = open(directory.path(), &settings()).unwrap();
+        append(&opened.store, readings(&[(1, "k", ValueRef::Long(1))])).unwrap();
+    }
     let format = directory.path().join("FORMAT");
     std::fs::write(&format, "tidegate-data 99\n").unwrap();
     let refused = open(directory.path(), &settings())

@@ -206,3 +206,20 @@ fn any_bytes_in_place_of_a_segment_are_an_error() {
         assert!(error.contains("header"), "{error}");
     }
 }
+
+#[test]
+fn a_spare_that_is_gone_does_not_stop_the_log() {
+    let directory = TempDir::new().unwrap();
+    let mut log = LogWriter::new(directory.path(), 1, 1 << 20, disk());
+    *segment::lock(&log.spare()) = Some(segment::Spare {
+        path: directory.path().join("spare.new"),
+        length: 1 << 20,
+    });
+    let mut batch = Batch::new();
+    batch
+        .push_telemetry(DEVICE, 1, "key", ValueRef::String("value"))
+        .unwrap();
+    log.begin_frame().extend_from_slice(batch.as_bytes());
+    log.commit(batch.records()).unwrap();
+    assert_eq!(replayed(directory.path(), 0), Ok((1, vec![1])));
+}
