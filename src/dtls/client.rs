@@ -8,6 +8,7 @@ use super::connection::{Connection, RecordOutcome, SealError};
 use super::error::Error;
 use super::handshake::Progress;
 use super::handshake::client::ClientHandshake;
+use super::message::MaxFragmentLength;
 use super::received::Received;
 use super::record::{HEADER_LEN, RecordCursor, RecordHeader, RecordSlice};
 use crate::crypto::key_exchange::NamedGroup;
@@ -39,6 +40,8 @@ pub struct ClientConfig {
     pub verification: ServerVerification,
     /// Offer the extended master secret (RFC 7627).
     pub extended_master_secret: bool,
+    /// Ask for records of no more plaintext than this (RFC 6066 section 4).
+    pub max_fragment_length: Option<MaxFragmentLength>,
     /// First retransmission of a flight; it doubles up to 60 s, four times at most.
     pub retransmission_timeout: Duration,
     /// Longest datagram of a handshake in bytes of UDP payload; at least 64.
@@ -56,6 +59,7 @@ impl Default for ClientConfig {
             groups: NamedGroup::ALL.to_vec(),
             verification: ServerVerification::None,
             extended_master_secret: true,
+            max_fragment_length: None,
             retransmission_timeout: Duration::from_secs(1),
             max_transmission_unit: 1200,
             handshake_timeout: Duration::from_secs(30),

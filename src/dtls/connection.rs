@@ -10,7 +10,7 @@ use super::alert::{Alert, AlertDescription};
 use super::cookie::equal;
 use super::error::Error;
 use super::handshake::FinalFlight;
-use super::message::{Fragment, HandshakeType};
+use super::message::{Fragment, HandshakeType, MaxFragmentLength};
 use super::record::protection::Protection;
 use super::record::{ContentType, PLAINTEXT_MAX, RecordHeader};
 use crate::crypto::key_exchange::NamedGroup;
@@ -25,7 +25,7 @@ pub enum SealError {
     /// No handshake was completed yet, or the connection was closed.
     #[error("no session")]
     NotEstablished,
-    /// Shorter than the overhead, or more plaintext than 2^14 bytes.
+    /// Shorter than the overhead, or more plaintext than 2^14 bytes or than the peer takes.
     #[error("a record cannot have this length")]
     Length,
     /// The sequence numbers are used up: only a new handshake helps (RFC 6347 section 4.1).
@@ -40,6 +40,8 @@ pub(super) struct Established {
     pub(super) peer_fingerprint: Option<[u8; 32]>,
     pub(super) group: NamedGroup,
     pub(super) extended_master_secret: bool,
+    /// The most plaintext that a record of ours may carry, if the client asked for a limit.
+    pub(super) max_fragment_length: Option<MaxFragmentLength>,
     /// The end of the ClientHello's random, to know a late repetition of it.
     pub(super) hello_tag: [u8; 8],
 }
@@ -197,7 +199,9 @@ impl Connection {
     pub(super) fn seal_application_data(&mut self, record: &mut [u8]) -> Result<(), SealError> {
         let (prefix, suffix) = self.overhead();
         let plaintext_len = record.len().checked_sub(prefix + suffix);
-        if plaintext_len.is_none_or(|length| length > PLAINTEXT_MAX) {
+        let limit = self.established.max_fragment_length;
+        let plaintext_max = limit.map_or(PLAINTEXT_MAX, MaxFragmentLength::bytes);
+        if plaintext_len.is_none_or(|length| length > plaintext_max) {
             return Err(SealError::Length);
         }
         let sealed = self.protection.seal(ContentType::ApplicationData, record);

@@ -1,4 +1,28 @@
-//! DTLS 1.2 (RFC 6347), sans-IO: datagrams, time and randomness are arguments.
+//! DTLS 1.2 (RFC 6347 on RFC 5246), sans-IO: datagrams, time and randomness are arguments.
+//!
+//! ```text
+//!            datagram in                                                   datagrams out
+//!                v                                                               ^
+//! association    door ----------> handshake: reassembly, states, flights --------+
+//! (one peer      no state before  |                                              |
+//!  address)      a valid cookie   | Finished right                               |
+//!                v                v                                              |
+//!                connection: keys, window, sequence numbers, identity -----------+
+//!                v                              ^
+//!            plaintexts, in place           application data, in place
+//! ```
+//!
+//! `record` protects and knows no handshake; `handshake` negotiates and knows no application data;
+//! `message` turns bytes to meaning and back. [`accept`] takes datagrams of addresses that have no
+//! [`Association`], the association takes all others.
+//!
+//! Elliptic curve key exchange only, AEAD only, no compression, no renegotiation. RFC 5246, 5288,
+//! 5289, 5746, 6066 (max_fragment_length), 6347, 6655, 7251, 7627, 7905, 8422.
+//!
+//! Invariants: nothing is stored for an address that did not return a cookie; what is not
+//! authenticated never ends or changes an established connection; no identity without
+//! CertificateVerify and Finished; no sequence number twice under one key; all memory of a peer is
+//! bounded, that of a handshake ends with it.
 
 mod alert;
 mod association;
@@ -22,4 +46,5 @@ pub use config::{Context, Credentials, ServerConfig};
 pub use connection::SealError;
 pub use cookie::{COOKIE_LEN, CookieFields, CookieJar};
 pub use error::Error;
+pub use message::MaxFragmentLength;
 pub use received::{Plaintexts, RECORDS_PER_DATAGRAM_MAX, Received};

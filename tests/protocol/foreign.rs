@@ -20,7 +20,7 @@ use tidegate::dtls::{
 };
 use tidegate::time::{Instant, Now};
 
-use crate::support::{UNIX_MS, credentials, server_config};
+use crate::support::{UNIX_MS, credentials, long_certificate, server_config};
 
 /// A server that echoes, and what it saw.
 struct EchoServer {
@@ -361,6 +361,26 @@ fn openssl_with_small_datagrams() {
             },
         );
     }
+}
+
+/// RFC 6066 section 4.
+#[test]
+fn openssl_with_short_records() {
+    let mut config = server_config();
+    config.credentials = long_certificate();
+    let server = EchoServer::start(config);
+    let text = openssl(&server, &["-maxfraglen", "512"]);
+    let suite = CipherSuite::EcdheEcdsaAes256Gcm;
+    let group = NamedGroup::X25519;
+    assert_session(
+        server,
+        &text,
+        &Expected {
+            suite,
+            group,
+            fingerprint: false,
+        },
+    );
 }
 
 #[test]

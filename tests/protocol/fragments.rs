@@ -69,3 +69,48 @@ fn a_path_that_swallows_large_datagrams_is_survived() {
         world.server.is_established()
     }));
 }
+
+/// RFC 6066 section 4, TB 3.4: a client that asks for short records gets no longer ones, in the
+/// handshake and afterwards.
+#[test]
+fn a_client_with_little_memory_gets_short_records() {
+    use tidegate::dtls::MaxFragmentLength;
+    for (length, limit) in [
+        (MaxFragmentLength::Bytes512, 512),
+        (MaxFragmentLength::Bytes1024, 1024),
+        (MaxFragmentLength::Bytes2048, 2048),
+        (MaxFragmentLength::Bytes4096, 4096),
+    ] {
+        let mut server = server_config();
+        server.credentials = padded_credentials(6000);
+        server.max_transmission_unit = 9000;
+        let config = ClientConfig {
+            credentials: Some(padded_credentials(5000)),
+            max_transmission_unit: 9000,
+            max_fragment_length: Some(length),
+            ..ClientConfig::default()
+        };
+        let mut world = World::new(10, server, &Arc::new(config));
+        assert!(world.establish());
+        let mut longest = 0;
+        for (_, datagram) in &world.log {
+            let mut rest = &datagram[..];
+            while !rest.is_empty() {
+                let length = usize::from(u16::from_be_bytes([rest[11], rest[12]]));
+                if rest[3..5] == [0, 0] {
+                    longest = longest.max(length);
+                }
+                rest = &rest[13 + length..];
+            }
+        }
+        assert_eq!(longest, limit, "used to the full, and not beyond");
+        world.send_answer(&vec![1; limit]);
+        world.settle();
+        assert_eq!(world.client.received, [vec![1; limit]]);
+        let association = world.server.association.as_mut().unwrap();
+        let (prefix, suffix) = association.record_overhead();
+        let mut record = vec![0; prefix + limit + 1 + suffix];
+        let sealed = association.seal_application_data(&mut record);
+        assert_eq!(sealed, Err(tidegate::dtls::SealError::Length));
+    }
+}

@@ -18,8 +18,24 @@ pub(crate) fn certificate(
     algorithm: &'static rcgen::SignatureAlgorithm,
     years: (i32, i32),
 ) -> Arc<Credentials> {
+    certificate_for(algorithm, years, vec!["localhost".to_owned()])
+}
+
+/// A P-256 certificate of more than 2000 bytes, as it has many names.
+pub(crate) fn long_certificate() -> Arc<Credentials> {
+    let names = (0..100)
+        .map(|number| format!("host-{number}.example.org"))
+        .collect();
+    certificate_for(&rcgen::PKCS_ECDSA_P256_SHA256, (2020, 2100), names)
+}
+
+fn certificate_for(
+    algorithm: &'static rcgen::SignatureAlgorithm,
+    years: (i32, i32),
+    names: Vec<String>,
+) -> Arc<Credentials> {
     let key = rcgen::KeyPair::generate_for(algorithm).unwrap();
-    let mut parameters = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
+    let mut parameters = rcgen::CertificateParams::new(names).unwrap();
     parameters.not_before = rcgen::date_time_ymd(years.0, 1, 1);
     parameters.not_after = rcgen::date_time_ymd(years.1, 1, 1);
     let leaf = parameters.self_signed(&key).unwrap().der().to_vec();

@@ -14,9 +14,9 @@
 //! record sequence numbers, to the size that is thought to get through.
 
 use crate::dtls::error::Error;
-use crate::dtls::message::{FragmentHeader, HandshakeType, MESSAGE_HEADER_LEN};
+use crate::dtls::message::{FragmentHeader, HandshakeType, MESSAGE_HEADER_LEN, MaxFragmentLength};
 use crate::dtls::record::protection::Protection;
-use crate::dtls::record::{ContentType, HEADER_LEN, RecordHeader, SEQUENCE_MAX};
+use crate::dtls::record::{ContentType, HEADER_LEN, PLAINTEXT_MAX, RecordHeader, SEQUENCE_MAX};
 use crate::time::{Duration, Instant};
 use crate::wire::DatagramSink;
 
@@ -104,6 +104,7 @@ enum Item {
 pub(in crate::dtls) struct Flight {
     items: Vec<Item>,
     bytes: Vec<u8>,
+    fragment_length: Option<MaxFragmentLength>,
 }
 
 impl Flight {
@@ -128,6 +129,11 @@ impl Flight {
         &self.bytes[start..]
     }
 
+    /// No record gets more plaintext than this, the ServerHello's included (RFC 6066 section 4).
+    pub(in crate::dtls) const fn limit(&mut self, fragment_length: Option<MaxFragmentLength>) {
+        self.fragment_length = fragment_length;
+    }
+
     /// Appends a ChangeCipherSpec.
     pub(in crate::dtls) fn push_change_cipher_spec(&mut self) {
         self.items.push(Item::ChangeCipherSpec);
@@ -144,7 +150,10 @@ impl Flight {
         mut protection: Option<&mut Protection>,
         out: &mut dyn DatagramSink,
     ) -> Result<(), Error> {
-        let mut packer = Packer::new(datagram_max.max(DATAGRAM_MIN), out);
+        let plaintext_max = self
+            .fragment_length
+            .map_or(PLAINTEXT_MAX, MaxFragmentLength::bytes);
+        let mut packer = Packer::new(datagram_max.max(DATAGRAM_MIN), plaintext_max, out);
         for item in &self.items {
             match item {
                 Item::ChangeCipherSpec => {
@@ -184,16 +193,16 @@ fn emit_message(
         .as_deref()
         .map_or((HEADER_LEN, 0), Protection::overhead);
     let overhead = prefix + MESSAGE_HEADER_LEN + suffix;
-    if overhead + body.len() <= packer.datagram_max {
+    let piece_max = packer.plaintext_max.saturating_sub(MESSAGE_HEADER_LEN);
+    if overhead + body.len() <= packer.datagram_max && body.len() <= piece_max {
         packer.reserve(overhead + body.len());
     }
     let mut offset = 0;
     loop {
         // Always room for at least one byte, so that the loop ends, and no pieces of a few bytes.
         packer.reserve(overhead + body.len().saturating_sub(offset).min(PIECE_MIN));
-        let end = body
-            .len()
-            .min(offset + packer.room().saturating_sub(overhead).max(1));
+        let room = packer.room().saturating_sub(overhead).min(piece_max).max(1);
+        let end = body.len().min(offset + room);
         let piece = &body[offset.min(end)..end];
         let fragment = FragmentHeader {
             fragment_offset: offset,
@@ -228,14 +237,16 @@ fn emit_message(
 struct Packer<'a> {
     datagram: Vec<u8>,
     datagram_max: usize,
+    plaintext_max: usize,
     out: &'a mut dyn DatagramSink,
 }
 
 impl<'a> Packer<'a> {
-    fn new(datagram_max: usize, out: &'a mut dyn DatagramSink) -> Self {
+    fn new(datagram_max: usize, plaintext_max: usize, out: &'a mut dyn DatagramSink) -> Self {
         Self {
             datagram: Vec::with_capacity(datagram_max.min(2048)),
             datagram_max,
+            plaintext_max,
             out,
         }
     }

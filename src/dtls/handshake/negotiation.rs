@@ -5,7 +5,7 @@ use crate::crypto::signature::{KeyType, SignatureScheme, SigningKey};
 use crate::crypto::suite::{Authentication, CipherSuite};
 use crate::dtls::config::ServerConfig;
 use crate::dtls::error::Error;
-use crate::dtls::message::{ClientHello, UNCOMPRESSED};
+use crate::dtls::message::{ClientHello, MaxFragmentLength, UNCOMPRESSED};
 use crate::dtls::record::DTLS_1_2;
 
 /// The parameters of a session to be.
@@ -19,6 +19,8 @@ pub(super) struct Negotiated {
     pub(super) secure_renegotiation: bool,
     /// The client sent ec_point_formats, so the server may.
     pub(super) point_formats: bool,
+    /// Always granted (TB 3.4).
+    pub(super) max_fragment_length: Option<MaxFragmentLength>,
 }
 
 impl Negotiated {
@@ -58,6 +60,7 @@ impl Negotiated {
             extended_master_secret: extensions.extended_master_secret,
             secure_renegotiation,
             point_formats: extensions.ec_point_formats.is_some(),
+            max_fragment_length: extensions.max_fragment_length,
         })
     }
 }

@@ -120,6 +120,9 @@ mod emit {
                 let schemes = SignatureScheme::ALL.iter();
                 out.put_vec16(|out| schemes.for_each(|scheme| out.put_u16(scheme.id())));
             });
+            if let Some(length) = config.max_fragment_length {
+                extension::emit_max_fragment_length(out, length);
+            }
             if config.extended_master_secret {
                 extension::emit(out, extension::EXTENDED_MASTER_SECRET, |_| {});
             }

@@ -4,6 +4,8 @@ use super::U16List;
 use crate::dtls::error::Error;
 use crate::wire::{Reader, Write};
 
+/// max_fragment_length, RFC 6066 section 4.
+pub(super) const MAX_FRAGMENT_LENGTH: u16 = 1;
 /// supported_groups, RFC 8422 section 5.1.1.
 pub(super) const SUPPORTED_GROUPS: u16 = 10;
 /// ec_point_formats, RFC 8422 section 5.1.2.
@@ -21,9 +23,42 @@ pub(in crate::dtls) const UNCOMPRESSED: u8 = 0;
 /// Extensions in one hello; real clients send fewer than twenty.
 const EXTENSIONS_MAX: usize = 64;
 
+/// What a client with little memory asks for: records of no more plaintext than this, in both
+/// directions (RFC 6066 section 4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum MaxFragmentLength {
+    /// 512 bytes.
+    Bytes512 = 1,
+    /// 1024 bytes.
+    Bytes1024 = 2,
+    /// 2048 bytes.
+    Bytes2048 = 3,
+    /// 4096 bytes.
+    Bytes4096 = 4,
+}
+
+impl MaxFragmentLength {
+    /// The limit in bytes of plaintext.
+    pub const fn bytes(self) -> usize {
+        256 << self as u8
+    }
+
+    const fn from_code(code: u8) -> Option<Self> {
+        Some(match code {
+            1 => Self::Bytes512,
+            2 => Self::Bytes1024,
+            3 => Self::Bytes2048,
+            4 => Self::Bytes4096,
+            _ => return None,
+        })
+    }
+}
+
 /// The extensions of a hello that concern us; others are ignored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::dtls) struct Extensions<'a> {
+    pub(in crate::dtls) max_fragment_length: Option<MaxFragmentLength>,
     pub(in crate::dtls) supported_groups: Option<U16List<'a>>,
     pub(in crate::dtls) ec_point_formats: Option<&'a [u8]>,
     pub(in crate::dtls) signature_algorithms: Option<U16List<'a>>,
@@ -64,6 +99,11 @@ impl<'a> Extensions<'a> {
     fn take(&mut self, extension_type: u16, body: &'a [u8]) -> Result<(), Error> {
         let mut reader = Reader::new(body);
         match extension_type {
+            // RFC 6066 section 4: another value is illegal_parameter.
+            MAX_FRAGMENT_LENGTH => {
+                let length = MaxFragmentLength::from_code(reader.u8()?);
+                self.max_fragment_length = Some(length.ok_or(Error::IllegalParameter)?);
+            }
             SUPPORTED_GROUPS => {
                 self.supported_groups =
                     Some(U16List::new(reader.vec16()?).ok_or(Error::Malformed)?);
@@ -101,4 +141,9 @@ pub(super) fn emit_point_formats(out: &mut Vec<u8>) {
 /// Appends the renegotiation_info of a first handshake (RFC 5746 section 3.2: empty).
 pub(super) fn emit_renegotiation_info(out: &mut Vec<u8>) {
     emit(out, RENEGOTIATION_INFO, |out| out.put_vec8(|_| {}));
+}
+
+/// Appends max_fragment_length.
+pub(super) fn emit_max_fragment_length(out: &mut Vec<u8>, length: MaxFragmentLength) {
+    emit(out, MAX_FRAGMENT_LENGTH, |out| out.push(length as u8));
 }

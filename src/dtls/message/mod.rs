@@ -30,6 +30,7 @@ pub(super) use certificate_verify::CertificateVerify;
 pub(super) use client_hello::emit_client_hello;
 pub(super) use client_hello::{ClientHello, HelloPrefix};
 pub(super) use client_key_exchange::ClientKeyExchange;
+pub use extension::MaxFragmentLength;
 pub(super) use extension::UNCOMPRESSED;
 #[cfg(any(test, feature = "client"))]
 pub(super) use hello_verify_request::HelloVerifyRequest;

@@ -1,6 +1,6 @@
 //! ServerHello (RFC 5246 section 7.4.1.3).
 
-use super::extension;
+use super::extension::{self, MaxFragmentLength};
 use crate::dtls::record::DTLS_1_2;
 use crate::wire::Write;
 
@@ -12,6 +12,7 @@ pub(in crate::dtls) struct ServerHello<'a> {
     pub(in crate::dtls) secure_renegotiation: bool,
     pub(in crate::dtls) extended_master_secret: bool,
     pub(in crate::dtls) point_formats: bool,
+    pub(in crate::dtls) max_fragment_length: Option<MaxFragmentLength>,
 }
 
 impl ServerHello<'_> {
@@ -25,17 +26,28 @@ impl ServerHello<'_> {
         out.put_vec8(|_| {});
         out.put_u16(self.cipher_suite);
         out.push(0);
-        if !(self.secure_renegotiation || self.extended_master_secret || self.point_formats) {
+        let Self {
+            secure_renegotiation,
+            extended_master_secret,
+            point_formats,
+            ..
+        } = *self;
+        let max_fragment_length = self.max_fragment_length;
+        let flags = secure_renegotiation || extended_master_secret || point_formats;
+        if !flags && max_fragment_length.is_none() {
             return;
         }
         out.put_vec16(|out| {
-            if self.secure_renegotiation {
+            if let Some(length) = max_fragment_length {
+                extension::emit_max_fragment_length(out, length);
+            }
+            if secure_renegotiation {
                 extension::emit_renegotiation_info(out);
             }
-            if self.extended_master_secret {
+            if extended_master_secret {
                 extension::emit(out, extension::EXTENDED_MASTER_SECRET, |_| {});
             }
-            if self.point_formats {
+            if point_formats {
                 extension::emit_point_formats(out);
             }
         });

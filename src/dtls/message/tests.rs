@@ -52,6 +52,7 @@ fn no_bytes_make_a_decoder_panic() {
         secure_renegotiation: true,
         extended_master_secret: true,
         point_formats: true,
+        max_fragment_length: Some(MaxFragmentLength::Bytes512),
     }
     .emit(&mut out);
     messages.push(std::mem::take(&mut out));

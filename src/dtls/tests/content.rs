@@ -368,6 +368,16 @@ fn extensions_decide_what_is_possible() {
         Some(Error::NoCommonParameters)
     );
     assert_eq!(with(&[SCHEMES, SCHEMES]), Some(Error::IllegalParameter));
+    // RFC 6066 section 4: 1 to 4, nothing else.
+    for code in 0..=5 {
+        let error = with(&[SCHEMES, &[0, 1, 0, 1, code]]);
+        let expected = if (1..=4).contains(&code) {
+            None
+        } else {
+            Some(Error::IllegalParameter)
+        };
+        assert_eq!(error, expected);
+    }
 }
 
 /// A ClientHello that does not parse is answered only after its cookie was valid.

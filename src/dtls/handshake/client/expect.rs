@@ -18,8 +18,8 @@ use crate::dtls::cookie::equal;
 use crate::dtls::error::Error;
 use crate::dtls::message::{
     Certificate, CertificateRequest, CertificateVerify, ClientKeyExchange, HandshakeMessage,
-    HandshakeType, HelloVerifyRequest, ReceivedServerHello, ServerKeyExchange, VERIFY_DATA_LEN,
-    emit_certificate, emit_client_hello,
+    HandshakeType, HelloVerifyRequest, MaxFragmentLength, ReceivedServerHello, ServerKeyExchange,
+    VERIFY_DATA_LEN, emit_certificate, emit_client_hello,
 };
 use crate::dtls::record::DTLS_1_2;
 use crate::dtls::record::protection::Protection;
@@ -57,6 +57,7 @@ pub(super) enum Next {
 pub(super) struct Parameters {
     suite: CipherSuite,
     extended_master_secret: bool,
+    max_fragment_length: Option<MaxFragmentLength>,
     randoms: Randoms,
     transcript: Transcript,
 }
@@ -214,7 +215,9 @@ impl ExpectServerHello {
         let not_offered = extensions.unknown
             || extensions.supported_groups.is_some()
             || extensions.signature_algorithms.is_some()
-            || (extensions.extended_master_secret && !config.extended_master_secret);
+            || (extensions.extended_master_secret && !config.extended_master_secret)
+            || (extensions.max_fragment_length.is_some()
+                && extensions.max_fragment_length != config.max_fragment_length);
         if not_offered {
             return Err(Error::UnsupportedExtension);
         }
@@ -231,6 +234,7 @@ impl ExpectServerHello {
         let parameters = Parameters {
             suite,
             extended_master_secret: extensions.extended_master_secret,
+            max_fragment_length: extensions.max_fragment_length,
             randoms: Randoms {
                 client: core.random,
                 server: hello.random,
@@ -374,11 +378,13 @@ impl ExpectServerHelloDone {
             .map_err(|_| Error::IllegalParameter)?;
 
         let mut flight = Flight::default();
+        flight.limit(parameters.max_fragment_length);
         let Parameters {
             suite,
             randoms,
             transcript,
             extended_master_secret,
+            ..
         } = &mut parameters;
         let mut push = |transcript: &mut Transcript, message_type, emit: &dyn Fn(&mut Vec<u8>)| {
             let bytes = flight.push(message_type, core.take_message_seq(), emit);
@@ -450,6 +456,7 @@ impl ExpectFinished {
             peer_fingerprint: None,
             group,
             extended_master_secret: parameters.extended_master_secret,
+            max_fragment_length: parameters.max_fragment_length,
             hello_tag: [0; 8],
         };
         Ok(Connection::new(protection, established, None))

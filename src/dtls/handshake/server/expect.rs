@@ -18,8 +18,8 @@ use crate::dtls::cookie::equal;
 use crate::dtls::error::Error;
 use crate::dtls::message::{
     Certificate, CertificateVerify, ClientHello, ClientKeyExchange, EcdhParameters,
-    HandshakeMessage, HandshakeType, ServerHello, VERIFY_DATA_LEN, emit_certificate,
-    emit_certificate_request, emit_server_key_exchange,
+    HandshakeMessage, HandshakeType, MaxFragmentLength, ServerHello, VERIFY_DATA_LEN,
+    emit_certificate, emit_certificate_request, emit_server_key_exchange,
 };
 use crate::dtls::record::DTLS_1_2;
 use crate::dtls::record::protection::Protection;
@@ -54,6 +54,7 @@ pub(super) struct Parameters {
     suite: CipherSuite,
     group: NamedGroup,
     extended_master_secret: bool,
+    max_fragment_length: Option<MaxFragmentLength>,
     randoms: Randoms,
     transcript: Transcript,
     /// Number of our next message.
@@ -156,6 +157,7 @@ impl ExpectClientHello {
             suite: negotiated.suite,
             group: negotiated.group,
             extended_master_secret: negotiated.extended_master_secret,
+            max_fragment_length: negotiated.max_fragment_length,
             randoms,
             transcript,
             next_message_seq: message.message_seq,
@@ -179,6 +181,7 @@ impl Parameters {
         core: &mut Core,
     ) -> Result<(), Error> {
         let Core { config, flight, .. } = core;
+        flight.limit(negotiated.max_fragment_length);
         let ecdh = EcdhParameters {
             group: self.group,
             public_key: key.public_key(),
@@ -191,6 +194,7 @@ impl Parameters {
             secure_renegotiation: negotiated.secure_renegotiation,
             extended_master_secret: negotiated.extended_master_secret,
             point_formats: negotiated.point_formats,
+            max_fragment_length: negotiated.max_fragment_length,
         };
         let Self {
             transcript,
@@ -371,6 +375,7 @@ impl ExpectFinished {
             peer_fingerprint,
             group: parameters.group,
             extended_master_secret: parameters.extended_master_secret,
+            max_fragment_length: parameters.max_fragment_length,
             hello_tag,
         };
         Ok(Next::Established(Box::new(Connection::new(
