@@ -149,7 +149,8 @@ fn welcome(directory: &Path, token: &str, addresses: &Addresses) -> String {
         .map_or_else(|| "(off)".into(), |address| format!("http://{address}/"));
     let message = printf(RAW_POST);
     // The commands find the server by its data directory.
-    let program = if directory == Path::new("./tidegate-data") {
+    let program = if directory.strip_prefix(".").unwrap_or(directory) == Path::new("tidegate-data")
+    {
         program
     } else {
         format!("TIDEGATE_DATA_DIR={data} {program}")
