@@ -220,7 +220,7 @@ fn dependencies_have_the_licences_and_names_that_deny_toml_allows() {
         "deny.toml is not read right"
     );
     let output = std::process::Command::new(env!("CARGO"))
-        .args(["metadata", "--format-version", "1", "--locked", "--offline"])
+        .args(["metadata", "--format-version", "1", "--locked"])
         .args(["--filter-platform", "x86_64-unknown-linux-gnu"])
         .current_dir(root())
         .output()
