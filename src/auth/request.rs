@@ -22,6 +22,8 @@ pub enum Identity {
     /// The holder of the key of a leaf certificate with this device fingerprint
     /// (SHA3-256 over the base64 of its DER). Whether a device has it is the registry's to say.
     Certificate([u8; 32]),
+    /// The holder of a pre-shared key: SHA-256 of the PSK identity's bytes.
+    PreSharedKey([u8; 32]),
 }
 
 /// A CoAP request as the pool sees it.

@@ -22,6 +22,7 @@ use super::door::{self, Knock};
 use super::error::Error;
 use super::handshake::server::ServerHandshake;
 use super::handshake::{EARLY_RECORD_MAX, Progress};
+use super::identity::PeerIdentity;
 use super::received::Received;
 use super::record::{ContentType, HEADER_LEN, RecordCursor, RecordHeader, RecordSlice};
 use crate::crypto::key_exchange::NamedGroup;
@@ -307,7 +308,13 @@ impl Association {
 
     /// Device fingerprint of the leaf whose key the peer proved in the live session.
     pub fn peer_fingerprint(&self) -> Option<[u8; 32]> {
-        self.connection.as_ref()?.established().peer_fingerprint
+        self.identity().fingerprint()
+    }
+
+    /// Who the peer of the live session is; nobody without one.
+    pub fn identity(&self) -> PeerIdentity {
+        let established = self.connection.as_ref().map(Connection::established);
+        established.map_or(PeerIdentity::Anonymous, |established| established.identity)
     }
 
     /// Cipher suite of the live session.

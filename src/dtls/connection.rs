@@ -10,6 +10,7 @@ use super::alert::{Alert, AlertDescription};
 use super::cookie::equal;
 use super::error::Error;
 use super::handshake::FinalFlight;
+use super::identity::PeerIdentity;
 use super::message::{Fragment, HandshakeType, MaxFragmentLength};
 use super::record::protection::Protection;
 use super::record::{ContentType, PLAINTEXT_MAX, RecordHeader};
@@ -36,8 +37,7 @@ pub enum SealError {
 /// What the handshake settled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Established {
-    /// Device fingerprint of the leaf whose key the peer proved.
-    pub(super) peer_fingerprint: Option<[u8; 32]>,
+    pub(super) identity: PeerIdentity,
     pub(super) group: NamedGroup,
     pub(super) extended_master_secret: bool,
     /// The most plaintext that a record of ours may carry, if the client asked for a limit.

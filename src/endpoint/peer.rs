@@ -6,7 +6,7 @@ use super::{Endpoint, Outbox, PeerKey, Port};
 use crate::auth::request::Identity;
 use crate::coap::{self, MessageLayer};
 use crate::drop_reason::DropReason;
-use crate::dtls::{self, Association};
+use crate::dtls::{self, Association, PeerIdentity};
 use crate::metrics::{Counter, ShardMetrics};
 use crate::slab::Key;
 use crate::time::{Duration, Instant, Now};
@@ -62,8 +62,13 @@ impl Peer {
     pub(super) fn identity(&self) -> Identity {
         self.association
             .as_ref()
-            .and_then(Association::peer_fingerprint)
-            .map_or(Identity::Anonymous, Identity::Certificate)
+            .map_or(Identity::Anonymous, |association| {
+                match association.identity() {
+                    PeerIdentity::Anonymous => Identity::Anonymous,
+                    PeerIdentity::Certificate(fingerprint) => Identity::Certificate(fingerprint),
+                    PeerIdentity::PreSharedKey(identity) => Identity::PreSharedKey(identity),
+                }
+            })
     }
 
     fn is_handshaking(&self) -> bool {

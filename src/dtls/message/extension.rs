@@ -4,6 +4,8 @@ use super::U16List;
 use crate::dtls::error::Error;
 use crate::wire::{Reader, Write};
 
+/// server_name, RFC 6066 section 3.
+pub(super) const SERVER_NAME: u16 = 0;
 /// max_fragment_length, RFC 6066 section 4.
 pub(super) const MAX_FRAGMENT_LENGTH: u16 = 1;
 /// supported_groups, RFC 8422 section 5.1.1.
@@ -14,6 +16,12 @@ pub(super) const EC_POINT_FORMATS: u16 = 11;
 pub(super) const SIGNATURE_ALGORITHMS: u16 = 13;
 /// extended_master_secret, RFC 7627 section 5.1.
 pub(super) const EXTENDED_MASTER_SECRET: u16 = 23;
+/// record_size_limit, RFC 8449 section 4.
+pub(super) const RECORD_SIZE_LIMIT: u16 = 28;
+/// session_ticket, RFC 5077 section 3.2.
+pub(super) const SESSION_TICKET: u16 = 35;
+/// connection_id, RFC 9146 section 3.
+pub(super) const CONNECTION_ID: u16 = 54;
 /// renegotiation_info, RFC 5746 section 3.2.
 pub(super) const RENEGOTIATION_INFO: u16 = 0xff01;
 
@@ -58,11 +66,19 @@ impl MaxFragmentLength {
 /// The extensions of a hello that concern us; others are ignored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::dtls) struct Extensions<'a> {
+    /// The body of server_name: a list from a client, nothing from a server.
+    pub(in crate::dtls) server_name: Option<&'a [u8]>,
     pub(in crate::dtls) max_fragment_length: Option<MaxFragmentLength>,
     pub(in crate::dtls) supported_groups: Option<U16List<'a>>,
     pub(in crate::dtls) ec_point_formats: Option<&'a [u8]>,
     pub(in crate::dtls) signature_algorithms: Option<U16List<'a>>,
     pub(in crate::dtls) extended_master_secret: bool,
+    /// The most bytes of plaintext that the sender takes in a record.
+    pub(in crate::dtls) record_size_limit: Option<u16>,
+    /// The ticket; empty from one that has none, and from a server.
+    pub(in crate::dtls) session_ticket: Option<&'a [u8]>,
+    /// The id that the sender wants to find in records that are sent to it; may be empty.
+    pub(in crate::dtls) connection_id: Option<&'a [u8]>,
     /// The renegotiated_connection field.
     pub(in crate::dtls) renegotiation_info: Option<&'a [u8]>,
     /// Whether there was one that we do not know.
@@ -114,6 +130,10 @@ impl<'a> Extensions<'a> {
                     Some(U16List::new(reader.vec16()?).ok_or(Error::Malformed)?);
             }
             EXTENDED_MASTER_SECRET => self.extended_master_secret = true,
+            SERVER_NAME => self.server_name = Some(reader.rest()),
+            RECORD_SIZE_LIMIT => self.record_size_limit = Some(reader.u16()?),
+            SESSION_TICKET => self.session_ticket = Some(reader.rest()),
+            CONNECTION_ID => self.connection_id = Some(reader.vec8()?),
             RENEGOTIATION_INFO => self.renegotiation_info = Some(reader.vec8()?),
             _ => {
                 self.unknown = true;
@@ -146,4 +166,11 @@ pub(super) fn emit_renegotiation_info(out: &mut Vec<u8>) {
 /// Appends max_fragment_length.
 pub(super) fn emit_max_fragment_length(out: &mut Vec<u8>, length: MaxFragmentLength) {
     emit(out, MAX_FRAGMENT_LENGTH, |out| out.push(length as u8));
+}
+
+/// Appends connection_id.
+pub(super) fn emit_connection_id(out: &mut Vec<u8>, id: &[u8]) {
+    emit(out, CONNECTION_ID, |out| {
+        out.put_vec8(|out| out.extend_from_slice(id))
+    });
 }

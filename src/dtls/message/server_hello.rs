@@ -4,15 +4,24 @@ use super::extension::{self, MaxFragmentLength};
 use crate::dtls::record::DTLS_1_2;
 use crate::wire::Write;
 
-/// A ServerHello of ours. The session_id is empty: the session cannot be resumed.
+/// A ServerHello of ours.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::dtls) struct ServerHello<'a> {
     pub(in crate::dtls) random: &'a [u8; 32],
+    /// Up to 32 bytes; empty when the session cannot be resumed by it.
+    pub(in crate::dtls) session_id: &'a [u8],
     pub(in crate::dtls) cipher_suite: u16,
+    /// An empty server_name says that the client's was used (RFC 6066 section 3).
+    pub(in crate::dtls) server_name: bool,
     pub(in crate::dtls) secure_renegotiation: bool,
     pub(in crate::dtls) extended_master_secret: bool,
     pub(in crate::dtls) point_formats: bool,
     pub(in crate::dtls) max_fragment_length: Option<MaxFragmentLength>,
+    pub(in crate::dtls) record_size_limit: Option<u16>,
+    /// A NewSessionTicket will come (RFC 5077 section 3.2).
+    pub(in crate::dtls) session_ticket: bool,
+    /// The id that is to stand in records to us; may be empty.
+    pub(in crate::dtls) connection_id: Option<&'a [u8]>,
 }
 
 impl ServerHello<'_> {
@@ -23,34 +32,41 @@ impl ServerHello<'_> {
     pub(in crate::dtls) fn emit(&self, out: &mut Vec<u8>) {
         out.put_u16(DTLS_1_2);
         out.extend_from_slice(self.random);
-        out.put_vec8(|_| {});
+        out.put_vec8(|out| out.extend_from_slice(self.session_id));
         out.put_u16(self.cipher_suite);
         out.push(0);
-        let Self {
-            secure_renegotiation,
-            extended_master_secret,
-            point_formats,
-            ..
-        } = *self;
-        let max_fragment_length = self.max_fragment_length;
-        let flags = secure_renegotiation || extended_master_secret || point_formats;
-        if !flags && max_fragment_length.is_none() {
-            return;
+        let start = out.len();
+        out.put_vec16(|out| self.emit_extensions(out));
+        if out.len() == start + 2 {
+            out.truncate(start);
         }
-        out.put_vec16(|out| {
-            if let Some(length) = max_fragment_length {
-                extension::emit_max_fragment_length(out, length);
-            }
-            if secure_renegotiation {
-                extension::emit_renegotiation_info(out);
-            }
-            if extended_master_secret {
-                extension::emit(out, extension::EXTENDED_MASTER_SECRET, |_| {});
-            }
-            if point_formats {
-                extension::emit_point_formats(out);
-            }
-        });
+    }
+
+    fn emit_extensions(&self, out: &mut Vec<u8>) {
+        if self.server_name {
+            extension::emit(out, extension::SERVER_NAME, |_| {});
+        }
+        if let Some(length) = self.max_fragment_length {
+            extension::emit_max_fragment_length(out, length);
+        }
+        if self.secure_renegotiation {
+            extension::emit_renegotiation_info(out);
+        }
+        if self.extended_master_secret {
+            extension::emit(out, extension::EXTENDED_MASTER_SECRET, |_| {});
+        }
+        if self.point_formats {
+            extension::emit_point_formats(out);
+        }
+        if let Some(limit) = self.record_size_limit {
+            extension::emit(out, extension::RECORD_SIZE_LIMIT, |out| out.put_u16(limit));
+        }
+        if self.session_ticket {
+            extension::emit(out, extension::SESSION_TICKET, |_| {});
+        }
+        if let Some(id) = self.connection_id {
+            extension::emit_connection_id(out, id);
+        }
     }
 }
 
@@ -68,6 +84,7 @@ mod decode {
     pub(in crate::dtls) struct ReceivedServerHello<'a> {
         pub(in crate::dtls) server_version: u16,
         pub(in crate::dtls) random: [u8; 32],
+        pub(in crate::dtls) session_id: &'a [u8],
         pub(in crate::dtls) cipher_suite: u16,
         pub(in crate::dtls) extensions: Extensions<'a>,
     }
@@ -78,7 +95,8 @@ mod decode {
             let mut reader = Reader::new(body);
             let server_version = reader.u16()?;
             let random = reader.array()?;
-            if reader.vec8()?.len() > 32 {
+            let session_id = reader.vec8()?;
+            if session_id.len() > 32 {
                 return Err(Error::Malformed);
             }
             let cipher_suite = reader.u16()?;
@@ -89,6 +107,7 @@ mod decode {
             Ok(Self {
                 server_version,
                 random,
+                session_id,
                 cipher_suite,
                 extensions,
             })

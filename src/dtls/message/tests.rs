@@ -47,6 +47,11 @@ fn no_bytes_make_a_decoder_panic() {
     let mut messages = vec![hello()];
     let mut out = Vec::new();
     ServerHello {
+        session_id: &[],
+        server_name: false,
+        record_size_limit: None,
+        session_ticket: false,
+        connection_id: None,
         random: &[1; 32],
         cipher_suite: 0xc02b,
         secure_renegotiation: true,

@@ -16,6 +16,7 @@ use crate::dtls::config::Credentials;
 use crate::dtls::connection::{Connection, Established};
 use crate::dtls::cookie::equal;
 use crate::dtls::error::Error;
+use crate::dtls::identity::PeerIdentity;
 use crate::dtls::message::{
     Certificate, CertificateRequest, CertificateVerify, ClientKeyExchange, HandshakeMessage,
     HandshakeType, HelloVerifyRequest, MaxFragmentLength, ReceivedServerHello, ServerKeyExchange,
@@ -214,6 +215,10 @@ impl ExpectServerHello {
         let extensions = hello.extensions;
         let not_offered = extensions.unknown
             || extensions.supported_groups.is_some()
+            || extensions.server_name.is_some()
+            || extensions.record_size_limit.is_some()
+            || extensions.session_ticket.is_some()
+            || extensions.connection_id.is_some()
             || extensions.signature_algorithms.is_some()
             || (extensions.extended_master_secret && !config.extended_master_secret)
             || (extensions.max_fragment_length.is_some()
@@ -453,7 +458,7 @@ impl ExpectFinished {
             return Err(Error::BadFinished);
         }
         let established = Established {
-            peer_fingerprint: None,
+            identity: PeerIdentity::Anonymous,
             group,
             extended_master_secret: parameters.extended_master_secret,
             max_fragment_length: parameters.max_fragment_length,

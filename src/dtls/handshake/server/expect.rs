@@ -16,6 +16,7 @@ use crate::dtls::config::{Context, ServerConfig};
 use crate::dtls::connection::{Connection, Established};
 use crate::dtls::cookie::equal;
 use crate::dtls::error::Error;
+use crate::dtls::identity::PeerIdentity;
 use crate::dtls::message::{
     Certificate, CertificateVerify, ClientHello, ClientKeyExchange, EcdhParameters,
     HandshakeMessage, HandshakeType, MaxFragmentLength, ServerHello, VERIFY_DATA_LEN,
@@ -89,8 +90,8 @@ pub(super) struct ExpectFinished {
     parameters: Parameters,
     master_secret: MasterSecret,
     pub(super) protection: Protection,
-    /// Of a leaf whose key was proven by CertificateVerify.
-    peer_fingerprint: Option<[u8; 32]>,
+    /// Proven by CertificateVerify, or nobody's.
+    identity: PeerIdentity,
 }
 
 /// The client's leaf certificate, before its key is proven.
@@ -190,7 +191,12 @@ impl Parameters {
         let signature = config.credentials.key.sign(negotiated.scheme, &signed)?;
         let server_hello = ServerHello {
             random: &self.randoms.server,
+            session_id: &[],
             cipher_suite: self.suite.id(),
+            server_name: false,
+            record_size_limit: None,
+            session_ticket: false,
+            connection_id: None,
             secure_renegotiation: negotiated.secure_renegotiation,
             extended_master_secret: negotiated.extended_master_secret,
             point_formats: negotiated.point_formats,
@@ -295,7 +301,11 @@ impl ExpectClientKeyExchange {
                 master_secret,
                 leaf,
             }),
-            None => Expect::Finished(ExpectFinished::new(parameters, master_secret, None)),
+            None => Expect::Finished(ExpectFinished::new(
+                parameters,
+                master_secret,
+                PeerIdentity::Anonymous,
+            )),
         }))
     }
 }
@@ -319,24 +329,20 @@ impl ExpectCertificateVerify {
                 _ => Error::BadSignature,
             })?;
         parameters.transcript.add(message);
-        let fingerprint = Some(leaf.fingerprint);
-        let expect = ExpectFinished::new(parameters, master_secret, fingerprint);
+        let identity = PeerIdentity::Certificate(leaf.fingerprint);
+        let expect = ExpectFinished::new(parameters, master_secret, identity);
         Ok(Next::Expect(Expect::Finished(expect)))
     }
 }
 
 impl ExpectFinished {
-    fn new(
-        parameters: Parameters,
-        master_secret: MasterSecret,
-        peer_fingerprint: Option<[u8; 32]>,
-    ) -> Self {
+    fn new(parameters: Parameters, master_secret: MasterSecret, identity: PeerIdentity) -> Self {
         let protection = master_secret.protection(Side::Server, &parameters.randoms);
         Self {
             parameters,
             master_secret,
             protection,
-            peer_fingerprint,
+            identity,
         }
     }
 
@@ -351,7 +357,7 @@ impl ExpectFinished {
             mut parameters,
             master_secret,
             mut protection,
-            peer_fingerprint,
+            identity,
         } = self;
         let transcript = &mut parameters.transcript;
         let peer_verify_data = master_secret.verify_data(Side::Client, &transcript.digest());
@@ -372,7 +378,7 @@ impl ExpectFinished {
         let mut hello_tag = [0; 8];
         hello_tag.copy_from_slice(&parameters.randoms.client[24..]);
         let established = Established {
-            peer_fingerprint,
+            identity,
             group: parameters.group,
             extended_master_secret: parameters.extended_master_secret,
             max_fragment_length: parameters.max_fragment_length,
