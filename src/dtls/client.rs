@@ -244,7 +244,7 @@ impl ClientConnection {
     /// The group of the key exchange, once established.
     pub fn group(&self) -> Option<NamedGroup> {
         self.connection()
-            .map(|connection| connection.established().group)
+            .and_then(|connection| connection.established().group)
     }
 
     /// Whether the master secret is the extended one (RFC 7627), once established.

@@ -261,6 +261,13 @@ impl Sessions {
         self.ticket_keys.load_full()
     }
 
+    /// Forgets the session with this tag of the [`SessionCache`].
+    pub(super) fn forget(&self, tag: u64) {
+        if let Some(cache) = &self.cache {
+            cache.forget(tag);
+        }
+    }
+
     pub(super) fn count_refused(&self, why: ResumptionRefusal) {
         if let Some(count) = self.refused.get(why as usize) {
             count.fetch_add(1, Relaxed);

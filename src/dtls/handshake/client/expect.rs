@@ -459,10 +459,12 @@ impl ExpectFinished {
         }
         let established = Established {
             identity: PeerIdentity::Anonymous,
-            group,
+            group: Some(group),
             extended_master_secret: parameters.extended_master_secret,
             max_fragment_length: parameters.max_fragment_length,
             hello_tag: [0; 8],
+            session_tag: 0,
+            resumed: None,
         };
         Ok(Connection::new(protection, established, None))
     }
