@@ -199,6 +199,9 @@ impl Association {
             } else {
                 DropReason::RecordEpoch
             });
+            if is_early && self.connection.is_none() {
+                self.on_early_application_data(now, header, record, cx, received);
+            }
             return None;
         };
         match connection.handle_record(now.instant, header, record, cx.out, cx.drops) {
@@ -220,6 +223,21 @@ impl Association {
             }
         }
         None
+    }
+
+    /// The data is dropped, but may say that the peer is further than we are.
+    fn on_early_application_data(
+        &mut self,
+        now: Now,
+        header: RecordHeader,
+        record: &mut [u8],
+        cx: &mut Context<'_>,
+        received: &mut Received,
+    ) {
+        if let Some(handshake) = &mut self.handshake {
+            let progress = handshake.on_early_application_data(now.instant, header, record, cx);
+            self.on_progress(progress, cx, received);
+        }
     }
 
     /// Hands a record of epoch 1 to the handshake; whether it was for it. The record is copied, as

@@ -294,6 +294,34 @@ impl ServerHandshake {
         Ok(())
     }
 
+    /// Application data under the keys, but before the client's Finished. In a resumption the client
+    /// is done then, and its Finished was lost or overtaken: our flight makes it send that again
+    /// (RFC 6347 section 4.2.4), long before the timer would. The data cannot be trusted yet and is
+    /// lost, as the section allows; who sent it repeats it.
+    pub(in crate::dtls) fn on_early_application_data(
+        &mut self,
+        now: Instant,
+        header: RecordHeader,
+        record: &mut [u8],
+        cx: &mut Context<'_>,
+    ) -> Result<Progress, Error> {
+        let Expect::ResumedFinished(expect) = &mut self.expect else {
+            return Ok(Progress::Pending);
+        };
+        let protection = &mut expect.protection;
+        if protection.open(header, record).is_err() {
+            if protection.is_worn() {
+                return Err(Error::TooManyForgeries);
+            }
+            return Ok(Progress::Pending);
+        }
+        let timer = self.core.timer.as_mut();
+        if timer.is_some_and(|timer| timer.on_peer_repetition(now)) {
+            self.core.retransmit(self.expect.protection(), cx)?;
+        }
+        Ok(Progress::Pending)
+    }
+
     /// The peer, or someone in its name, said that it gives up. A hint: nothing is sent any more,
     /// and the client has only until the next retransmission would have come to prove it wrong.
     pub(in crate::dtls) fn on_unauthenticated_alert(&mut self, now: Instant, alert: Alert) {

@@ -12,6 +12,8 @@
 //! resumed, and never beyond the client certificate's.
 
 mod cache;
+#[cfg(any(test, feature = "client"))]
+mod resumable;
 #[cfg(test)]
 mod tests;
 mod ticket;
@@ -23,6 +25,8 @@ use arc_swap::ArcSwapOption;
 use zeroize::Zeroizing;
 
 pub use self::cache::SessionCache;
+#[cfg(any(test, feature = "client"))]
+pub use self::resumable::ResumableSession;
 pub use self::ticket::{TICKET_KEYS_MAX, TicketKey, TicketKeys};
 use super::handshake::MasterSecret;
 use super::identity::PeerIdentity;

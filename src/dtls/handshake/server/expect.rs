@@ -294,7 +294,8 @@ impl Leaf {
         Ok(Self {
             key,
             fingerprint: device_fingerprint(der),
-            not_after_unix_ms: (!config.skip_client_validity_check).then(|| info.end_of_validity_unix_ms()),
+            not_after_unix_ms: (!config.skip_client_validity_check)
+                .then(|| info.end_of_validity_unix_ms()),
         })
     }
 }

@@ -133,8 +133,7 @@ fn check(
     let suite = session.suite();
     let group_fits = session.group.is_none_or(|group| {
         let offered = hello.extensions.supported_groups;
-        config.groups.contains(&group)
-            && offered.is_none_or(|offered| offered.contains(group.id()))
+        config.groups.contains(&group) && offered.is_none_or(|offered| offered.contains(group.id()))
     });
     let fits = hello.cipher_suites.contains(suite.id())
         && config.cipher_suites.contains(&suite)
@@ -200,11 +199,9 @@ impl ExpectResumedFinished {
         let flight = &mut core.flight;
         flight.limit(session.max_fragment_length);
         let message_seq = message.message_seq;
-        transcript.add_bytes(
-            flight.push(HandshakeType::ServerHello, message_seq, |out| {
-                server_hello.emit(out);
-            }),
-        );
+        transcript.add_bytes(flight.push(HandshakeType::ServerHello, message_seq, |out| {
+            server_hello.emit(out);
+        }));
         let verify_data = session
             .master_secret
             .verify_data(Side::Server, &transcript.digest());
