@@ -38,6 +38,7 @@ mod identity;
 mod message;
 mod received;
 mod record;
+mod revocation;
 #[cfg(test)]
 mod tests;
 
@@ -50,3 +51,4 @@ pub use error::Error;
 pub use identity::PeerIdentity;
 pub use message::MaxFragmentLength;
 pub use received::{Plaintexts, RECORDS_PER_DATAGRAM_MAX, Received};
+pub use revocation::{NoRevocations, Revocations};

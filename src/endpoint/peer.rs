@@ -216,6 +216,7 @@ impl Endpoint {
             let mut context = dtls::Context {
                 config,
                 cookies: &self.settings.cookies,
+                revocations: &*self.settings.revocations,
                 admit_handshakes: false,
                 random: &mut *self.random,
                 out: &mut sink,

@@ -255,6 +255,7 @@ impl World {
         let mut cx = dtls::Context {
             config,
             cookies,
+            revocations: &dtls::NoRevocations,
             admit_handshakes: *admit,
             random: &mut self.random,
             out: &mut out,
@@ -293,6 +294,7 @@ impl World {
         let mut cx = dtls::Context {
             config,
             cookies,
+            revocations: &dtls::NoRevocations,
             admit_handshakes: *admit,
             random: &mut self.random,
             out: &mut out,
