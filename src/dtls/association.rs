@@ -361,6 +361,18 @@ impl Association {
         }
     }
 
+    /// Ends the live session because the credential behind it has ended: a fatal access_denied (RFC
+    /// 5246 section 7.2.2: the session must not be resumed). A handshake beside it goes on.
+    ///
+    /// Returns whether nothing is left and the association is to be forgotten.
+    #[must_use]
+    pub fn revoke(&mut self, cx: &mut Context<'_>) -> bool {
+        if let Some(mut connection) = self.connection.take() {
+            connection.deny(cx.out);
+        }
+        self.handshake.is_none()
+    }
+
     /// Sends close_notify (RFC 5246 section 7.2.1) and forgets everything.
     pub fn close(&mut self, cx: &mut Context<'_>) {
         if let Some(mut connection) = self.connection.take() {

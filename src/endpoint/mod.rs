@@ -12,6 +12,7 @@
 
 mod outbox;
 mod peer;
+mod revocation;
 #[cfg(test)]
 mod tests;
 
@@ -87,6 +88,7 @@ pub struct Endpoint {
     secure_peers: usize,
     handshakes: usize,
     requests_in_work: usize,
+    revocation_search: Option<revocation::Search>,
     /// Sessions dropped as idle since the last report, and when the sweep that counts them ends.
     idle_dropped: u64,
     sweep_at: Instant,
@@ -118,6 +120,7 @@ impl Endpoint {
             secure_peers: 0,
             handshakes: 0,
             requests_in_work: 0,
+            revocation_search: None,
             idle_dropped: 0,
             sweep_at: now.instant + Duration::from_micros(first),
             settings,
