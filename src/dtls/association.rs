@@ -140,11 +140,7 @@ impl Association {
         }
         let config = Arc::clone(cx.config);
         // The newest client at this address to prove itself wins over one that has not finished.
-        self.handshake = Some(Box::new(ServerHandshake::new(
-            now.instant,
-            verified,
-            config,
-        )));
+        self.handshake = Some(Box::new(ServerHandshake::new(now, verified, config)));
         true
     }
 

@@ -37,7 +37,7 @@ use crate::time::Instant;
 
 /// Verdicts handled in one turn.
 const VERDICTS_PER_TURN: usize = 256;
-/// Peers looked at in one turn when a credential has ended: some 0.3 ms.
+/// Peers looked at in one turn when a credential has ended.
 const REVOCATION_SLOTS_PER_TURN: u32 = 4096;
 /// Log lines about peers that a shard writes in one second.
 const NOTES_PER_SECOND: u32 = 10;
