@@ -219,6 +219,11 @@ impl Connection {
         self.send_alert(Alert::warning(AlertDescription::CloseNotify), out);
     }
 
+    /// Tells the peer that it may not go on. Nothing may be sent afterwards.
+    pub(super) fn deny(&mut self, out: &mut dyn DatagramSink) {
+        self.send_alert(Alert::fatal(AlertDescription::AccessDenied), out);
+    }
+
     /// Ends a connection whose keys were attacked too often.
     fn give_up(&mut self, out: &mut dyn DatagramSink) -> RecordOutcome {
         let error = Error::TooManyForgeries;

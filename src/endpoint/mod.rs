@@ -12,6 +12,7 @@
 
 mod outbox;
 mod peer;
+mod revocation;
 #[cfg(test)]
 mod tests;
 
@@ -49,7 +50,7 @@ pub struct EndpointSettings {
     pub cookies: dtls::CookieJar,
     /// Sessions that can be resumed, common to all shards.
     pub sessions: dtls::Sessions,
-    /// Credentials that were removed or changed.
+    /// Which credentials have ended, common to all shards.
     pub revocations: Arc<dyn dtls::Revocations>,
     /// CoAP message layer parameters.
     pub coap: coap::Settings,
@@ -89,6 +90,7 @@ pub struct Endpoint {
     secure_peers: usize,
     handshakes: usize,
     requests_in_work: usize,
+    revocation_search: Option<revocation::Search>,
     /// Sessions dropped as idle since the last report, and when the sweep that counts them ends.
     idle_dropped: u64,
     sweep_at: Instant,
@@ -120,6 +122,7 @@ impl Endpoint {
             secure_peers: 0,
             handshakes: 0,
             requests_in_work: 0,
+            revocation_search: None,
             idle_dropped: 0,
             sweep_at: now.instant + Duration::from_micros(first),
             settings,
