@@ -141,23 +141,28 @@ impl<const ROUND_KEYS: usize> AesNiCcm<ROUND_KEYS> {
             mask = encrypt_one(&keys, load(count(counter, 1)));
             next_counter = 2;
         }
-        for chunk in in_out.chunks_mut(16) {
-            let mut bytes = [0; 16];
-            bytes[..chunk.len()].copy_from_slice(chunk);
-            let text = load(to_block(bytes));
-            let masked = store(_mm_xor_si128(text, mask));
-            let plain = if SEAL {
-                chunk.copy_from_slice(&masked[..chunk.len()]);
-                text
-            } else {
-                // The mask reaches beyond the text's end; the MAC is over zeros there.
-                bytes[..chunk.len()].copy_from_slice(&masked[..chunk.len()]);
-                chunk.copy_from_slice(&bytes[..chunk.len()]);
-                load(to_block(bytes))
+        let mut chunks = in_out.chunks_exact_mut(16);
+        for chunk in &mut chunks {
+            let Ok(whole) = <&mut [u8; 16]>::try_from(chunk) else {
+                break;
             };
-            mac = _mm_xor_si128(mac, plain);
+            let text = load(to_block(*whole));
+            let masked = _mm_xor_si128(text, mask);
+            *whole = store(masked);
+            mac = _mm_xor_si128(mac, if SEAL { text } else { masked });
             (mac, mask) = encrypt_two(&keys, mac, load(count(counter, next_counter)));
             next_counter += 1;
+        }
+        let last = chunks.into_remainder();
+        if !last.is_empty() {
+            let mut bytes = [0; 16];
+            bytes[..last.len()].copy_from_slice(last);
+            let mut masked = store(_mm_xor_si128(load(to_block(bytes)), mask));
+            last.copy_from_slice(&masked[..last.len()]);
+            // The mask reaches beyond the text's end; the MAC is over zeros there.
+            masked[last.len()..].fill(0);
+            let plain = if SEAL { bytes } else { masked };
+            mac = encrypt_one(&keys, _mm_xor_si128(mac, load(to_block(plain))));
         }
         store(_mm_xor_si128(mac, tag_mask))
     }
@@ -221,22 +226,23 @@ impl Iterator for AadBlocks<'_> {
     }
 }
 
+#[inline]
 fn to_block(bytes: [u8; 16]) -> Block {
-    let number = u128::from_le_bytes(bytes);
-    let (low, high) = (number & u128::from(u64::MAX), number >> 64);
-    // Both halves fit.
+    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = bytes;
     [
-        u64::try_from(low).unwrap_or_default(),
-        u64::try_from(high).unwrap_or_default(),
+        u64::from_le_bytes([a, b, c, d, e, f, g, h]),
+        u64::from_le_bytes([i, j, k, l, m, n, o, p]),
     ]
 }
 
 #[target_feature(enable = "sse2")]
+#[inline]
 fn load(block: Block) -> __m128i {
     _mm_set_epi64x(block[1].cast_signed(), block[0].cast_signed())
 }
 
 #[target_feature(enable = "sse2")]
+#[inline]
 fn to_halves(register: __m128i) -> Block {
     let high = _mm_unpackhi_epi64(register, register);
     [
@@ -246,6 +252,7 @@ fn to_halves(register: __m128i) -> Block {
 }
 
 #[target_feature(enable = "sse2")]
+#[inline]
 fn store(register: __m128i) -> [u8; 16] {
     let [low, high] = to_halves(register);
     (u128::from(low) | (u128::from(high) << 64)).to_le_bytes()
