@@ -11,6 +11,8 @@ use super::handshake::client::ClientHandshake;
 use super::message::MaxFragmentLength;
 use super::received::Received;
 use super::record::{HEADER_LEN, RecordCursor, RecordHeader, RecordSlice};
+pub use super::session::ResumableSession;
+use super::session::ResumedBy;
 use crate::crypto::key_exchange::NamedGroup;
 use crate::crypto::suite::CipherSuite;
 use crate::drop_reason::DropReason;
@@ -42,6 +44,12 @@ pub struct ClientConfig {
     pub extended_master_secret: bool,
     /// Ask for records of no more plaintext than this (RFC 6066 section 4).
     pub max_fragment_length: Option<MaxFragmentLength>,
+    /// Offer this session; the server may decide for a full handshake.
+    pub resume: Option<Arc<ResumableSession>>,
+    /// Ask for a ticket (RFC 5077), for [`ClientConnection::session`].
+    pub session_tickets: bool,
+    /// Keep the session for [`ClientConnection::session`], a few hundred bytes.
+    pub keep_session: bool,
     /// First retransmission of a flight; it doubles up to 60 s, four times at most.
     pub retransmission_timeout: Duration,
     /// Longest datagram of a handshake in bytes of UDP payload; at least 64.
@@ -60,10 +68,21 @@ impl Default for ClientConfig {
             verification: ServerVerification::None,
             extended_master_secret: true,
             max_fragment_length: None,
+            resume: None,
+            session_tickets: false,
+            keep_session: false,
             retransmission_timeout: Duration::from_secs(1),
             max_transmission_unit: 1200,
             handshake_timeout: Duration::from_secs(30),
         }
+    }
+}
+
+impl ClientConfig {
+    /// Whether the ClientHello has the session_ticket extension.
+    pub(super) fn offers_session_ticket(&self) -> bool {
+        let has_ticket = |session: &Arc<ResumableSession>| !session.ticket().is_empty();
+        self.session_tickets || self.resume.as_ref().is_some_and(has_ticket)
     }
 }
 
@@ -81,6 +100,8 @@ pub struct Context<'a> {
 #[derive(Debug)]
 pub struct ClientConnection {
     state: State,
+    /// To be offered the next time.
+    session: Option<Box<ResumableSession>>,
     retransmissions: u64,
 }
 
@@ -101,6 +122,7 @@ impl ClientConnection {
         };
         Self {
             state,
+            session: None,
             retransmissions: 0,
         }
     }
@@ -156,6 +178,8 @@ impl ClientConnection {
                     Ok(Progress::Pending | Progress::NotMine) => {}
                     Ok(Progress::Established(connection)) => {
                         received.established = true;
+                        received.resumed = connection.established().resumed;
+                        self.session = handshake.take_session().map(Box::new);
                         self.state = State::Established(*connection);
                     }
                     Err(error) => {
@@ -241,10 +265,22 @@ impl ClientConnection {
         self.connection().map(Connection::suite)
     }
 
+    /// What can be offered to the server the next time: with [`ClientConfig::keep_session`], once
+    /// established, when the server gave an id or a ticket.
+    pub fn session(&self) -> Option<&ResumableSession> {
+        self.session.as_deref()
+    }
+
+    /// How the session was resumed, once established; `None` after a full handshake.
+    pub fn resumed(&self) -> Option<ResumedBy> {
+        self.connection()
+            .and_then(|connection| connection.established().resumed)
+    }
+
     /// The group of the key exchange, once established.
     pub fn group(&self) -> Option<NamedGroup> {
         self.connection()
-            .map(|connection| connection.established().group)
+            .and_then(|connection| connection.established().group)
     }
 
     /// Whether the master secret is the extended one (RFC 7627), once established.

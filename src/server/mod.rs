@@ -11,6 +11,7 @@
 mod credentials;
 mod dev;
 mod error;
+mod revocation;
 mod status;
 
 use std::io;
@@ -28,6 +29,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 pub use error::StartError;
 
 use self::credentials::CredentialWatch;
+use self::revocation::EndedCredentials;
 use self::status::ServerStatus;
 use crate::admin::{self, AdminSettings};
 use crate::auth::api::{Api, ApiSettings};
@@ -181,6 +183,8 @@ impl Server {
         let settings = Arc::new(EndpointSettings {
             dtls: ArcSwapOption::from_pointee(dtls),
             cookies: CookieJar::new(master),
+            sessions: crate::dtls::Sessions::new(None),
+            revocations: Arc::new(EndedCredentials::new(registry.revocations())),
             coap: coap::Settings {
                 piggyback_timeout: config.coap.piggyback_timeout,
                 ..coap::Settings::default()
@@ -221,6 +225,7 @@ impl Server {
             spawned.push((handle, has_started));
         }
         let shards = await_start(spawned)?;
+        revocation::tell(registry.revocations(), Arc::clone(&inboxes));
 
         let status = Arc::new(ServerStatus::new(
             metrics,
