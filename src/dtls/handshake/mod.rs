@@ -17,6 +17,8 @@ mod transcript;
 
 pub(super) use early::EARLY_RECORD_MAX;
 pub(super) use final_flight::FinalFlight;
+#[cfg(feature = "fuzzing")]
+pub(super) use reassembly::fuzzing::check_reassembly;
 
 /// The parts of which the tests' scripted client is made.
 #[cfg(test)]
