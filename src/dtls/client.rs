@@ -10,6 +10,8 @@ use super::handshake::Progress;
 use super::handshake::client::ClientHandshake;
 use super::message::MaxFragmentLength;
 use super::received::Received;
+#[cfg(feature = "fuzzing")]
+use super::record::ContentType;
 use super::record::{HEADER_LEN, RecordCursor, RecordHeader, RecordSlice};
 pub use super::session::ResumableSession;
 use super::session::ResumedBy;
@@ -304,6 +306,21 @@ impl ClientConnection {
         match &mut self.state {
             State::Established(connection) => connection.seal_application_data(record),
             State::Handshake(_) | State::Closed => Err(SealError::NotEstablished),
+        }
+    }
+
+    /// Seals content of any kind, as a hostile client would; `None` without a session.
+    #[cfg(feature = "fuzzing")]
+    pub(super) fn seal_content(
+        &mut self,
+        content_type: ContentType,
+        plaintext: &[u8],
+    ) -> Option<Vec<u8>> {
+        match &mut self.state {
+            State::Established(connection) => {
+                Some(connection.seal_content(content_type, plaintext))
+            }
+            State::Handshake(_) | State::Closed => None,
         }
     }
 
