@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::config::Credentials;
 use super::connection::{Connection, RecordOutcome, SealError};
 use super::error::Error;
-use super::handshake::Progress;
 use super::handshake::client::ClientHandshake;
+use super::handshake::{Progress, RETRANSMISSIONS_MAX};
 use super::message::MaxFragmentLength;
 use super::received::Received;
 use super::record::{HEADER_LEN, RecordCursor, RecordHeader, RecordSlice};
@@ -42,8 +42,10 @@ pub struct ClientConfig {
     pub extended_master_secret: bool,
     /// Ask for records of no more plaintext than this (RFC 6066 section 4).
     pub max_fragment_length: Option<MaxFragmentLength>,
-    /// First retransmission of a flight; it doubles up to 60 s, four times at most.
+    /// First retransmission of a flight; it doubles up to 60 s.
     pub retransmission_timeout: Duration,
+    /// Retransmissions of a flight before the handshake is given up.
+    pub retransmissions_max: u8,
     /// Longest datagram of a handshake in bytes of UDP payload; at least 64.
     pub max_transmission_unit: usize,
     /// Time from the first ClientHello to Finished.
@@ -61,6 +63,7 @@ impl Default for ClientConfig {
             extended_master_secret: true,
             max_fragment_length: None,
             retransmission_timeout: Duration::from_secs(1),
+            retransmissions_max: RETRANSMISSIONS_MAX,
             max_transmission_unit: 1200,
             handshake_timeout: Duration::from_secs(30),
         }

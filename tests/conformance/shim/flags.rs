@@ -20,6 +20,8 @@ const DTLS_1_2: u16 = 0xfefd;
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 /// What the runner takes for the first interval unless it sets one.
 const RETRANSMISSION_TIMEOUT: Duration = Duration::from_millis(400);
+/// The runner lets the thirteenth timeout end a handshake.
+const RETRANSMISSIONS_MAX: u8 = 12;
 /// What the runner takes for granted unless it sets a size.
 const MAX_TRANSMISSION_UNIT: usize = 1472;
 
@@ -260,6 +262,7 @@ impl Settings {
         let mut config = ServerConfig::new(credentials.ok_or_else(missing)?);
         config.retransmission_timeout = self.retransmission_timeout;
         config.max_transmission_unit = self.max_transmission_unit;
+        config.retransmissions_max = RETRANSMISSIONS_MAX;
         config.handshake_timeout = HANDSHAKE_TIMEOUT;
         choose(&mut config.groups, &self.groups);
         choose(&mut config.cipher_suites, &self.suites);
@@ -276,6 +279,7 @@ impl Settings {
             credentials: self.credentials()?,
             verification,
             retransmission_timeout: self.retransmission_timeout,
+            retransmissions_max: RETRANSMISSIONS_MAX,
             max_transmission_unit: self.max_transmission_unit,
             handshake_timeout: HANDSHAKE_TIMEOUT,
             ..ClientConfig::default()
