@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::config::Credentials;
 use super::connection::{Connection, RecordOutcome, SealError};
 use super::error::Error;
-use super::handshake::Progress;
 use super::handshake::client::ClientHandshake;
+use super::handshake::{Progress, RETRANSMISSIONS_MAX};
 use super::message::MaxFragmentLength;
 use super::received::Received;
 #[cfg(feature = "fuzzing")]
@@ -52,8 +52,10 @@ pub struct ClientConfig {
     pub session_tickets: bool,
     /// Keep the session for [`ClientConnection::session`], a few hundred bytes.
     pub keep_session: bool,
-    /// First retransmission of a flight; it doubles up to 60 s, four times at most.
+    /// First retransmission of a flight; it doubles up to 60 s.
     pub retransmission_timeout: Duration,
+    /// Retransmissions of a flight before the handshake is given up.
+    pub retransmissions_max: u8,
     /// Longest datagram of a handshake in bytes of UDP payload; at least 64.
     pub max_transmission_unit: usize,
     /// Time from the first ClientHello to Finished.
@@ -74,6 +76,7 @@ impl Default for ClientConfig {
             session_tickets: false,
             keep_session: false,
             retransmission_timeout: Duration::from_secs(1),
+            retransmissions_max: RETRANSMISSIONS_MAX,
             max_transmission_unit: 1200,
             handshake_timeout: Duration::from_secs(30),
         }

@@ -135,10 +135,9 @@ impl Bench {
                 out: &mut answers,
                 drops: &mut |_| {},
             };
-            let received =
-                device
-                    .connection
-                    .handle_datagram(self.now, &mut datagram, &mut context);
+            let received = device
+                .connection
+                .handle_datagram(self.now, &mut datagram, &mut context);
             device.alert = device.alert.or(received.peer_alert);
             for range in &received.plaintexts {
                 device.received.push(datagram[range].to_vec());
