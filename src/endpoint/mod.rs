@@ -22,7 +22,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 
-pub use outbox::{Note, Outbox, PeerSink, Port, Transmit};
+pub use outbox::{Handover, Note, Outbox, PeerSink, Port, Transmit};
 use peer::{Peer, coap_output};
 
 use crate::auth::request::{PeerRef, Request, Response, Verdict};
