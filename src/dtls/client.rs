@@ -46,6 +46,8 @@ pub struct ClientConfig {
     pub extended_master_secret: bool,
     /// Ask for records of no more plaintext than this (RFC 6066 section 4).
     pub max_fragment_length: Option<MaxFragmentLength>,
+    /// The server's name, to be told to it (RFC 6066 section 3); at most 255 bytes of ASCII.
+    pub server_name: Option<String>,
     /// Offer this session; the server may decide for a full handshake.
     pub resume: Option<Arc<ResumableSession>>,
     /// Ask for a ticket (RFC 5077), for [`ClientConnection::session`].
@@ -72,6 +74,7 @@ impl Default for ClientConfig {
             verification: ServerVerification::None,
             extended_master_secret: true,
             max_fragment_length: None,
+            server_name: None,
             resume: None,
             session_tickets: false,
             keep_session: false,
