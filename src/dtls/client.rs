@@ -11,6 +11,8 @@ use super::handshake::{Progress, RETRANSMISSIONS_MAX};
 use super::message::MaxFragmentLength;
 use super::received::Received;
 use super::record::{HEADER_LEN, RecordCursor, RecordHeader, RecordSlice};
+pub use super::session::ResumableSession;
+use super::session::ResumedBy;
 use crate::crypto::key_exchange::NamedGroup;
 use crate::crypto::suite::CipherSuite;
 use crate::drop_reason::DropReason;
@@ -42,6 +44,12 @@ pub struct ClientConfig {
     pub extended_master_secret: bool,
     /// Ask for records of no more plaintext than this (RFC 6066 section 4).
     pub max_fragment_length: Option<MaxFragmentLength>,
+    /// Offer this session; the server may decide for a full handshake.
+    pub resume: Option<Arc<ResumableSession>>,
+    /// Ask for a ticket (RFC 5077), for [`ClientConnection::session`].
+    pub session_tickets: bool,
+    /// Keep the session for [`ClientConnection::session`], a few hundred bytes.
+    pub keep_session: bool,
     /// First retransmission of a flight; it doubles up to 60 s.
     pub retransmission_timeout: Duration,
     /// Retransmissions of a flight before the handshake is given up.
@@ -62,11 +70,22 @@ impl Default for ClientConfig {
             verification: ServerVerification::None,
             extended_master_secret: true,
             max_fragment_length: None,
+            resume: None,
+            session_tickets: false,
+            keep_session: false,
             retransmission_timeout: Duration::from_secs(1),
             retransmissions_max: RETRANSMISSIONS_MAX,
             max_transmission_unit: 1200,
             handshake_timeout: Duration::from_secs(30),
         }
+    }
+}
+
+impl ClientConfig {
+    /// Whether the ClientHello has the session_ticket extension.
+    pub(super) fn offers_session_ticket(&self) -> bool {
+        let has_ticket = |session: &Arc<ResumableSession>| !session.ticket().is_empty();
+        self.session_tickets || self.resume.as_ref().is_some_and(has_ticket)
     }
 }
 
@@ -84,6 +103,8 @@ pub struct Context<'a> {
 #[derive(Debug)]
 pub struct ClientConnection {
     state: State,
+    /// To be offered the next time.
+    session: Option<Box<ResumableSession>>,
     retransmissions: u64,
 }
 
@@ -104,6 +125,7 @@ impl ClientConnection {
         };
         Self {
             state,
+            session: None,
             retransmissions: 0,
         }
     }
@@ -159,6 +181,8 @@ impl ClientConnection {
                     Ok(Progress::Pending | Progress::NotMine) => {}
                     Ok(Progress::Established(connection)) => {
                         received.established = true;
+                        received.resumed = connection.established().resumed;
+                        self.session = handshake.take_session().map(Box::new);
                         self.state = State::Established(*connection);
                     }
                     Err(error) => {
@@ -244,10 +268,22 @@ impl ClientConnection {
         self.connection().map(Connection::suite)
     }
 
+    /// What can be offered to the server the next time: with [`ClientConfig::keep_session`], once
+    /// established, when the server gave an id or a ticket.
+    pub fn session(&self) -> Option<&ResumableSession> {
+        self.session.as_deref()
+    }
+
+    /// How the session was resumed, once established; `None` after a full handshake.
+    pub fn resumed(&self) -> Option<ResumedBy> {
+        self.connection()
+            .and_then(|connection| connection.established().resumed)
+    }
+
     /// The group of the key exchange, once established.
     pub fn group(&self) -> Option<NamedGroup> {
         self.connection()
-            .map(|connection| connection.established().group)
+            .and_then(|connection| connection.established().group)
     }
 
     /// Whether the master secret is the extended one (RFC 7627), once established.

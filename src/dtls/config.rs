@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use super::cookie::CookieJar;
 use super::handshake::RETRANSMISSIONS_MAX;
+use super::revocation::Revocations;
+use super::session::Sessions;
 use crate::crypto::key_exchange::NamedGroup;
 use crate::crypto::signature::SigningKey;
 use crate::crypto::suite::CipherSuite;
@@ -69,6 +71,10 @@ pub struct Context<'a> {
     pub config: &'a Arc<ServerConfig>,
     /// Secrets of the cookies, common to all shards.
     pub cookies: &'a CookieJar,
+    /// Sessions that can be resumed, common to all shards.
+    pub sessions: &'a Sessions,
+    /// Credentials that were removed or changed.
+    pub revocations: &'a dyn Revocations,
     /// Whether a handshake may start in this step. When a budget is spent, a ClientHello with a
     /// valid cookie is dropped and counted; the client's own timer is the retry.
     pub admit_handshakes: bool,

@@ -47,6 +47,10 @@ pub struct EndpointSettings {
     pub dtls: ArcSwapOption<dtls::ServerConfig>,
     /// Cookie secrets, common to all shards.
     pub cookies: dtls::CookieJar,
+    /// Sessions that can be resumed, common to all shards.
+    pub sessions: dtls::Sessions,
+    /// Credentials that were removed or changed.
+    pub revocations: Arc<dyn dtls::Revocations>,
     /// CoAP message layer parameters.
     pub coap: coap::Settings,
     /// A session without traffic for this long is dropped (`TB_COAP_X509_DTLS_SESSION_INACTIVITY_TIMEOUT`).
@@ -174,6 +178,8 @@ impl Endpoint {
         let mut context = dtls::Context {
             config,
             cookies: &self.settings.cookies,
+            sessions: &self.settings.sessions,
+            revocations: &*self.settings.revocations,
             // A known peer's new session takes the place of its old one.
             admit_handshakes: self.handshakes < self.settings.handshakes_max
                 && (self.by_address.contains_key(&key)
@@ -444,6 +450,8 @@ impl Endpoint {
                 association.close(&mut dtls::Context {
                     config,
                     cookies: &self.settings.cookies,
+                    sessions: &self.settings.sessions,
+                    revocations: &*self.settings.revocations,
                     admit_handshakes: false,
                     random: &mut *self.random,
                     out: &mut out.to(peer.address, peer.port),

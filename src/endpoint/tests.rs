@@ -14,6 +14,8 @@ fn endpoint(change: impl FnOnce(&mut EndpointSettings)) -> Endpoint {
     let mut settings = EndpointSettings {
         dtls: ArcSwapOption::empty(),
         cookies: dtls::CookieJar::new([7; 32]),
+        sessions: dtls::Sessions::new(None),
+        revocations: Arc::new(dtls::NoRevocations),
         coap: coap::Settings::default(),
         session_inactivity_timeout: Duration::from_secs(86_400),
         session_report_timeout: Duration::from_secs(1800),

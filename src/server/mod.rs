@@ -176,6 +176,8 @@ impl Server {
         let settings = Arc::new(EndpointSettings {
             dtls: ArcSwapOption::from_pointee(dtls),
             cookies: CookieJar::new(master),
+            sessions: crate::dtls::Sessions::new(None),
+            revocations: Arc::new(crate::dtls::NoRevocations),
             coap: coap::Settings {
                 piggyback_timeout: config.coap.piggyback_timeout,
                 ..coap::Settings::default()

@@ -80,6 +80,8 @@ fn neither_data_nor_noise_allocates() {
         let mut cx = Context {
             config: &config,
             cookies: &cookies,
+            sessions: &tidegate::dtls::NO_SESSIONS,
+            revocations: &tidegate::dtls::NoRevocations,
             admit_handshakes: true,
             random: &mut SeededRandom::new(1),
             out: &mut Discard,

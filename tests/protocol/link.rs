@@ -255,6 +255,8 @@ impl World {
         let mut cx = dtls::Context {
             config,
             cookies,
+            sessions: &tidegate::dtls::NO_SESSIONS,
+            revocations: &tidegate::dtls::NoRevocations,
             admit_handshakes: *admit,
             random: &mut self.random,
             out: &mut out,
@@ -293,6 +295,8 @@ impl World {
         let mut cx = dtls::Context {
             config,
             cookies,
+            sessions: &tidegate::dtls::NO_SESSIONS,
+            revocations: &tidegate::dtls::NoRevocations,
             admit_handshakes: *admit,
             random: &mut self.random,
             out: &mut out,

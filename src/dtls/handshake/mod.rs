@@ -18,6 +18,7 @@ mod transcript;
 pub(super) use early::EARLY_RECORD_MAX;
 pub(super) use final_flight::FinalFlight;
 pub(super) use flight::RETRANSMISSIONS_MAX;
+pub(super) use key_schedule::MasterSecret;
 
 /// The parts of which the tests' scripted client is made.
 #[cfg(test)]

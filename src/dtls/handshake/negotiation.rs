@@ -30,7 +30,7 @@ impl Negotiated {
     /// Finds the client's best suite that is configured, fits the server's key, and has a group and
     /// a signature scheme.
     pub(super) fn choose(hello: &ClientHello<'_>, config: &ServerConfig) -> Result<Self, Error> {
-        check_version(hello.prefix.client_version)?;
+        let secure_renegotiation = check_hello(hello, config)?;
         let extensions = &hello.extensions;
         // RFC 8422 section 5.1.2: a client that sends the list must have uncompressed in it.
         if extensions
@@ -39,10 +39,6 @@ impl Negotiated {
         {
             return Err(Error::IllegalParameter);
         }
-        if config.require_extended_master_secret && !extensions.extended_master_secret {
-            return Err(Error::NoExtendedMasterSecret);
-        }
-        let secure_renegotiation = hello.secure_renegotiation()?;
         let key = &config.credentials.key;
         let authentication = match key.key_type() {
             KeyType::EcdsaP256 | KeyType::EcdsaP384 => Authentication::Ecdsa,
@@ -66,6 +62,16 @@ impl Negotiated {
             max_fragment_length: extensions.max_fragment_length,
         })
     }
+}
+
+/// What every ClientHello must have, of a full handshake or of a resumption. Returns whether the
+/// client knows of RFC 5746.
+pub(super) fn check_hello(hello: &ClientHello<'_>, config: &ServerConfig) -> Result<bool, Error> {
+    check_version(hello.prefix.client_version)?;
+    if config.require_extended_master_secret && !hello.extensions.extended_master_secret {
+        return Err(Error::NoExtendedMasterSecret);
+    }
+    hello.secure_renegotiation()
 }
 
 /// RFC 6347 section 4.1: versions count down from 0xfeff. A client that knows a later version, of

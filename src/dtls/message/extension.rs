@@ -52,7 +52,7 @@ impl MaxFragmentLength {
         256 << self as u8
     }
 
-    const fn from_code(code: u8) -> Option<Self> {
+    pub(in crate::dtls) const fn from_code(code: u8) -> Option<Self> {
         Some(match code {
             1 => Self::Bytes512,
             2 => Self::Bytes1024,

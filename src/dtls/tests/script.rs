@@ -136,6 +136,8 @@ impl Script {
         let mut cx = Context {
             config: &self.config,
             cookies: &self.cookies,
+            sessions: &crate::dtls::NO_SESSIONS,
+            revocations: &crate::dtls::NoRevocations,
             admit_handshakes: true,
             random: &mut self.random,
             out: &mut self.answers,
@@ -400,6 +402,8 @@ impl Script {
         let mut cx = Context {
             config: &self.config,
             cookies: &self.cookies,
+            sessions: &crate::dtls::NO_SESSIONS,
+            revocations: &crate::dtls::NoRevocations,
             admit_handshakes: true,
             random: &mut self.random,
             out: &mut self.answers,
