@@ -68,6 +68,26 @@ pub struct EndpointSettings {
     pub requests_max: usize,
 }
 
+impl EndpointSettings {
+    /// Settings without DTLS configuration, resumption and revocations, with ThingsBoard's times and
+    /// room for a thousand peers of each kind.
+    pub fn new(cookies: dtls::CookieJar) -> Self {
+        Self {
+            dtls: ArcSwapOption::empty(),
+            cookies,
+            sessions: dtls::Sessions::new(None),
+            revocations: Arc::new(dtls::NoRevocations),
+            coap: coap::Settings::default(),
+            session_inactivity_timeout: Duration::from_secs(86_400),
+            session_report_timeout: Duration::from_secs(1800),
+            sessions_max: 1000,
+            handshakes_max: 1000,
+            plain_peers_max: 1000,
+            requests_max: 1000,
+        }
+    }
+}
+
 /// Key of a peer: where its datagrams come from, and through which socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct PeerKey {

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use tidegate::dtls::Received;
 use tidegate::time::{Duration, Instant, Now};
 
-use super::end::End;
+use super::end::{End, Kept};
 use super::flags::{Flags, Outcome, Settings};
 use super::transport::{Event, Transport};
 
@@ -16,13 +16,29 @@ const STEP_WHEN_ESTABLISHED: Duration = Duration::from_secs(1);
 
 /// Runs all connections of one test.
 pub(crate) fn run(flags: &Flags) -> Result<(), Outcome> {
+    let unix = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+    let mut now = Now {
+        instant: Instant::from_micros(1_234_000_000),
+        unix_ms: u64::try_from(unix.as_millis()).unwrap_or_default(),
+    };
+    let mut kept = Kept::new(flags.initial.sessions());
     for number in 0..=flags.resume_count {
-        let settings = if number == 0 {
-            &flags.initial
-        } else {
+        let is_resumption = number > 0;
+        let settings = if is_resumption {
             &flags.resume
+        } else {
+            &flags.initial
         };
-        Exchange::start(flags, settings)?.run()?;
+        if is_resumption && !flags.server && kept.session.is_none() {
+            return Err(Outcome::Failed("no session to offer".to_owned()));
+        }
+        let mut exchange = Exchange::start(flags, settings, &kept, now)?;
+        exchange.run(is_resumption)?;
+        let session = exchange.end.session();
+        now = exchange.now;
+        drop(exchange);
+        kept.session = session.or(kept.session);
+        pass(&mut now, settings.resumption_delay);
     }
     Ok(())
 }
@@ -30,7 +46,7 @@ pub(crate) fn run(flags: &Flags) -> Result<(), Outcome> {
 struct Exchange<'a> {
     settings: &'a Settings,
     transport: Transport,
-    end: End,
+    end: End<'a>,
     now: Now,
     out: Vec<Vec<u8>>,
     /// The last alert of the runner, for the error message.
@@ -43,15 +59,15 @@ fn failed(error: &io::Error) -> Outcome {
 }
 
 impl<'a> Exchange<'a> {
-    fn start(flags: &Flags, settings: &'a Settings) -> Result<Self, Outcome> {
-        let unix = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
-        let now = Now {
-            instant: Instant::from_micros(1_234_000_000),
-            unix_ms: u64::try_from(unix.as_millis()).unwrap_or_default(),
-        };
+    fn start(
+        flags: &Flags,
+        settings: &'a Settings,
+        kept: &'a Kept,
+        now: Now,
+    ) -> Result<Self, Outcome> {
         let mut out = Vec::new();
         // What cannot be set up is found before the runner waits for a connection.
-        let end = End::start(flags, settings, now, &mut out)?;
+        let end = End::start(flags, settings, kept, now, &mut out)?;
         let transport = Transport::connect(flags.port, flags.ipv6, flags.shim_id)
             .map_err(|error| failed(&error))?;
         let mut exchange = Self {
@@ -67,7 +83,7 @@ impl<'a> Exchange<'a> {
         Ok(exchange)
     }
 
-    fn run(mut self) -> Result<(), Outcome> {
+    fn run(&mut self, is_resumption: bool) -> Result<(), Outcome> {
         while !self.end.is_established() {
             match self.step()? {
                 None => return Err(self.ended("the runner closed during the handshake")),
@@ -75,7 +91,7 @@ impl<'a> Exchange<'a> {
                 Some(plaintexts) => self.echo(&plaintexts)?,
             }
         }
-        self.end.check(self.settings)?;
+        self.end.check(self.settings, is_resumption)?;
         if self.settings.writes_first {
             for _ in 0..self.settings.initial_writes {
                 let text = self.settings.initial_write.clone();
@@ -110,7 +126,7 @@ impl<'a> Exchange<'a> {
             Event::End => return Ok(None),
             Event::Datagram(mut datagram) => {
                 if self.end.is_established() {
-                    self.pass(STEP_WHEN_ESTABLISHED);
+                    pass(&mut self.now, STEP_WHEN_ESTABLISHED);
                 }
                 let received = self
                     .end
@@ -121,7 +137,7 @@ impl<'a> Exchange<'a> {
                 plaintexts.extend(ranges.map(|range| datagram[range].to_vec()));
             }
             Event::TimePasses(duration) => {
-                self.pass(duration);
+                pass(&mut self.now, duration);
                 let result = self.end.handle_timeout(self.now, &mut self.out);
                 self.flush()?;
                 result?;
@@ -183,9 +199,9 @@ impl<'a> Exchange<'a> {
         }
         Ok(())
     }
+}
 
-    fn pass(&mut self, duration: Duration) {
-        self.now.instant = self.now.instant + duration;
-        self.now.unix_ms += u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-    }
+fn pass(now: &mut Now, duration: Duration) {
+    now.instant = now.instant + duration;
+    now.unix_ms += u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
 }

@@ -8,10 +8,12 @@ use std::fs;
 use std::sync::Arc;
 
 use tidegate::crypto::key_exchange::NamedGroup;
+use tidegate::crypto::random::SystemRandom;
 use tidegate::crypto::signature::{SignatureScheme, SigningKey};
 use tidegate::crypto::suite::CipherSuite;
 use tidegate::dtls::client::{ClientConfig, ServerVerification};
-use tidegate::dtls::{Credentials, ServerConfig};
+use tidegate::dtls::{Credentials, ServerConfig, SessionCache, Sessions, TicketKey, TicketKeys};
+use tidegate::random::Random;
 use tidegate::time::Duration;
 
 /// DTLS 1.2 on the wire.
@@ -20,6 +22,8 @@ const DTLS_1_2: u16 = 0xfefd;
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 /// What the runner takes for the first interval unless it sets one.
 const RETRANSMISSION_TIMEOUT: Duration = Duration::from_millis(400);
+/// What BoringSSL grants a session.
+const SESSION_LIFETIME: Duration = Duration::from_secs(7200);
 /// The runner lets the thirteenth timeout end a handshake.
 const RETRANSMISSIONS_MAX: u8 = 12;
 /// What the runner takes for granted unless it sets a size.
@@ -61,6 +65,12 @@ pub(crate) struct Settings {
     retransmission_timeout: Duration,
     max_transmission_unit: usize,
     refuse_peer: bool,
+    no_tickets: bool,
+    expect_verify_result: bool,
+    pub(crate) resumption_delay: Duration,
+    pub(crate) expect_session_miss: bool,
+    pub(crate) expect_session_id: Option<bool>,
+    pub(crate) expect_no_session: bool,
     pub(crate) writes_first: bool,
     pub(crate) initial_write: String,
     pub(crate) initial_writes: u32,
@@ -84,6 +94,12 @@ impl Default for Settings {
             retransmission_timeout: RETRANSMISSION_TIMEOUT,
             max_transmission_unit: MAX_TRANSMISSION_UNIT,
             refuse_peer: false,
+            no_tickets: false,
+            expect_verify_result: false,
+            resumption_delay: Duration::ZERO,
+            expect_session_miss: false,
+            expect_session_id: None,
+            expect_no_session: false,
             writes_first: false,
             initial_write: "hello".to_owned(),
             initial_writes: 1,
@@ -103,8 +119,8 @@ impl Default for Settings {
 /// off what we do not have, or say what is always so.
 const IGNORED: &[&str] = &[
     "async",
+    "expect-no-hrr",
     "expect-secure-renegotiation",
-    "expect-verify-result",
     "handshake-twice",
     "implicit-handshake",
     "install-ddos-callback",
@@ -152,9 +168,6 @@ impl Flags {
         }
         if !flags.dtls {
             return Err(Outcome::unimplemented("TLS and QUIC"));
-        }
-        if flags.resume_count > 0 {
-            return Err(Outcome::unimplemented("resumption"));
         }
         Ok(flags)
     }
@@ -218,6 +231,15 @@ impl Settings {
                 check_version(values.number()?, |count| count == 0)?;
             }
             "verify-fail" => self.refuse_peer = true,
+            "expect-verify-result" => self.expect_verify_result = true,
+            "no-ticket" => self.no_tickets = true,
+            "resumption-delay" => {
+                self.resumption_delay = Duration::from_secs(values.number()?);
+            }
+            "expect-session-miss" => self.expect_session_miss = true,
+            "expect-session-id" => self.expect_session_id = Some(true),
+            "expect-no-session-id" => self.expect_session_id = Some(false),
+            "expect-no-session" => self.expect_no_session = true,
             "shim-writes-first" => self.writes_first = true,
             "shim-initial-write" => self.initial_write = values.text()?.to_owned(),
             "repeat-shim-initial-write" => self.initial_writes = values.number()?,
@@ -231,7 +253,6 @@ impl Settings {
             }
             "expect-no-peer-cert" => self.expect_no_peer_certificate = true,
             "require-any-client-certificate" => self.require_client_certificate = true,
-            // The versions count down in DTLS: without the suffix the flag would be TLS 1.2's.
             _ => return Err(Outcome::Unimplemented(format!("-{}", values.name))),
         }
         Ok(())
@@ -253,8 +274,22 @@ impl Settings {
         Ok(Some(Arc::new(Credentials { chain, key })))
     }
 
-    pub(crate) fn server_config(&self) -> Result<ServerConfig, Outcome> {
-        if self.refuse_peer {
+    /// What a server keeps, and seals with keys of its own.
+    pub(crate) fn sessions(&self) -> Sessions {
+        let sessions = Sessions::new(Some(SessionCache::new(16, SESSION_LIFETIME)));
+        if !self.no_tickets {
+            let (mut name, mut secret) = ([0; 16], [0; 32]);
+            SystemRandom.fill(&mut name);
+            SystemRandom.fill(&mut secret);
+            let keys = TicketKeys::new(vec![TicketKey::new(name, secret)], SESSION_LIFETIME);
+            sessions.set_ticket_keys(Some(Arc::new(keys)));
+        }
+        sessions
+    }
+
+    /// Of a server; one that only resumes needs no opinion about certificates.
+    pub(crate) fn server_config(&self, resumes: bool) -> Result<ServerConfig, Outcome> {
+        if self.refuse_peer && !resumes {
             return Err(Outcome::unimplemented("refusing clients in the handshake"));
         }
         let credentials = self.credentials()?;
@@ -270,6 +305,11 @@ impl Settings {
     }
 
     pub(crate) fn client_config(&self) -> Result<ClientConfig, Outcome> {
+        if self.refuse_peer && self.expect_verify_result {
+            return Err(Outcome::unimplemented(
+                "going on with a server that is not trusted",
+            ));
+        }
         let verification = match &self.expect_peer_certificate {
             _ if self.refuse_peer => ServerVerification::Certificates(Vec::new()),
             Some(file) => ServerVerification::Certificates(read_certificates(file)?),
@@ -278,6 +318,8 @@ impl Settings {
         let mut config = ClientConfig {
             credentials: self.credentials()?,
             verification,
+            session_tickets: !self.no_tickets,
+            keep_session: true,
             retransmission_timeout: self.retransmission_timeout,
             retransmissions_max: RETRANSMISSIONS_MAX,
             max_transmission_unit: self.max_transmission_unit,
