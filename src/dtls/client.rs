@@ -6,10 +6,12 @@ use std::sync::Arc;
 use super::config::Credentials;
 use super::connection::{Connection, RecordOutcome, SealError};
 use super::error::Error;
-use super::handshake::Progress;
 use super::handshake::client::ClientHandshake;
+use super::handshake::{Progress, RETRANSMISSIONS_MAX};
 use super::message::MaxFragmentLength;
 use super::received::Received;
+#[cfg(feature = "fuzzing")]
+use super::record::ContentType;
 use super::record::{HEADER_LEN, RecordCursor, RecordHeader, RecordSlice};
 pub use super::session::ResumableSession;
 use super::session::ResumedBy;
@@ -52,8 +54,10 @@ pub struct ClientConfig {
     pub session_tickets: bool,
     /// Keep the session for [`ClientConnection::session`], a few hundred bytes.
     pub keep_session: bool,
-    /// First retransmission of a flight; it doubles up to 60 s, four times at most.
+    /// First retransmission of a flight; it doubles up to 60 s.
     pub retransmission_timeout: Duration,
+    /// Retransmissions of a flight before the handshake is given up.
+    pub retransmissions_max: u8,
     /// Longest datagram of a handshake in bytes of UDP payload; at least 64.
     pub max_transmission_unit: usize,
     /// Time from the first ClientHello to Finished.
@@ -75,6 +79,7 @@ impl Default for ClientConfig {
             session_tickets: false,
             keep_session: false,
             retransmission_timeout: Duration::from_secs(1),
+            retransmissions_max: RETRANSMISSIONS_MAX,
             max_transmission_unit: 1200,
             handshake_timeout: Duration::from_secs(30),
         }
@@ -307,6 +312,21 @@ impl ClientConnection {
         match &mut self.state {
             State::Established(connection) => connection.seal_application_data(record),
             State::Handshake(_) | State::Closed => Err(SealError::NotEstablished),
+        }
+    }
+
+    /// Seals content of any kind, as a hostile client would; `None` without a session.
+    #[cfg(feature = "fuzzing")]
+    pub(super) fn seal_content(
+        &mut self,
+        content_type: ContentType,
+        plaintext: &[u8],
+    ) -> Option<Vec<u8>> {
+        match &mut self.state {
+            State::Established(connection) => {
+                Some(connection.seal_content(content_type, plaintext))
+            }
+            State::Handshake(_) | State::Closed => None,
         }
     }
 

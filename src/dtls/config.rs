@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::cookie::CookieJar;
+use super::handshake::RETRANSMISSIONS_MAX;
 use super::revocation::Revocations;
 use super::session::Sessions;
 use crate::crypto::key_exchange::NamedGroup;
@@ -31,8 +32,10 @@ pub struct ServerConfig {
     pub cipher_suites: Vec<CipherSuite>,
     /// Groups that may be used; the client's order decides among them.
     pub groups: Vec<NamedGroup>,
-    /// First retransmission of a flight; it doubles up to 60 s, four times at most.
+    /// First retransmission of a flight; it doubles up to 60 s.
     pub retransmission_timeout: Duration,
+    /// Retransmissions of a flight before the handshake is given up.
+    pub retransmissions_max: u8,
     /// Longest datagram of a handshake in bytes of UDP payload; at least 64.
     pub max_transmission_unit: usize,
     /// Accept client certificates before and after their validity.
@@ -53,6 +56,7 @@ impl ServerConfig {
             cipher_suites: CipherSuite::ALL.to_vec(),
             groups: NamedGroup::ALL.to_vec(),
             retransmission_timeout: Duration::from_secs(9),
+            retransmissions_max: RETRANSMISSIONS_MAX,
             max_transmission_unit: 1024,
             skip_client_validity_check: false,
             require_extended_master_secret: false,

@@ -22,7 +22,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 
-pub use outbox::{Note, Outbox, PeerSink, Port, Transmit};
+pub use outbox::{Handover, Note, Outbox, PeerSink, Port, Transmit};
 use peer::{Peer, coap_output};
 
 use crate::auth::request::{PeerRef, Request, Response, Verdict};
@@ -66,6 +66,26 @@ pub struct EndpointSettings {
     pub plain_peers_max: usize,
     /// Requests of one shard that the pool may have in work.
     pub requests_max: usize,
+}
+
+impl EndpointSettings {
+    /// Settings without DTLS configuration, resumption and revocations, with ThingsBoard's times and
+    /// room for a thousand peers of each kind.
+    pub fn new(cookies: dtls::CookieJar) -> Self {
+        Self {
+            dtls: ArcSwapOption::empty(),
+            cookies,
+            sessions: dtls::Sessions::new(None),
+            revocations: Arc::new(dtls::NoRevocations),
+            coap: coap::Settings::default(),
+            session_inactivity_timeout: Duration::from_secs(86_400),
+            session_report_timeout: Duration::from_secs(1800),
+            sessions_max: 1000,
+            handshakes_max: 1000,
+            plain_peers_max: 1000,
+            requests_max: 1000,
+        }
+    }
 }
 
 /// Key of a peer: where its datagrams come from, and through which socket.

@@ -47,6 +47,7 @@ use crate::random::Random;
 use crate::registry::Registry;
 use crate::shard::clock::Clock;
 use crate::shard::socket::Socket;
+use crate::shard::steering;
 use crate::shard::{self, ShardParts};
 use crate::store::Store;
 use crate::store::embedded::{Opened, StoreSettings};
@@ -140,6 +141,11 @@ impl Server {
         let tickets = Tickets::open(config, &config.tidegate.data_dir)?;
         let mut sockets: Vec<Vec<(Port, Socket)>> = (0..shards).map(|_| Vec::new()).collect();
         let mut addresses = Addresses::default();
+        // Of no bytes they name no shard.
+        let connection_ids = config
+            .dtls
+            .connection_id_length
+            .is_some_and(|length| length > 0);
         if config.coap.enabled {
             let setting = "COAP_BIND_ADDRESS and COAP_BIND_PORT";
             let bound = bind(config.coap.bind, shards, setting, Port::Plain, &mut sockets)?;
@@ -155,6 +161,9 @@ impl Server {
                 &mut sockets,
             )?;
             addresses.secure = Some(bound);
+            if connection_ids {
+                steer(&sockets);
+            }
         }
 
         let registry: Arc<dyn Registry> = opened.registry.clone();
@@ -222,6 +231,8 @@ impl Server {
                     .shard(index)
                     .ok_or_else(|| StartError::Executor("no queue".into()))?,
                 inbox: Arc::clone(&inboxes[index]),
+                inboxes: Arc::clone(&inboxes),
+                connection_ids,
                 stop: Arc::clone(&stop),
                 clock,
                 started,
@@ -387,6 +398,25 @@ fn bind(
         shard.push((port, socket));
     }
     Ok(bound)
+}
+
+/// Lets the kernel deliver datagrams with a connection id to the shards that own them.
+fn steer(sockets: &[Vec<(Port, Socket)>]) {
+    if sockets.len() < 2 {
+        return;
+    }
+    let mut first = sockets.iter().flatten();
+    let Some((_, member)) = first.find(|(port, _)| *port == Port::Secure) else {
+        return;
+    };
+    if let Err(error) = steering::attach(member) {
+        tracing::warn!(
+            %error,
+            "the kernel takes no steering program (SO_ATTACH_REUSEPORT_CBPF): datagrams of devices \
+             whose address changed reach their shard through another one, which costs CPU time; \
+             nothing is lost by it"
+        );
+    }
 }
 
 /// The cores that the process may run on, never empty.

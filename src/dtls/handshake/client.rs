@@ -312,7 +312,8 @@ impl Core {
         cx: &mut Context<'_>,
     ) -> Result<(), Error> {
         self.flight = flight;
-        self.timer = RetransmissionTimer::new(now, self.config.retransmission_timeout);
+        self.timer = RetransmissionTimer::new(now, self.config.retransmission_timeout)
+            .retransmissions_max(self.config.retransmissions_max);
         self.emit(protection, cx)
     }
 

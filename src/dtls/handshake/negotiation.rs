@@ -8,6 +8,9 @@ use crate::dtls::error::Error;
 use crate::dtls::message::{ClientHello, MaxFragmentLength, UNCOMPRESSED};
 use crate::dtls::record::DTLS_1_2;
 
+/// Versions of DTLS are complements of small numbers (RFC 6347 section 4.1).
+const DTLS_VERSIONS: u16 = 0x8000;
+
 /// The parameters of a session to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Negotiated {
@@ -71,12 +74,11 @@ pub(super) fn check_hello(hello: &ClientHello<'_>, config: &ServerConfig) -> Res
     hello.secure_renegotiation()
 }
 
-/// RFC 6347 section 4.1: versions count down from 0xfeff. A client that knows a later version says
-/// so here and accepts the server's 1.2 (RFC 5246 appendix E.1).
+/// RFC 6347 section 4.1: versions count down from 0xfeff. A client that knows a later version, of
+/// whatever major number, says so here and accepts the server's 1.2 (RFC 5246 appendix E.1).
+/// Numbers of the lower half are no versions of DTLS but of TLS.
 fn check_version(client_version: u16) -> Result<(), Error> {
-    let [major, minor] = client_version.to_be_bytes();
-    let [our_major, our_minor] = DTLS_1_2.to_be_bytes();
-    if major == our_major && minor <= our_minor {
+    if (DTLS_VERSIONS..=DTLS_1_2).contains(&client_version) {
         Ok(())
     } else {
         Err(Error::NoCommonVersion)

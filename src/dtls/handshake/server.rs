@@ -69,11 +69,7 @@ struct Core {
 impl ServerHandshake {
     /// Starts with the ClientHello whose first piece passed the door; the records that carry it are
     /// to be handed in afterwards.
-    pub(in crate::dtls) fn new(
-        now: Now,
-        hello: VerifiedHello,
-        config: Arc<ServerConfig>,
-    ) -> Self {
+    pub(in crate::dtls) fn new(now: Now, hello: VerifiedHello, config: Arc<ServerConfig>) -> Self {
         let record = hello.record();
         Self {
             expect: Expect::ClientHello(ExpectClientHello),

@@ -103,7 +103,7 @@ impl<'a> Extensions<'a> {
             let body = list.vec16()?;
             let seen = types.get(..count).unwrap_or_default();
             if seen.contains(&extension_type) {
-                return Err(Error::IllegalParameter);
+                return Err(Error::Malformed);
             }
             *types.get_mut(count).ok_or(Error::Malformed)? = extension_type;
             count += 1;

@@ -191,8 +191,11 @@ impl ExpectClientHello {
             next_message_seq: message.message_seq,
         };
         parameters.build_flight_4(&negotiated, &key, core)?;
-        let first_interval = core.config.retransmission_timeout;
-        core.timer = Some(RetransmissionTimer::new(now.instant, first_interval));
+        let config = &core.config;
+        core.timer = Some(
+            RetransmissionTimer::new(now.instant, config.retransmission_timeout)
+                .retransmissions_max(config.retransmissions_max),
+        );
         core.retransmit(None, cx)?;
         Ok(Next::Expect(Expect::Certificate(ExpectCertificate {
             parameters,

@@ -211,8 +211,11 @@ impl ExpectResumedFinished {
                 out.extend_from_slice(&verify_data);
             }),
         );
-        let first_interval = core.config.retransmission_timeout;
-        core.timer = Some(RetransmissionTimer::new(now.instant, first_interval));
+        let config = &core.config;
+        core.timer = Some(
+            RetransmissionTimer::new(now.instant, config.retransmission_timeout)
+                .retransmissions_max(config.retransmissions_max),
+        );
         core.retransmit(Some(&mut protection), cx)?;
         let session_tag = match by {
             ResumedBy::SessionId => hello
