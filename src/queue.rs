@@ -341,9 +341,7 @@ impl Inbox {
     pub fn prepare_sleep(&self) -> bool {
         self.sleeping.store(true, Ordering::SeqCst);
         fence(Ordering::SeqCst);
-        if self.verdicts.is_empty()
-            && self.revoked_since.load(Ordering::SeqCst) == NOT_REVOKED
-        {
+        if self.verdicts.is_empty() && self.revoked_since.load(Ordering::SeqCst) == NOT_REVOKED {
             return true;
         }
         self.sleeping.store(false, Ordering::SeqCst);

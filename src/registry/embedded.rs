@@ -154,12 +154,7 @@ impl EmbeddedRegistry {
 
     /// Ends a device's credential and adds that to the batch which makes it durable. Returns when
     /// it was, if sessions can have been made with it.
-    fn revoke(
-        &self,
-        device: &Device,
-        writer: &Writer,
-        batch: &mut OwnedWriteBatch,
-    ) -> Option<u64> {
+    fn revoke(&self, device: &Device, writer: &Writer, batch: &mut OwnedWriteBatch) -> Option<u64> {
         self.end_credential(device);
         let identity = device.credential.session_identity()?;
         // Whoever looked the credential up did so before this moment.
@@ -482,9 +477,7 @@ fn read_revocations(meta: &Keyspace) -> Result<Vec<Revocation>, String> {
     let mut revocations = Vec::new();
     for entry in meta.prefix(REVOKED) {
         let (key, value) = entry.into_inner().map_err(|e| e.to_string())?;
-        let identity = key
-            .strip_prefix(REVOKED)
-            .and_then(SessionIdentity::decode);
+        let identity = key.strip_prefix(REVOKED).and_then(SessionIdentity::decode);
         let unix_ms = value.as_ref().try_into().ok().map(u64::from_be_bytes);
         let (identity, unix_ms) = identity
             .zip(unix_ms)

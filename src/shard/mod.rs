@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! socket tasks   readable -> receive a batch -> clock -> endpoint -> submit requests -> send
+//!                         -> handshakes that wait, as far as there is time (see `share`)
 //! inbox task     woken by the pool -> take verdicts -> endpoint -> send
 //! timer task     next_timeout -> endpoint -> send
 //! ```
@@ -11,6 +12,7 @@
 
 pub mod clock;
 mod driver;
+mod share;
 pub mod socket;
 
 use std::cell::{Cell, RefCell};
@@ -27,16 +29,19 @@ use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 
 use self::clock::Clock;
 use self::driver::{BoundPort, Waiter};
-use self::socket::{ReceiveBatch, Socket};
+use self::share::HandshakeShare;
+use self::socket::{BATCH, ReceiveBatch, Socket};
 use crate::crypto::random::SystemRandom;
 use crate::drop_reason::DropReason;
 use crate::endpoint::{Endpoint, EndpointSettings, Note, Outbox, Port};
 use crate::metrics::{Counter, ShardMetrics};
 use crate::queue::{Inbox, RequestQueue};
-use crate::time::Instant;
+use crate::time::{Instant, Now};
 
 /// Verdicts handled in one turn.
 const VERDICTS_PER_TURN: usize = 256;
+/// Full batches in a row from which on the socket counts as under pressure.
+const PRESSURE_BATCHES: u32 = 8;
 /// Peers looked at in one turn when a credential has ended.
 const REVOCATION_SLOTS_PER_TURN: u32 = 4096;
 /// Log lines about peers that a shard writes in one second.
@@ -110,6 +115,8 @@ async fn run(parts: ShardParts) -> io::Result<()> {
             ),
             outbox: Outbox::default(),
             batch: ReceiveBatch::default(),
+            share: HandshakeShare::default(),
+            full_batches: 0,
             ports,
         }),
         index: parts.index,
@@ -164,17 +171,30 @@ struct State {
     endpoint: Endpoint,
     outbox: Outbox,
     batch: ReceiveBatch,
+    share: HandshakeShare,
+    /// Batches in a row that did not leave the secure socket empty.
+    full_batches: u32,
     ports: Vec<BoundPort>,
 }
 
 impl Shard {
     async fn serve_socket(&self, port: usize, waiter: &Waiter) {
+        let is_secure = self.state.borrow().ports[port].port == Port::Secure;
         loop {
             waiter.readable().await;
-            while self.receive_batch(port) > 0 {
+            loop {
+                let received = self.receive_batch(port);
                 // Verdicts that came meanwhile go out with this turn, without a wake-up of their own.
                 self.take_verdicts();
-                glommio::yield_if_needed().await;
+                if is_secure && self.handle_waiting() {
+                    // The socket would be looked at again and again: timers and the other socket
+                    // have their turn only if they are given one.
+                    glommio::executor().yield_task_queue_now().await;
+                } else if received == 0 {
+                    break;
+                } else {
+                    glommio::yield_if_needed().await;
+                }
             }
         }
     }
@@ -186,6 +206,8 @@ impl Shard {
             endpoint,
             outbox,
             batch,
+            share,
+            full_batches,
             ports,
         } = &mut *state;
         let Some(bound) = ports.get(index) else {
@@ -199,10 +221,18 @@ impl Shard {
                 return 0;
             }
         };
+        let now = self.clock.now();
+        let is_empty = received < BATCH;
+        if port == Port::Secure {
+            *full_batches = if is_empty { 0 } else { *full_batches + 1 };
+            endpoint.begin_turn(*full_batches > PRESSURE_BATCHES);
+        }
         if received == 0 {
+            if port == Port::Secure {
+                share.on_batch(now.instant, Duration::ZERO, true, endpoint.last_data());
+            }
             return 0;
         }
-        let now = self.clock.now();
         self.metrics.increment(Counter::ReceiveBatches);
         self.metrics.add(
             match port {
@@ -235,6 +265,59 @@ impl Shard {
             },
             bytes,
         );
+        self.submit(now, &mut state);
+        self.flush(&mut state);
+        let State {
+            endpoint, share, ..
+        } = &mut *state;
+        if port == Port::Secure {
+            let end = self.clock.instant();
+            let time = end.saturating_duration_since(now.instant);
+            share.on_batch(end, time, is_empty, endpoint.last_data());
+        }
+        received
+    }
+
+    /// Handles handshake datagrams that wait, as long as there is time; whether any wait still.
+    fn handle_waiting(&self) -> bool {
+        let mut state = self.state.borrow_mut();
+        if !state.endpoint.has_waiting() {
+            return false;
+        }
+        let State {
+            endpoint,
+            outbox,
+            share,
+            ..
+        } = &mut *state;
+        let mut now = self.clock.now();
+        while share.is_left() {
+            let Some(mut datagram) = endpoint.next_waiting(now) else {
+                break;
+            };
+            let handled = catch_unwind(AssertUnwindSafe(|| {
+                endpoint.handle_waiting(now, &mut datagram, outbox);
+            }));
+            if handled.is_err() {
+                let peer = datagram.from();
+                tracing::error!(shard = self.index, %peer, "carrying on a handshake panicked");
+                endpoint.forget(peer, Port::Secure);
+            }
+            let end = self.clock.now();
+            share.spend(end.instant.saturating_duration_since(now.instant));
+            now = end;
+        }
+        let more = endpoint.has_waiting();
+        self.submit(now, &mut state);
+        self.flush(&mut state);
+        more
+    }
+
+    /// Hands the requests of a step to the pool.
+    fn submit(&self, now: Now, state: &mut State) {
+        let State {
+            endpoint, outbox, ..
+        } = state;
         let mut requests = std::mem::take(&mut outbox.requests);
         for request in requests.drain(..) {
             if let Err(full) = self.queue.submit(request) {
@@ -243,8 +326,6 @@ impl Shard {
         }
         outbox.requests = requests;
         self.queue.notify();
-        self.flush(&mut state);
-        received
     }
 
     async fn serve_inbox(&self) {

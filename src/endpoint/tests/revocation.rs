@@ -96,7 +96,10 @@ fn what_is_revoked_during_a_search_is_searched_for_from_the_start() {
     while bench.endpoint.drop_revoked(2, &mut out) {}
     bench.hand_over(&mut device, &out);
     assert!(device.connection.is_closed());
-    assert!(!bench.endpoint.drop_revoked(2, &mut out), "nothing is left to do");
+    assert!(
+        !bench.endpoint.drop_revoked(2, &mut out),
+        "nothing is left to do"
+    );
 }
 
 #[test]

@@ -278,7 +278,11 @@ fn the_end_of_a_credential_is_known_at_once_and_after_a_restart() {
         kept = identity(&registry.add(device("kept", certificate(b"3"))).unwrap());
         registry.add(device("token", token("T"))).unwrap();
         registry.remove("token").unwrap();
-        assert_eq!(told.swap(0, Ordering::SeqCst), 0, "a token is asked for each time");
+        assert_eq!(
+            told.swap(0, Ordering::SeqCst),
+            0,
+            "a token is asked for each time"
+        );
         registry.remove("removed").unwrap();
         assert!(told.swap(0, Ordering::SeqCst) >= started);
         let after = registry.set_credential("changed", token("U")).unwrap();
