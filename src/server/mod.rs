@@ -36,6 +36,7 @@ use crate::auth::api::{Api, ApiSettings};
 use crate::auth::pool::Pool;
 use crate::config::Config;
 use crate::crypto::random::{SystemRandom, warm_up};
+use crate::doctor;
 use crate::dtls::CookieJar;
 use crate::endpoint::{EndpointSettings, Port};
 use crate::metrics::ShardMetrics;
@@ -127,6 +128,10 @@ impl Server {
         let shards = usize::from(config.tidegate.shards);
         if !config.coap.enabled && !config.dtls.enabled {
             return Err(StartError::NothingToServe);
+        }
+        // Asked here, as an executor without a ring ends in a panic of its own.
+        if let Err(error) = doctor::Host::of_machine().ring() {
+            return Err(StartError::Executor(error.to_owned()));
         }
         let (dtls, watch) = credentials::dtls_config(config)?;
         let mut sockets: Vec<Vec<(Port, Socket)>> = (0..shards).map(|_| Vec::new()).collect();
