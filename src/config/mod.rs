@@ -144,6 +144,8 @@ pub struct Tidegate {
     pub sessions_max: usize,
     /// `TIDEGATE_HANDSHAKES_MAX`: handshakes in progress, over all shards.
     pub handshakes_max: usize,
+    /// Handshakes that one address may start in a minute while others wait.
+    pub handshakes_per_address: u32,
     /// Whether `--dev` was given.
     pub dev: bool,
 }

@@ -165,4 +165,5 @@ pub const SETTINGS: &[Setting] = &[
     planned(Tidegate, "TIDEGATE_NODE_ID", Kind::Integer { min: 0, max: 255 }, "0", "", "Second byte of connection ids of 5 bytes and more"),
     setting(Tidegate, "TIDEGATE_SESSIONS_MAX", Kind::Integer { min: 1, max: 100_000_000 }, "1000000", "sessions", "DTLS sessions held by the process"),
     setting(Tidegate, "TIDEGATE_HANDSHAKES_MAX", Kind::Integer { min: 1, max: 10_000_000 }, "10000", "handshakes", "Handshakes in progress in the process"),
+    setting(Tidegate, "TIDEGATE_HANDSHAKES_PER_ADDRESS", Kind::Integer { min: 1, max: 1_000_000_000 }, "6000", "per minute", "Handshakes that one address (IPv4, or IPv6 /64) may start while more wait than can be done at once; a NAT's crowd counts as one"),
 ];

@@ -223,6 +223,7 @@ fn tidegate(values: &Values<'_>, sources: &Sources) -> Tidegate {
         node_id: values.number("TIDEGATE_NODE_ID"),
         sessions_max: values.number("TIDEGATE_SESSIONS_MAX"),
         handshakes_max: values.number("TIDEGATE_HANDSHAKES_MAX"),
+        handshakes_per_address: values.number("TIDEGATE_HANDSHAKES_PER_ADDRESS"),
         dev: sources.dev,
     }
 }

@@ -209,6 +209,10 @@ impl Server {
                 .max(Duration::from_millis(1)),
             sessions_max: config.tidegate.sessions_max.div_ceil(shards),
             handshakes_max: config.tidegate.handshakes_max.div_ceil(shards),
+            handshakes_per_address: config
+                .tidegate
+                .handshakes_per_address
+                .div_ceil(u32::try_from(shards).unwrap_or(u32::MAX)),
             plain_peers_max: PLAIN_PEERS_MAX,
             requests_max: REQUESTS_MAX,
         });
