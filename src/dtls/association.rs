@@ -141,11 +141,7 @@ impl Association {
         }
         let config = Arc::clone(cx.config);
         // The newest client at this address to prove itself wins over one that has not finished.
-        self.handshake = Some(Box::new(ServerHandshake::new(
-            now.instant,
-            verified,
-            config,
-        )));
+        self.handshake = Some(Box::new(ServerHandshake::new(now, verified, config)));
         true
     }
 
@@ -390,6 +386,19 @@ impl Association {
         if let Some(connection) = &mut self.connection {
             connection.forget_expanded_keys();
         }
+    }
+
+    /// Ends the live session because the credential behind it has ended: a fatal access_denied (RFC
+    /// 5246 section 7.2.2: the session must not be resumed). A handshake beside it goes on.
+    ///
+    /// Returns whether nothing is left and the association is to be forgotten.
+    #[must_use]
+    pub fn revoke(&mut self, cx: &mut Context<'_>) -> bool {
+        if let Some(mut connection) = self.connection.take() {
+            cx.sessions.forget(connection.established().session_tag);
+            connection.deny(cx.out);
+        }
+        self.handshake.is_none()
     }
 
     /// Sends close_notify (RFC 5246 section 7.2.1) and forgets everything.

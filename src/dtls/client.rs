@@ -10,6 +10,8 @@ use super::handshake::client::ClientHandshake;
 use super::handshake::{Progress, RETRANSMISSIONS_MAX};
 use super::message::MaxFragmentLength;
 use super::received::Received;
+#[cfg(feature = "fuzzing")]
+use super::record::ContentType;
 use super::record::{HEADER_LEN, RecordCursor, RecordHeader, RecordSlice};
 pub use super::session::ResumableSession;
 use super::session::ResumedBy;
@@ -44,6 +46,8 @@ pub struct ClientConfig {
     pub extended_master_secret: bool,
     /// Ask for records of no more plaintext than this (RFC 6066 section 4).
     pub max_fragment_length: Option<MaxFragmentLength>,
+    /// The server's name, to be told to it (RFC 6066 section 3); at most 255 bytes of ASCII.
+    pub server_name: Option<String>,
     /// Offer this session; the server may decide for a full handshake.
     pub resume: Option<Arc<ResumableSession>>,
     /// Ask for a ticket (RFC 5077), for [`ClientConnection::session`].
@@ -70,6 +74,7 @@ impl Default for ClientConfig {
             verification: ServerVerification::None,
             extended_master_secret: true,
             max_fragment_length: None,
+            server_name: None,
             resume: None,
             session_tickets: false,
             keep_session: false,
@@ -307,6 +312,21 @@ impl ClientConnection {
         match &mut self.state {
             State::Established(connection) => connection.seal_application_data(record),
             State::Handshake(_) | State::Closed => Err(SealError::NotEstablished),
+        }
+    }
+
+    /// Seals content of any kind, as a hostile client would; `None` without a session.
+    #[cfg(feature = "fuzzing")]
+    pub(super) fn seal_content(
+        &mut self,
+        content_type: ContentType,
+        plaintext: &[u8],
+    ) -> Option<Vec<u8>> {
+        match &mut self.state {
+            State::Established(connection) => {
+                Some(connection.seal_content(content_type, plaintext))
+            }
+            State::Handshake(_) | State::Closed => None,
         }
     }
 

@@ -73,7 +73,7 @@ pub struct Context<'a> {
     pub cookies: &'a CookieJar,
     /// Sessions that can be resumed, common to all shards.
     pub sessions: &'a Sessions,
-    /// Credentials that were removed or changed.
+    /// Tells which credentials have ended, common to all shards.
     pub revocations: &'a dyn Revocations,
     /// Whether a handshake may start in this step. When a budget is spent, a ClientHello with a
     /// valid cookie is dropped and counted; the client's own timer is the retry.

@@ -13,8 +13,8 @@ use super::handshake::FinalFlight;
 use super::identity::PeerIdentity;
 use super::message::{Fragment, HandshakeType, MaxFragmentLength};
 use super::record::protection::Protection;
-use super::session::ResumedBy;
 use super::record::{ContentType, PLAINTEXT_MAX, RecordHeader};
+use super::session::ResumedBy;
 use crate::crypto::key_exchange::NamedGroup;
 use crate::crypto::suite::CipherSuite;
 use crate::drop_reason::DropReason;
@@ -214,9 +214,26 @@ impl Connection {
         sealed.map_err(|_| SealError::SequenceExhausted)
     }
 
+    /// Seals content of any kind, as a peer that holds the keys could.
+    #[cfg(feature = "fuzzing")]
+    pub(super) fn seal_content(&mut self, content_type: ContentType, plaintext: &[u8]) -> Vec<u8> {
+        let (prefix, suffix) = self.overhead();
+        let mut record = vec![0; prefix];
+        record.extend_from_slice(plaintext);
+        record.resize(record.len() + suffix, 0);
+        let sealed = self.protection.seal(content_type, &mut record);
+        sealed.expect("a sequence number is left");
+        record
+    }
+
     /// Sends close_notify. Nothing may be sent afterwards (RFC 5246 section 7.2.1).
     pub(super) fn close(&mut self, out: &mut dyn DatagramSink) {
         self.send_alert(Alert::warning(AlertDescription::CloseNotify), out);
+    }
+
+    /// Tells the peer that it may not go on. Nothing may be sent afterwards.
+    pub(super) fn deny(&mut self, out: &mut dyn DatagramSink) {
+        self.send_alert(Alert::fatal(AlertDescription::AccessDenied), out);
     }
 
     /// Ends a connection whose keys were attacked too often.

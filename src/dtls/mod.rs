@@ -33,6 +33,9 @@ mod connection;
 mod cookie;
 mod door;
 mod error;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod handshake;
 mod identity;
 mod message;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use tidegate::crypto::suite::CipherSuite;
 use tidegate::dtls::client::ClientConfig;
-use tidegate::dtls::{Context, CookieJar};
+use tidegate::dtls::{Context, CookieJar, NoRevocations};
 use tidegate::random::SeededRandom;
 use tidegate::wire::DatagramSink;
 
@@ -81,7 +81,7 @@ fn neither_data_nor_noise_allocates() {
             config: &config,
             cookies: &cookies,
             sessions: &tidegate::dtls::NO_SESSIONS,
-            revocations: &tidegate::dtls::NoRevocations,
+            revocations: &NoRevocations,
             admit_handshakes: true,
             random: &mut SeededRandom::new(1),
             out: &mut Discard,

@@ -92,7 +92,7 @@ fn serve(
             config,
             cookies: &cookies,
             sessions: &tidegate::dtls::NO_SESSIONS,
-            revocations: &tidegate::dtls::NoRevocations,
+            revocations: &dtls::NoRevocations,
             admit_handshakes: true,
             random: &mut random,
             out: &mut out,

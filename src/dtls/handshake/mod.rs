@@ -19,6 +19,8 @@ pub(super) use early::EARLY_RECORD_MAX;
 pub(super) use final_flight::FinalFlight;
 pub(super) use flight::RETRANSMISSIONS_MAX;
 pub(super) use key_schedule::MasterSecret;
+#[cfg(feature = "fuzzing")]
+pub(super) use reassembly::fuzzing::check_reassembly;
 
 /// The parts of which the tests' scripted client is made.
 #[cfg(test)]

@@ -62,16 +62,14 @@ struct Core {
     flight: Flight,
     timer: Option<RetransmissionTimer>,
     deadline: Instant,
+    /// When the handshake started, in ms of UNIX: what it looks up is looked up later.
+    started_unix_ms: u64,
 }
 
 impl ServerHandshake {
     /// Starts with the ClientHello whose first piece passed the door; the records that carry it are
     /// to be handed in afterwards.
-    pub(in crate::dtls) fn new(
-        now: Instant,
-        hello: VerifiedHello,
-        config: Arc<ServerConfig>,
-    ) -> Self {
+    pub(in crate::dtls) fn new(now: Now, hello: VerifiedHello, config: Arc<ServerConfig>) -> Self {
         let record = hello.record();
         Self {
             expect: Expect::ClientHello(ExpectClientHello),
@@ -79,7 +77,8 @@ impl ServerHandshake {
             early: EarlyRecords::default(),
             change_cipher_spec: false,
             core: Core {
-                deadline: now + config.handshake_timeout,
+                deadline: now.instant + config.handshake_timeout,
+                started_unix_ms: now.unix_ms,
                 // RFC 6347 section 4.2.1: the ServerHello's record repeats the sequence number of
                 // the ClientHello's, and later ones count from there.
                 plain: PlainWriter::new(record.sequence, record.version),

@@ -130,6 +130,9 @@ mod emit {
             if config.extended_master_secret {
                 extension::emit(out, extension::EXTENDED_MASTER_SECRET, |_| {});
             }
+            if let Some(name) = &config.server_name {
+                extension::emit_server_name(out, name);
+            }
             if config.offers_session_ticket() {
                 // RFC 5077 section 3.2: empty when there is none yet.
                 let ticket = session.map_or(&[][..], ResumableSession::ticket);

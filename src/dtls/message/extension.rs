@@ -168,6 +168,17 @@ pub(super) fn emit_max_fragment_length(out: &mut Vec<u8>, length: MaxFragmentLen
     emit(out, MAX_FRAGMENT_LENGTH, |out| out.push(length as u8));
 }
 
+/// Appends a client's server_name with one host_name (RFC 6066 section 3).
+#[cfg(any(test, feature = "client"))]
+pub(super) fn emit_server_name(out: &mut Vec<u8>, name: &str) {
+    emit(out, SERVER_NAME, |out| {
+        out.put_vec16(|out| {
+            out.push(0);
+            out.put_vec16(|out| out.extend_from_slice(name.as_bytes()));
+        });
+    });
+}
+
 /// Appends connection_id.
 pub(super) fn emit_connection_id(out: &mut Vec<u8>, id: &[u8]) {
     emit(out, CONNECTION_ID, |out| {

@@ -19,8 +19,8 @@ use crate::dtls::message::{
 use crate::dtls::record::protection::Protection;
 use crate::dtls::record::{ContentType, DTLS_1_2, HEADER_LEN, RecordCursor};
 use crate::dtls::{
-    Accepted, AlertDescription, Association, Context, CookieJar, Credentials, Error, ServerConfig,
-    accept,
+    Accepted, AlertDescription, Association, Context, CookieJar, Credentials, Error, NoRevocations,
+    ServerConfig, accept,
 };
 use crate::random::SeededRandom;
 use crate::time::{Duration, Instant, Now};
@@ -137,7 +137,7 @@ impl Script {
             config: &self.config,
             cookies: &self.cookies,
             sessions: &crate::dtls::NO_SESSIONS,
-            revocations: &crate::dtls::NoRevocations,
+            revocations: &NoRevocations,
             admit_handshakes: true,
             random: &mut self.random,
             out: &mut self.answers,
@@ -403,7 +403,7 @@ impl Script {
             config: &self.config,
             cookies: &self.cookies,
             sessions: &crate::dtls::NO_SESSIONS,
-            revocations: &crate::dtls::NoRevocations,
+            revocations: &NoRevocations,
             admit_handshakes: true,
             random: &mut self.random,
             out: &mut self.answers,

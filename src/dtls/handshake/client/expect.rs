@@ -277,7 +277,7 @@ impl ExpectServerHello {
         let extensions = hello.extensions;
         let not_offered = extensions.unknown
             || extensions.supported_groups.is_some()
-            || extensions.server_name.is_some()
+            || (extensions.server_name.is_some() && config.server_name.is_none())
             || extensions.record_size_limit.is_some()
             || (extensions.session_ticket.is_some() && !config.offers_session_ticket())
             || extensions.connection_id.is_some()

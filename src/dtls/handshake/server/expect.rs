@@ -406,6 +406,13 @@ impl ExpectFinished {
         if !equal(body, &peer_verify_data) {
             return Err(Error::BadFinished);
         }
+        // The key may have been looked up just before it was removed or replaced. Whoever starts
+        // now proves a certificate anew, and what that is worth is asked at every request.
+        if matches!(identity, PeerIdentity::PreSharedKey(_))
+            && cx.revocations.is_revoked(&identity, core.started_unix_ms)
+        {
+            return Err(Error::BadFinished);
+        }
         transcript.add(message);
         let proven = Proven {
             master_secret: &master_secret,
