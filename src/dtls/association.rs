@@ -25,6 +25,7 @@ use super::handshake::{EARLY_RECORD_MAX, Progress};
 use super::identity::PeerIdentity;
 use super::received::Received;
 use super::record::{ContentType, HEADER_LEN, RecordCursor, RecordHeader, RecordSlice};
+use super::session::ResumedBy;
 use crate::crypto::key_exchange::NamedGroup;
 use crate::crypto::suite::CipherSuite;
 use crate::drop_reason::DropReason;
@@ -194,6 +195,9 @@ impl Association {
             } else {
                 DropReason::RecordEpoch
             });
+            if is_early && self.connection.is_none() {
+                self.on_early_application_data(now, header, record, cx, received);
+            }
             return None;
         };
         match connection.handle_record(now.instant, header, record, cx.out, cx.drops) {
@@ -204,12 +208,32 @@ impl Association {
                 if let Some(Error::PeerAlert(description)) = error {
                     received.peer_alert = Some(description);
                 }
+                if error.is_some() {
+                    // RFC 5246 section 7.2.2: not to be resumed after a fatal alert.
+                    let tag = connection.established().session_tag;
+                    cx.sessions.forget(tag);
+                }
                 received.failure = error;
                 self.connection = None;
                 received.closed = self.handshake.is_none();
             }
         }
         None
+    }
+
+    /// The data is dropped, but may say that the peer is further than we are.
+    fn on_early_application_data(
+        &mut self,
+        now: Now,
+        header: RecordHeader,
+        record: &mut [u8],
+        cx: &mut Context<'_>,
+        received: &mut Received,
+    ) {
+        if let Some(handshake) = &mut self.handshake {
+            let progress = handshake.on_early_application_data(now.instant, header, record, cx);
+            self.on_progress(progress, cx, received);
+        }
     }
 
     /// Hands a record of epoch 1 to the handshake; whether it was for it. The record is copied, as
@@ -249,6 +273,7 @@ impl Association {
                 // What was read before belongs to the old session and its identity.
                 received.plaintexts.clear();
                 received.established = true;
+                received.resumed = connection.established().resumed;
                 received.closed = false;
                 self.connection = Some(*connection);
                 self.handshake = None;
@@ -324,11 +349,17 @@ impl Association {
         self.connection.as_ref().map(Connection::suite)
     }
 
-    /// Group of the key exchange of the live session.
+    /// What the live session was found by, if it was resumed.
+    pub fn resumed(&self) -> Option<ResumedBy> {
+        let established = self.connection.as_ref().map(Connection::established);
+        established.and_then(|established| established.resumed)
+    }
+
+    /// Group of the key exchange of the live session, or of the full handshake before it.
     pub fn group(&self) -> Option<NamedGroup> {
         self.connection
             .as_ref()
-            .map(|connection| connection.established().group)
+            .and_then(|connection| connection.established().group)
     }
 
     /// Whether the master secret of the live session is the extended one (RFC 7627).
@@ -370,6 +401,7 @@ impl Association {
     #[must_use]
     pub fn revoke(&mut self, cx: &mut Context<'_>) -> bool {
         if let Some(mut connection) = self.connection.take() {
+            cx.sessions.forget(connection.established().session_tag);
             connection.deny(cx.out);
         }
         self.handshake.is_none()

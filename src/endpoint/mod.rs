@@ -24,10 +24,10 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 
-pub use outbox::{Note, Outbox, PeerSink, Port, Transmit};
-pub use waiting::WaitingDatagram;
 use addresses::AddressLimits;
+pub use outbox::{Handover, Note, Outbox, PeerSink, Port, Transmit};
 use peer::{Peer, coap_output};
+pub use waiting::WaitingDatagram;
 use waiting::WaitingHandshakes;
 
 use crate::auth::request::{PeerRef, Request, Response, Verdict};
@@ -53,6 +53,8 @@ pub struct EndpointSettings {
     pub dtls: ArcSwapOption<dtls::ServerConfig>,
     /// Cookie secrets, common to all shards.
     pub cookies: dtls::CookieJar,
+    /// Sessions that can be resumed, common to all shards.
+    pub sessions: dtls::Sessions,
     /// Which credentials have ended, common to all shards.
     pub revocations: Arc<dyn dtls::Revocations>,
     /// CoAP message layer parameters.
@@ -71,6 +73,27 @@ pub struct EndpointSettings {
     pub plain_peers_max: usize,
     /// Requests of one shard that the pool may have in work.
     pub requests_max: usize,
+}
+
+impl EndpointSettings {
+    /// Settings without DTLS configuration, resumption and revocations, with ThingsBoard's times and
+    /// room for a thousand peers of each kind.
+    pub fn new(cookies: dtls::CookieJar) -> Self {
+        Self {
+            dtls: ArcSwapOption::empty(),
+            cookies,
+            sessions: dtls::Sessions::new(None),
+            revocations: Arc::new(dtls::NoRevocations),
+            coap: coap::Settings::default(),
+            session_inactivity_timeout: Duration::from_secs(86_400),
+            session_report_timeout: Duration::from_secs(1800),
+            sessions_max: 1000,
+            handshakes_max: 1000,
+            handshakes_per_address: 6000,
+            plain_peers_max: 1000,
+            requests_max: 1000,
+        }
+    }
 }
 
 /// Key of a peer: where its datagrams come from, and through which socket.
@@ -192,6 +215,7 @@ impl Endpoint {
         let mut context = dtls::Context {
             config,
             cookies: &self.settings.cookies,
+            sessions: &self.settings.sessions,
             revocations: &*self.settings.revocations,
             // A known peer's new session takes the place of its old one.
             admit_handshakes: self.handshakes < self.settings.handshakes_max
@@ -472,6 +496,7 @@ impl Endpoint {
                 association.close(&mut dtls::Context {
                     config,
                     cookies: &self.settings.cookies,
+                    sessions: &self.settings.sessions,
                     revocations: &*self.settings.revocations,
                     admit_handshakes: false,
                     random: &mut *self.random,

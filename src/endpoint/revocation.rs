@@ -95,6 +95,7 @@ impl Endpoint {
         let is_empty = association.revoke(&mut dtls::Context {
             config,
             cookies: &self.settings.cookies,
+            sessions: &self.settings.sessions,
             revocations: &*self.settings.revocations,
             admit_handshakes: false,
             random: &mut *self.random,

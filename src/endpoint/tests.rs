@@ -18,17 +18,12 @@ const POST: &[u8] = b"\x44\x02\x12\x34\xde\xad\xbe\xef\xb3api\x02v1\x08ACCESS01\
 
 fn settings(change: impl FnOnce(&mut EndpointSettings)) -> EndpointSettings {
     let mut settings = EndpointSettings {
-        dtls: ArcSwapOption::empty(),
-        cookies: dtls::CookieJar::new([7; 32]),
-        revocations: Arc::new(dtls::NoRevocations),
-        coap: coap::Settings::default(),
-        session_inactivity_timeout: Duration::from_secs(86_400),
-        session_report_timeout: Duration::from_secs(1800),
         sessions_max: 100,
         handshakes_max: 10,
         handshakes_per_address: 6000,
         plain_peers_max: 4,
         requests_max: 8,
+        ..EndpointSettings::new(dtls::CookieJar::new([7; 32]))
     };
     change(&mut settings);
     settings

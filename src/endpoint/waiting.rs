@@ -153,6 +153,7 @@ impl Endpoint {
         let mut context = dtls::Context {
             config,
             cookies: &self.settings.cookies,
+            sessions: &self.settings.sessions,
             revocations: &*self.settings.revocations,
             admit_handshakes: false,
             random: &mut *self.random,
@@ -242,6 +243,13 @@ impl Endpoint {
                 return Some(datagram);
             }
             self.metrics.count_drop(DropReason::HandshakeBudget);
+        }
+    }
+
+    /// Handles all that wait, however long it takes: for drivers whose time does not pass meanwhile.
+    pub fn handle_all_waiting(&mut self, now: Now, out: &mut Outbox) {
+        while let Some(mut datagram) = self.next_waiting(now) {
+            self.handle_waiting(now, &mut datagram, out);
         }
     }
 

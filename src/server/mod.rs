@@ -45,6 +45,7 @@ use crate::random::Random;
 use crate::registry::Registry;
 use crate::shard::clock::Clock;
 use crate::shard::socket::Socket;
+use crate::shard::steering;
 use crate::shard::{self, ShardParts};
 use crate::store::Store;
 use crate::store::embedded::{Opened, StoreSettings};
@@ -136,6 +137,11 @@ impl Server {
         let (dtls, watch) = credentials::dtls_config(config)?;
         let mut sockets: Vec<Vec<(Port, Socket)>> = (0..shards).map(|_| Vec::new()).collect();
         let mut addresses = Addresses::default();
+        // Of no bytes they name no shard.
+        let connection_ids = config
+            .dtls
+            .connection_id_length
+            .is_some_and(|length| length > 0);
         if config.coap.enabled {
             let setting = "COAP_BIND_ADDRESS and COAP_BIND_PORT";
             let bound = bind(config.coap.bind, shards, setting, Port::Plain, &mut sockets)?;
@@ -151,6 +157,9 @@ impl Server {
                 &mut sockets,
             )?;
             addresses.secure = Some(bound);
+            if connection_ids {
+                steer(&sockets);
+            }
         }
 
         let registry: Arc<dyn Registry> = opened.registry.clone();
@@ -183,6 +192,7 @@ impl Server {
         let settings = Arc::new(EndpointSettings {
             dtls: ArcSwapOption::from_pointee(dtls),
             cookies: CookieJar::new(master),
+            sessions: crate::dtls::Sessions::new(None),
             revocations: Arc::new(EndedCredentials::new(registry.revocations())),
             coap: coap::Settings {
                 piggyback_timeout: config.coap.piggyback_timeout,
@@ -220,6 +230,8 @@ impl Server {
                     .shard(index)
                     .ok_or_else(|| StartError::Executor("no queue".into()))?,
                 inbox: Arc::clone(&inboxes[index]),
+                inboxes: Arc::clone(&inboxes),
+                connection_ids,
                 stop: Arc::clone(&stop),
                 clock,
                 started,
@@ -381,6 +393,25 @@ fn bind(
         shard.push((port, socket));
     }
     Ok(bound)
+}
+
+/// Lets the kernel deliver datagrams with a connection id to the shards that own them.
+fn steer(sockets: &[Vec<(Port, Socket)>]) {
+    if sockets.len() < 2 {
+        return;
+    }
+    let mut first = sockets.iter().flatten();
+    let Some((_, member)) = first.find(|(port, _)| *port == Port::Secure) else {
+        return;
+    };
+    if let Err(error) = steering::attach(member) {
+        tracing::warn!(
+            %error,
+            "the kernel takes no steering program (SO_ATTACH_REUSEPORT_CBPF): datagrams of devices \
+             whose address changed reach their shard through another one, which costs CPU time; \
+             nothing is lost by it"
+        );
+    }
 }
 
 /// The cores that the process may run on, never empty.

@@ -80,6 +80,7 @@ fn neither_data_nor_noise_allocates() {
         let mut cx = Context {
             config: &config,
             cookies: &cookies,
+            sessions: &tidegate::dtls::NO_SESSIONS,
             revocations: &NoRevocations,
             admit_handshakes: true,
             random: &mut SeededRandom::new(1),

@@ -136,6 +136,7 @@ impl Script {
         let mut cx = Context {
             config: &self.config,
             cookies: &self.cookies,
+            sessions: &crate::dtls::NO_SESSIONS,
             revocations: &NoRevocations,
             admit_handshakes: true,
             random: &mut self.random,
@@ -401,6 +402,7 @@ impl Script {
         let mut cx = Context {
             config: &self.config,
             cookies: &self.cookies,
+            sessions: &crate::dtls::NO_SESSIONS,
             revocations: &NoRevocations,
             admit_handshakes: true,
             random: &mut self.random,
