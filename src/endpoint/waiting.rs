@@ -246,6 +246,13 @@ impl Endpoint {
         }
     }
 
+    /// Handles all that wait, however long it takes: for drivers whose time does not pass meanwhile.
+    pub fn handle_all_waiting(&mut self, now: Now, out: &mut Outbox) {
+        while let Some(mut datagram) = self.next_waiting(now) {
+            self.handle_waiting(now, &mut datagram, out);
+        }
+    }
+
     /// Handles a datagram that waited: up to a few hundred microseconds of public-key work.
     pub fn handle_waiting(&mut self, now: Now, datagram: &mut WaitingDatagram, out: &mut Outbox) {
         let key = PeerKey {

@@ -240,6 +240,7 @@ impl World {
         let mut bytes = bytes.to_vec();
         self.endpoint
             .handle_datagram(self.now, from, port, &mut bytes, &mut self.out);
+        self.endpoint.handle_all_waiting(self.now, &mut self.out);
         self.collect(sender);
     }
 
