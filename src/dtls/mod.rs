@@ -35,6 +35,8 @@ mod door;
 mod error;
 mod handshake;
 mod identity;
+#[cfg(feature = "keylog")]
+mod key_log;
 mod message;
 mod received;
 mod record;
@@ -48,5 +50,7 @@ pub use connection::SealError;
 pub use cookie::{COOKIE_LEN, CookieFields, CookieJar};
 pub use error::Error;
 pub use identity::PeerIdentity;
+#[cfg(feature = "keylog")]
+pub use key_log::KeyLog;
 pub use message::MaxFragmentLength;
 pub use received::{Plaintexts, RECORDS_PER_DATAGRAM_MAX, Received};

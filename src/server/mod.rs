@@ -11,6 +11,8 @@
 mod credentials;
 mod dev;
 mod error;
+#[cfg(feature = "keylog")]
+mod key_log;
 mod status;
 
 use std::io;
@@ -26,6 +28,8 @@ use glommio::ExecutorJoinHandle;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 pub use error::StartError;
+#[cfg(feature = "keylog")]
+pub(crate) use key_log::warning as key_log_warning;
 
 use self::credentials::CredentialWatch;
 use self::status::ServerStatus;
