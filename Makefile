@@ -2,7 +2,7 @@
 CARGO ?= cargo
 FEATURES ?=
 
-.PHONY: run test check fmt bench load deb clean help
+.PHONY: run test check fmt bench load deb fuzz clean help
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
@@ -38,6 +38,9 @@ deb: ## a Debian package of the release build, in target/debian
 	@./.ci/setup build
 	$(CARGO) build --release --workspace
 	./packaging/build-deb
+
+fuzz: ## libFuzzer over what peers send, a minute for each target
+	CARGO=$(CARGO) ./tests/fuzz/run
 
 clean:
 	$(CARGO) clean

@@ -162,6 +162,8 @@ counters! {
         SessionsClosed r#"cause="closed""#,
         /// By a newer handshake of the same peer.
         SessionsReplaced r#"cause="replaced""#,
+        /// Its device was removed, or got another credential.
+        SessionsRevoked r#"cause="revoked""#,
         /// To make room, or because a limit of the session was reached.
         SessionsEvicted r#"cause="evicted""#,
     }

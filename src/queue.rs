@@ -268,7 +268,12 @@ pub struct Inbox {
     sleeping: CachePadded<AtomicBool>,
     waker: OnceLock<Box<dyn Fn() + Send + Sync>>,
     overflows: AtomicU64,
+    /// Earliest time, in ms of UNIX, from which credentials ended that the shard has not heard of.
+    revoked_since: CachePadded<AtomicU64>,
 }
+
+/// No time: nothing was revoked.
+const NOT_REVOKED: u64 = u64::MAX;
 
 impl Inbox {
     /// An inbox with room for `capacity` verdicts (at least 1): the number of the shard's permits.
@@ -279,7 +284,26 @@ impl Inbox {
             sleeping: CachePadded::default(),
             waker: OnceLock::new(),
             overflows: AtomicU64::new(0),
+            revoked_since: CachePadded::new(AtomicU64::new(NOT_REVOKED)),
         }
+    }
+
+    /// Tells the shard that credentials ended at `unix_ms`, and wakes it.
+    ///
+    /// Which ones is in the list that all shards share, so that one number holds any number of
+    /// messages: the earliest time wins, and nothing can overflow.
+    pub fn revoke_since(&self, unix_ms: u64) {
+        self.revoked_since.fetch_min(unix_ms, Ordering::SeqCst);
+        self.wake_always();
+    }
+
+    /// Takes the earliest time given to [`Self::revoke_since`] since the last call.
+    pub fn take_revoked_since(&self) -> Option<u64> {
+        if self.revoked_since.load(Ordering::SeqCst) == NOT_REVOKED {
+            return None;
+        }
+        let since = self.revoked_since.swap(NOT_REVOKED, Ordering::SeqCst);
+        (since != NOT_REVOKED).then_some(since)
     }
 
     /// Sets what wakes the shard; it is called from other threads. Only the first call counts.
@@ -340,7 +364,10 @@ impl Inbox {
     pub fn prepare_sleep(&self) -> bool {
         self.sleeping.store(true, Ordering::SeqCst);
         fence(Ordering::SeqCst);
-        if self.verdicts.is_empty() && self.handovers.is_empty() {
+        let is_empty = self.verdicts.is_empty()
+            && self.handovers.is_empty()
+            && self.revoked_since.load(Ordering::SeqCst) == NOT_REVOKED;
+        if is_empty {
             return true;
         }
         self.sleeping.store(false, Ordering::SeqCst);

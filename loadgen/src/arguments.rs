@@ -411,7 +411,10 @@ fn check_storm(arguments: &Arguments) -> Result<(), String> {
     if arguments.quiet.is_some_and(|quiet| quiet.is_zero()) {
         return Err("--quiet must be above 0: it is what the storm is compared with".into());
     }
-    if arguments.storm_devices.is_some_and(|devices| devices > DEVICES_MAX) {
+    if arguments
+        .storm_devices
+        .is_some_and(|devices| devices > DEVICES_MAX)
+    {
         return Err(format!("--storm-devices must be from 0 to {DEVICES_MAX}"));
     }
     Ok(())

@@ -60,7 +60,11 @@ impl StormFleet {
 
     /// Sockets of a storm.
     pub(crate) fn sockets(storm: Storm) -> u64 {
-        let strangers = if storm.hellos_per_s > 0.0 { STRANGERS } else { 0 };
+        let strangers = if storm.hellos_per_s > 0.0 {
+            STRANGERS
+        } else {
+            0
+        };
         (storm.devices + strangers) as u64
     }
 
@@ -97,8 +101,8 @@ impl StormFleet {
                 seed: plan.seed.wrapping_add(1),
             };
             first_device = next;
-            if let Err(error) = name(format!("storm-{thread}"))
-                .spawn_scoped(scope, || worker::run(assignment))
+            if let Err(error) =
+                name(format!("storm-{thread}")).spawn_scoped(scope, || worker::run(assignment))
             {
                 failed(error);
             }
@@ -113,9 +117,7 @@ impl StormFleet {
                 rate: self.storm.hellos_per_s,
                 seed: plan.seed,
             };
-            if let Err(error) =
-                name("flood".to_owned()).spawn_scoped(scope, move || flood.run())
-            {
+            if let Err(error) = name("flood".to_owned()).spawn_scoped(scope, move || flood.run()) {
                 failed(error);
             }
         }

@@ -115,7 +115,7 @@ impl Kept {
     }
 
     /// Bytes of all messages kept.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fuzzing"))]
     pub(super) fn bytes(&self) -> usize {
         let answers: usize = self.answers.iter().map(|kept| kept.message.len()).sum();
         let outgoing: usize = self.outgoing.iter().map(|kept| kept.message.len()).sum();
@@ -123,7 +123,7 @@ impl Kept {
         self.bytes
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fuzzing"))]
     pub(super) const fn outgoing_len(&self) -> usize {
         self.outgoing.len()
     }

@@ -541,9 +541,10 @@ impl MessageLayer {
     }
 }
 
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzzing"))]
 impl MessageLayer {
     /// The state of the request with this Message ID, if it is remembered at `now`.
+    #[cfg(test)]
     pub(super) fn state_of(&self, message_id: u16, now: Instant) -> Option<State> {
         let index = self.exchanges.find(message_id, now)?;
         self.exchanges.at(index).map(|exchange| exchange.state)

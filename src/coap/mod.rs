@@ -19,6 +19,9 @@ pub mod client;
 pub mod code;
 pub mod discovery;
 mod exchange;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod kept;
 mod message;
 mod message_id;

@@ -13,6 +13,7 @@ mod dev;
 mod error;
 #[cfg(feature = "keylog")]
 mod key_log;
+mod revocation;
 mod status;
 
 use std::io;
@@ -32,6 +33,7 @@ pub use error::StartError;
 pub(crate) use key_log::warning as key_log_warning;
 
 use self::credentials::CredentialWatch;
+use self::revocation::EndedCredentials;
 use self::status::ServerStatus;
 use crate::admin::{self, AdminSettings};
 use crate::auth::api::{Api, ApiSettings};
@@ -194,6 +196,8 @@ impl Server {
         let settings = Arc::new(EndpointSettings {
             dtls: ArcSwapOption::from_pointee(dtls),
             cookies: CookieJar::new(master),
+            sessions: crate::dtls::Sessions::new(None),
+            revocations: Arc::new(EndedCredentials::new(registry.revocations())),
             coap: coap::Settings {
                 piggyback_timeout: config.coap.piggyback_timeout,
                 ..coap::Settings::default()
@@ -236,6 +240,7 @@ impl Server {
             spawned.push((handle, has_started));
         }
         let shards = await_start(spawned)?;
+        revocation::tell(registry.revocations(), Arc::clone(&inboxes));
 
         let status = Arc::new(ServerStatus::new(
             metrics,

@@ -44,6 +44,8 @@ use crate::time::{Instant, Now};
 
 /// Verdicts handled in one turn.
 const VERDICTS_PER_TURN: usize = 256;
+/// Peers looked at in one turn when a credential has ended.
+const REVOCATION_SLOTS_PER_TURN: u32 = 4096;
 /// Datagrams of other shards handled in one turn: as many as a socket's turn has.
 const HANDOVERS_PER_TURN: u64 = socket::BATCH as u64;
 /// Log lines about peers that a shard writes in one second.
@@ -291,9 +293,30 @@ impl Shard {
         while !self.stop.load(Ordering::Acquire) {
             self.take_verdicts();
             self.take_handovers();
+            if self.drop_revoked() {
+                // There is more, and the sockets have their turn first.
+                glommio::executor().yield_task_queue_now().await;
+                continue;
+            }
             self.sleep_until_woken().await;
             glommio::yield_if_needed().await;
         }
+    }
+
+    /// One turn of the search for sessions whose credential has ended; whether there is more to do.
+    fn drop_revoked(&self) -> bool {
+        let since = self.inbox.take_revoked_since();
+        let mut more = false;
+        self.guarded("dropping sessions", |shard, state| {
+            if let Some(since) = since {
+                state.endpoint.revoke_since(since);
+            }
+            more = state
+                .endpoint
+                .drop_revoked(REVOCATION_SLOTS_PER_TURN, &mut state.outbox);
+            shard.flush(state);
+        });
+        more
     }
 
     /// Sleeps until the pool wakes the inbox; returns at once when something is in it.

@@ -4,7 +4,6 @@ use std::net::UdpSocket;
 use std::time::Duration;
 
 use super::*;
-use crate::coap;
 use crate::dtls::CookieJar;
 use crate::endpoint::Handover;
 use crate::queue::RequestQueues;
@@ -62,15 +61,13 @@ impl RunningShard {
 
 fn settings() -> EndpointSettings {
     EndpointSettings {
-        dtls: None.into(),
-        cookies: CookieJar::new([7; 32]),
-        coap: coap::Settings::default(),
         session_inactivity_timeout: Duration::from_secs(60),
         session_report_timeout: Duration::from_secs(60),
         sessions_max: 10,
         handshakes_max: 10,
         plain_peers_max: 1000,
         requests_max: 64,
+        ..EndpointSettings::new(CookieJar::new([7; 32]))
     }
 }
 

@@ -78,6 +78,10 @@ fn rust_files(path: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for entry in fs::read_dir(path).unwrap_or_else(|error| panic!("{}: {error}", path.display())) {
         let path = entry.expect("a directory entry").path();
+        // Workspaces of their own below tests build there.
+        if path.file_name().is_some_and(|name| name == "target") {
+            continue;
+        }
         if path.is_dir() {
             files.extend(rust_files(&path));
         } else if path.extension().is_some_and(|extension| extension == "rs") {
@@ -182,7 +186,12 @@ fn files_can_be_read_in_a_sitting() {
 
 #[test]
 fn unsafe_code_stays_where_it_is_allowed() {
-    const ALLOWED: &[&str] = &["shard/socket.rs", "shard/driver.rs", "shard/steering.rs"];
+    const ALLOWED: &[&str] = &[
+        "crypto/aead/ccm_aesni.rs",
+        "shard/socket.rs",
+        "shard/driver.rs",
+        "shard/steering.rs",
+    ];
     let mut wrong = Vec::new();
     for file in rust_files(&root().join("src")) {
         let relative = file

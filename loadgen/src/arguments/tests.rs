@@ -78,9 +78,18 @@ fn combinations_that_make_no_sense_are_refused_with_the_reason() {
             "possible values",
         ),
         ("--target coap://127.0.0.1 --scenario storm", "coaps://"),
-        ("--target coaps://127.0.0.1 --scenario storm --closed", "--closed"),
-        ("--target coaps://127.0.0.1 --scenario storm --quiet 0", "--quiet"),
-        ("--target coaps://127.0.0.1 --storm-spoofed 5", "--scenario storm"),
+        (
+            "--target coaps://127.0.0.1 --scenario storm --closed",
+            "--closed",
+        ),
+        (
+            "--target coaps://127.0.0.1 --scenario storm --quiet 0",
+            "--quiet",
+        ),
+        (
+            "--target coaps://127.0.0.1 --storm-spoofed 5",
+            "--scenario storm",
+        ),
         ("--target coaps://127.0.0.1 --payload-bytes 7", "from 8"),
         ("--target coaps://127.0.0.1 --devices 0", "from 1"),
         ("--target coaps://127.0.0.1 --admin ftp://x", "http://"),

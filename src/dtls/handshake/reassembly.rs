@@ -9,6 +9,9 @@
 //! that are there already stay as they are. The bodies of all slots together never exceed
 //! [`BUFFERED_MAX`], and a message in one piece that is next goes through without a copy.
 
+#[cfg(feature = "fuzzing")]
+pub(super) mod fuzzing;
+
 use crate::drop_reason::DropReason;
 use crate::dtls::message::{
     Fragment, FragmentHeader, HandshakeMessage, HandshakeType, MESSAGE_LEN_MAX,

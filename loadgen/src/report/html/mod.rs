@@ -128,8 +128,17 @@ fn numbers(report: &Report<'_>, page: &mut String) {
         let counters = &storm.counters;
         let (ok, failed) = (counters.handshakes_completed, counters.handshakes_failed);
         let per_s = report.storm_per_s(ok);
-        row("Handshakes of the storm", ok, failed, per_s, &storm.handshake);
-        let quiet = report.plan.storm.map_or(0.0, |storm| storm.quiet.as_secs_f64());
+        row(
+            "Handshakes of the storm",
+            ok,
+            failed,
+            per_s,
+            &storm.handshake,
+        );
+        let quiet = report
+            .plan
+            .storm
+            .map_or(0.0, |storm| storm.quiet.as_secs_f64());
         let answers = total.quiet.len();
         #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
         let per_s = answers as f64 / quiet.max(f64::MIN_POSITIVE);

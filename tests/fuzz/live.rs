@@ -1,0 +1,491 @@
+//! A live endpoint under a program of datagrams: two devices with sessions, strangers, time.
+//!
+//! The input is a list of steps. Each starts with a byte: who acts in its upper three bits, what
+//! happens in its lower five. Bytes are passed with their length before them in 16 bits.
+//!
+//! What must hold: no stranger gets more than it sent, nor a request to the pool; a request has the
+//! identity of the device that sent it; permits balance; a session that its own device did not end
+//! still answers afterwards.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+
+use arc_swap::ArcSwapOption;
+use tidegate::auth::request::{Identity, Request, Response, Verdict};
+use tidegate::crypto::fingerprint::device_fingerprint;
+use tidegate::crypto::suite::CipherSuite;
+use tidegate::dtls::client::{ClientConfig, ClientConnection, Context};
+use tidegate::dtls::{CookieJar, fuzzing};
+use tidegate::endpoint::{Endpoint, EndpointSettings, Outbox, Port};
+use tidegate::metrics::{Counter, ShardMetrics};
+use tidegate::random::SeededRandom;
+use tidegate::time::{Duration, Instant, Now};
+use tidegate::wire::Reader;
+
+/// Steps of one program; what comes behind them is not looked at.
+const STEPS_MAX: usize = 48;
+const SESSIONS_MAX: usize = 6;
+const HANDSHAKES_MAX: usize = 4;
+const REQUESTS_MAX: usize = 6;
+/// Datagrams of one flight, and more.
+const DATAGRAMS_MAX: usize = 64;
+
+/// Runs the program.
+pub(crate) fn datagrams(program: &[u8]) {
+    let mut world = World::new();
+    let mut program = Reader::new(program);
+    for _ in 0..STEPS_MAX {
+        if world.step(&mut program).is_none() {
+            break;
+        }
+        world.check();
+    }
+    world.end();
+}
+
+/// A device: a client with a session, and the one of a handshake beside it.
+struct Device {
+    address: SocketAddr,
+    config: Arc<ClientConfig>,
+    identity: Identity,
+    connection: ClientConnection,
+    renewal: Option<ClientConnection>,
+    /// Datagrams that the device wants to send.
+    pending: VecDeque<Vec<u8>>,
+    /// Datagrams that it sent last.
+    sent: VecDeque<Vec<u8>>,
+    /// Plaintexts that it got last.
+    received: VecDeque<Vec<u8>>,
+    /// Whether it did anything that may have ended its session.
+    gone: bool,
+}
+
+struct World {
+    endpoint: Endpoint,
+    metrics: Arc<ShardMetrics>,
+    out: Outbox,
+    random: SeededRandom,
+    devices: Vec<Device>,
+    requests: VecDeque<Request>,
+    now: Now,
+    /// What strangers sent to the secure port, and what it sent to them.
+    strangers: (usize, usize),
+}
+
+/// Both devices' configurations: one without a certificate, on GCM; one with, on CCM_8.
+fn configs() -> &'static [(Arc<ClientConfig>, Identity); 2] {
+    static CONFIGS: OnceLock<[(Arc<ClientConfig>, Identity); 2]> = OnceLock::new();
+    CONFIGS.get_or_init(|| {
+        let credentials = fuzzing::credentials("device");
+        let fingerprint = device_fingerprint(&credentials.chain[0]);
+        let anonymous = ClientConfig {
+            cipher_suites: vec![CipherSuite::EcdheEcdsaAes128Gcm],
+            ..ClientConfig::default()
+        };
+        let certificate = ClientConfig {
+            cipher_suites: vec![CipherSuite::EcdheEcdsaAes128Ccm8],
+            credentials: Some(credentials),
+            ..ClientConfig::default()
+        };
+        [
+            (Arc::new(anonymous), Identity::Anonymous),
+            (Arc::new(certificate), Identity::Certificate(fingerprint)),
+        ]
+    })
+}
+
+impl World {
+    fn new() -> Self {
+        let settings = EndpointSettings {
+            dtls: ArcSwapOption::new(Some(fuzzing::server_config())),
+            session_inactivity_timeout: Duration::from_secs(1 << 30),
+            session_report_timeout: Duration::from_secs(1 << 20),
+            sessions_max: SESSIONS_MAX,
+            handshakes_max: HANDSHAKES_MAX,
+            plain_peers_max: 2,
+            requests_max: REQUESTS_MAX,
+            ..EndpointSettings::new(CookieJar::new([7; 32]))
+        };
+        let metrics = Arc::new(ShardMetrics::new());
+        let now = Now {
+            instant: Instant::from_micros(1),
+            unix_ms: 1_790_000_000_000,
+        };
+        let endpoint = Endpoint::new(
+            0,
+            Arc::new(settings),
+            Arc::clone(&metrics),
+            Box::new(SeededRandom::new(1)),
+            now,
+        );
+        let mut random = SeededRandom::new(2);
+        let mut devices = Vec::new();
+        for (number, (config, identity)) in (1..).zip(configs()) {
+            let mut hello = Vec::new();
+            let connection = start(now, config, &mut random, &mut hello);
+            devices.push(Device {
+                address: SocketAddr::from(([192, 0, 2, number], 5000)),
+                config: Arc::clone(config),
+                identity: *identity,
+                connection,
+                renewal: None,
+                pending: hello.into(),
+                sent: VecDeque::new(),
+                received: VecDeque::new(),
+                gone: false,
+            });
+        }
+        let mut world = Self {
+            endpoint,
+            metrics,
+            out: Outbox::default(),
+            random,
+            devices,
+            requests: VecDeque::new(),
+            now,
+            strangers: (0, 0),
+        };
+        for who in 0..world.devices.len() {
+            world.deliver_all(who);
+            let device = &world.devices[who];
+            assert!(device.connection.is_established(), "no session");
+        }
+        world
+    }
+
+    /// One step; `None` when the program is over.
+    fn step(&mut self, program: &mut Reader<'_>) -> Option<()> {
+        let step = program.u8().ok()?;
+        let who = usize::from(step >> 5) % self.devices.len();
+        match step & 31 {
+            // A stranger, or somebody in a device's name, says anything.
+            0 => {
+                let bytes = program.vec16().ok()?;
+                let address = SocketAddr::from(([203, 0, 113, step >> 5], 4000));
+                self.strangers.0 += bytes.len();
+                self.receive(address, Port::Secure, bytes, None);
+            }
+            1 => {
+                let bytes = program.vec16().ok()?;
+                let address = SocketAddr::from(([203, 0, 113, step >> 5], 4000));
+                self.receive(address, Port::Plain, bytes, None);
+            }
+            2 => {
+                let bytes = program.vec16().ok()?;
+                self.receive(self.devices[who].address, Port::Secure, bytes, Some(who));
+            }
+            // The device says something under its keys: a message, or what is no message.
+            3 => {
+                let bytes = program.vec16().ok()?;
+                self.seal(who, 3, bytes);
+            }
+            4 => {
+                let kind = program.u8().ok()?;
+                let bytes = program.vec16().ok()?;
+                self.seal(who, kind, bytes);
+            }
+            // One of its datagrams again, changed or not, from where it came or elsewhere.
+            5 => {
+                let [which, at, change] = program.array().ok()?;
+                self.repeat(who, which, at, change, self.devices[who].address);
+            }
+            6 => {
+                let [which, at, change] = program.array().ok()?;
+                let address = SocketAddr::from(([203, 0, 113, 9], 4001));
+                self.repeat(who, which, at, change, address);
+            }
+            7 => {
+                let millis = program.u16().ok()?;
+                self.advance(Duration::from_millis(u64::from(millis)));
+            }
+            8 => {
+                let [code, content, length] = program.array().ok()?;
+                self.answer(code, content, usize::from(length) * 8);
+            }
+            9 => {
+                if let Some(request) = self.requests.pop_front() {
+                    self.endpoint
+                        .handle_refusal(self.now, &request, &mut self.out);
+                    self.collect(None);
+                }
+            }
+            10 => self.renew(who),
+            11 => {
+                let [at, change] = program.array().ok()?;
+                self.deliver_next(who, at, change);
+            }
+            12 => {
+                self.devices[who].pending.pop_front();
+            }
+            13 => self.deliver_all(who),
+            _ => {
+                // An idle moment.
+                self.advance(Duration::from_millis(u64::from(step & 31)));
+            }
+        }
+        Some(())
+    }
+
+    fn context<'a>(
+        random: &'a mut SeededRandom,
+        out: &'a mut Vec<Vec<u8>>,
+        drops: &'a mut dyn FnMut(tidegate::drop_reason::DropReason),
+    ) -> Context<'a> {
+        Context { random, out, drops }
+    }
+
+    /// The endpoint takes a datagram; `sender` is the device whose keys or name it uses.
+    fn receive(&mut self, from: SocketAddr, port: Port, bytes: &[u8], sender: Option<usize>) {
+        let mut bytes = bytes.to_vec();
+        self.endpoint
+            .handle_datagram(self.now, from, port, &mut bytes, &mut self.out);
+        self.collect(sender);
+    }
+
+    /// Takes what a step of the endpoint produced to whom it concerns.
+    fn collect(&mut self, sender: Option<usize>) {
+        assert!(self.out.transmits().len() <= DATAGRAMS_MAX);
+        for request in self.out.requests.drain(..) {
+            if request.secure {
+                let sender = sender.expect("a request over DTLS has a sender");
+                assert_eq!(
+                    request.identity, self.devices[sender].identity,
+                    "a request in another's name"
+                );
+            } else {
+                assert_eq!(request.identity, Identity::Anonymous);
+            }
+            self.requests.push_back(request);
+        }
+        let sent: Vec<_> = self
+            .out
+            .transmits()
+            .iter()
+            .map(|transmit| {
+                let datagram = self.out.datagram(transmit).to_vec();
+                (transmit.to, transmit.port, datagram)
+            })
+            .collect();
+        self.out.clear_transmits();
+        self.out.take_notes().for_each(drop);
+        for (to, port, mut datagram) in sent {
+            let Some(device) = self.devices.iter_mut().find(|device| device.address == to) else {
+                if port == Port::Secure {
+                    self.strangers.1 += datagram.len();
+                }
+                continue;
+            };
+            device.take(self.now, &mut datagram, &mut self.random);
+        }
+    }
+
+    fn seal(&mut self, who: usize, kind: u8, content: &[u8]) {
+        let content = &content[..content.len().min(4096)];
+        let device = &mut self.devices[who];
+        if let Some(record) = fuzzing::seal_content(&mut device.connection, kind, content) {
+            device.gone |= fuzzing::is_alert(kind);
+            device.remember(&record);
+            self.receive(self.devices[who].address, Port::Secure, &record, Some(who));
+        }
+    }
+
+    fn repeat(&mut self, who: usize, which: u8, at: u8, change: u8, from: SocketAddr) {
+        let sent = &self.devices[who].sent;
+        if let Some(datagram) = sent.get(usize::from(which) % sent.len().max(1)) {
+            let datagram = changed(datagram, at, change);
+            if from != self.devices[who].address {
+                self.strangers.0 += datagram.len();
+                self.receive(from, Port::Secure, &datagram, None);
+            } else {
+                self.receive(from, Port::Secure, &datagram, Some(who));
+            }
+        }
+    }
+
+    fn advance(&mut self, time: Duration) {
+        self.now.instant = self.now.instant + time;
+        self.now.unix_ms += u64::try_from(time.as_millis()).unwrap_or(0);
+        for round in 0.. {
+            assert!(round < 100, "timers without end");
+            if self.endpoint.next_timeout() > self.now.instant {
+                break;
+            }
+            self.endpoint.handle_timeout(self.now, &mut self.out);
+            self.collect(None);
+        }
+        for device in &mut self.devices {
+            device.fire(self.now, &mut self.random);
+        }
+    }
+
+    fn answer(&mut self, code: u8, content: u8, length: usize) {
+        if let Some(request) = self.requests.pop_front() {
+            let verdict = Verdict {
+                peer: request.peer,
+                exchange: request.exchange,
+                response: Response {
+                    code,
+                    content_format: (content & 1 != 0).then_some(50),
+                    max_age: (content & 2 != 0).then_some(5),
+                    payload: vec![content; length],
+                },
+            };
+            self.endpoint
+                .handle_verdict(self.now, &verdict, &mut self.out);
+            self.collect(None);
+        }
+    }
+
+    /// The device starts a handshake beside its session.
+    fn renew(&mut self, who: usize) {
+        let device = &mut self.devices[who];
+        let mut hello = Vec::new();
+        device.renewal = Some(start(
+            self.now,
+            &device.config,
+            &mut self.random,
+            &mut hello,
+        ));
+        device.pending = hello.into();
+        // From now on the server may have gone over to the new keys without the device.
+        device.gone = true;
+    }
+
+    fn deliver_next(&mut self, who: usize, at: u8, change: u8) {
+        let device = &mut self.devices[who];
+        if let Some(datagram) = device.pending.pop_front() {
+            device.remember(&datagram);
+            let datagram = changed(&datagram, at, change);
+            let address = device.address;
+            self.receive(address, Port::Secure, &datagram, Some(who));
+        }
+    }
+
+    fn deliver_all(&mut self, who: usize) {
+        for round in 0.. {
+            assert!(round < DATAGRAMS_MAX, "a conversation without end");
+            if self.devices[who].pending.is_empty() {
+                break;
+            }
+            self.deliver_next(who, 0, 0);
+        }
+    }
+
+    fn check(&self) {
+        assert!(
+            self.strangers.1 <= self.strangers.0,
+            "strangers sent {} bytes and got {}",
+            self.strangers.0,
+            self.strangers.1
+        );
+        assert_eq!(self.endpoint.requests_in_work(), self.requests.len());
+        assert!(self.requests.len() <= REQUESTS_MAX);
+        assert!(self.metrics.value(Counter::Sessions) <= SESSIONS_MAX as u64);
+        assert!(self.metrics.value(Counter::HandshakesOpen) <= HANDSHAKES_MAX as u64);
+    }
+
+    /// Sessions that no device ended answer a ping (RFC 7252 section 4.3).
+    fn end(&mut self) {
+        for who in 0..self.devices.len() {
+            if self.devices[who].gone {
+                continue;
+            }
+            self.devices[who].received.clear();
+            self.seal(who, 3, &[0x40, 0, 0xbe, 0xef]);
+            let device = &self.devices[who];
+            assert_eq!(
+                device.received.back().map(Vec::as_slice),
+                Some(&[0x70, 0, 0xbe, 0xef][..]),
+                "a session of device {who} was lost"
+            );
+        }
+        while !self.requests.is_empty() {
+            self.answer(0x41, 0, 0);
+        }
+        self.check();
+    }
+}
+
+impl Device {
+    /// Takes a datagram of the server; what the device answers is pending then.
+    fn take(&mut self, now: Now, datagram: &mut [u8], random: &mut SeededRandom) {
+        let mut out = Vec::new();
+        let mut drops = |_| {};
+        let mut copy = datagram.to_vec();
+        let received = self.connection.handle_datagram(
+            now,
+            &mut copy,
+            &mut World::context(random, &mut out, &mut drops),
+        );
+        assert!(
+            !received.closed || self.gone,
+            "the server ended a session: {:?}",
+            received.failure
+        );
+        let plaintexts = received.plaintexts.iter();
+        self.received
+            .extend(plaintexts.filter_map(|range| copy.get(range).map(<[u8]>::to_vec)));
+        if let Some(renewal) = &mut self.renewal {
+            let received = renewal.handle_datagram(
+                now,
+                datagram,
+                &mut World::context(random, &mut out, &mut drops),
+            );
+            if received.established
+                && let Some(renewal) = self.renewal.take()
+            {
+                self.connection = renewal;
+                self.gone = false;
+            } else if received.closed {
+                self.renewal = None;
+            }
+        }
+        self.pending.extend(out);
+        self.pending.truncate(DATAGRAMS_MAX / 2);
+    }
+
+    fn fire(&mut self, now: Now, random: &mut SeededRandom) {
+        let mut out = Vec::new();
+        let mut drops = |_| {};
+        let mut context = World::context(random, &mut out, &mut drops);
+        let failed = self
+            .renewal
+            .as_mut()
+            .is_some_and(|renewal| renewal.handle_timeout(now, &mut context).is_err());
+        if failed {
+            self.renewal = None;
+        }
+        self.pending.extend(out);
+        self.pending.truncate(DATAGRAMS_MAX / 2);
+    }
+
+    fn remember(&mut self, datagram: &[u8]) {
+        if self.sent.len() == 16 {
+            self.sent.pop_front();
+        }
+        self.sent.push_back(datagram.to_vec());
+    }
+}
+
+fn start(
+    now: Now,
+    config: &Arc<ClientConfig>,
+    random: &mut SeededRandom,
+    out: &mut Vec<Vec<u8>>,
+) -> ClientConnection {
+    let mut drops = |_| {};
+    let mut context = World::context(random, out, &mut drops);
+    ClientConnection::new(now, Arc::clone(config), &mut context)
+}
+
+/// A copy with one byte changed, or cut short.
+fn changed(datagram: &[u8], at: u8, change: u8) -> Vec<u8> {
+    let mut copy = datagram.to_vec();
+    if change == 0xff {
+        copy.truncate(usize::from(at));
+    } else if let Some(byte) = copy.get_mut(usize::from(at)) {
+        *byte ^= change;
+    }
+    copy
+}
