@@ -3,11 +3,12 @@
 //! ```text
 //! turn of a stranger's socket     nothing is known    ClientHello without cookie
 //!                      next turn  HelloVerifyRequest  ClientHello with its cookie, and no more
-//!                      next turn  (the flight is thrown away)  ClientHello without cookie ...
+//!                                 a new port, from which it begins again
 //! ```
 //!
-//! Where the server answers every hello, half of them have a valid cookie. Each is of a new client
-//! random, so that no work of the server serves twice. The schedule is an open loop that does not
+//! Where the server answers every hello, half of them have a valid cookie. Each handshake has a client
+//! random and a port of its own, so that no work of the server serves twice, and all that it keeps
+//! for them adds up. The schedule is an open loop that does not
 //! wait for the server; what the generator itself cannot send in time is left out.
 
 use std::net::{SocketAddr, UdpSocket};
@@ -24,7 +25,7 @@ use crate::link::Wire;
 use crate::sockets;
 use crate::stats::{Counters, Sample};
 
-/// Addresses from which strangers come.
+/// Strangers, each with an address on loopback of its own.
 pub(crate) const STRANGERS: usize = 1024;
 /// Hellos sent before the clock and the phase are looked at again.
 const ROUND_MAX: u32 = 64;
@@ -32,8 +33,6 @@ const ROUND_MAX: u32 = 64;
 const BEHIND_MAX: Duration = Duration::from_millis(50);
 const SLEEP_MAX: Duration = Duration::from_millis(5);
 const PUBLISH_EVERY: Duration = Duration::from_millis(200);
-/// Datagrams of the server read, and mostly thrown away, per turn.
-const READ_MAX: usize = 16;
 /// Where a handshake message's type is, in a datagram of one record; and that of HelloVerifyRequest
 /// (RFC 6347 section 4.3.2).
 const MESSAGE_TYPE_OFFSET: usize = 13;
@@ -55,6 +54,8 @@ pub(crate) struct Flood<'a> {
 /// One address, with the handshake that it has begun.
 struct Stranger {
     socket: UdpSocket,
+    target: SocketAddr,
+    index: usize,
     begun: Option<ClientConnection>,
 }
 
@@ -69,6 +70,8 @@ impl Flood<'_> {
             match sockets::open_stranger(self.target, index) {
                 Ok(socket) => strangers.push(Stranger {
                     socket,
+                    target: self.target,
+                    index,
                     begun: None,
                 }),
                 Err(error) => return self.control.fail(sockets::explain(&error, index)),
@@ -132,6 +135,11 @@ impl Stranger {
         counters: &mut Counters,
     ) {
         let cookie = self.read();
+        let begun = self.begun.take();
+        if cookie.is_none() && begun.is_some() {
+            // An answer that is late must not meet another hello.
+            self.renew();
+        }
         let mut wire = Wire {
             socket: &self.socket,
             counters,
@@ -141,23 +149,28 @@ impl Stranger {
             out: &mut wire,
             drops: &mut |_| {},
         };
-        if let (Some(mut datagram), Some(mut begun)) = (cookie, self.begun.take()) {
+        if let (Some(mut datagram), Some(mut begun)) = (cookie, begun) {
             begun.handle_datagram(now, &mut datagram, &mut cx);
             counters.hellos_with_cookie += 1;
+            self.renew();
             return;
         }
         self.begun = Some(ClientConnection::new(now, Arc::clone(config), &mut cx));
         counters.hellos += 1;
     }
 
-    /// The latest HelloVerifyRequest among what has come.
+    /// Takes another port. Without one the old one has to do.
+    fn renew(&mut self) {
+        if let Ok(socket) = sockets::open_stranger(self.target, self.index) {
+            self.socket = socket;
+        }
+    }
+
+    /// The HelloVerifyRequest that came, the latest of several.
     fn read(&self) -> Option<Vec<u8>> {
         let mut buffer = [0; 2048];
         let mut latest = None;
-        for _ in 0..READ_MAX {
-            let Ok(length) = self.socket.recv(&mut buffer) else {
-                break;
-            };
+        while let Ok(length) = self.socket.recv(&mut buffer) {
             let datagram = buffer.get(..length).unwrap_or_default();
             if datagram.get(MESSAGE_TYPE_OFFSET) == Some(&HELLO_VERIFY_REQUEST) {
                 latest = Some(datagram.to_vec());

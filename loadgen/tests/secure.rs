@@ -25,6 +25,8 @@ struct Counts {
     handshakes: u64,
     with_certificate: u64,
     requests: u64,
+    /// Handshakes whose ClientHello had a valid cookie.
+    begun: u64,
     /// Sessions ended by a close_notify of the client.
     closed: u64,
 }
@@ -109,6 +111,7 @@ fn serve(socket: &UdpSocket, stop: &AtomicBool, close_at: Option<u64>) -> Counts
         let datagram = &mut buffer[..length];
         let Some((association, requests)) = peers.get_mut(&from) else {
             if let Accepted::New(association) = accept(now, address.as_bytes(), datagram, &mut cx) {
+                counts.begun += 1;
                 peers.insert(from, (association, 0));
             }
             continue;
@@ -261,6 +264,91 @@ fn a_session_that_the_server_ends_is_made_again_and_its_request_counts_as_lost()
         text(&output)
     );
     assert!(counts.handshakes >= 7);
+}
+
+#[test]
+fn a_storm_leaves_the_fleet_s_requests_apart_from_its_own_handshakes() {
+    let server = Server::start(None);
+    let arguments = [
+        "--scenario",
+        "storm",
+        "--token",
+        "T",
+        "--devices",
+        "5",
+        "--rate",
+        "50",
+        "--quiet",
+        "1s",
+        "--duration",
+        "2s",
+        "--storm-devices",
+        "3",
+        "--storm-spoofed",
+        "200",
+        "--threads",
+        "1",
+    ];
+    let (output, report) = run(&server, &arguments);
+    assert!(output.status.success(), "{}", text(&output));
+    let counts = server.stop();
+    let number = |name: &str| report.pointer(name).and_then(Value::as_u64).unwrap();
+    assert_eq!(number("/handshakes/completed"), 5);
+    assert_eq!(number("/requests/ok"), counts.requests);
+    assert_eq!(number("/requests/ok"), number("/requests/sent"));
+    // 150 on average; five standard deviations.
+    assert!((90..=210).contains(&counts.requests), "{}", counts.requests);
+    assert_eq!(number("/storm/requests_lost"), 0);
+    let completed = number("/storm/handshakes_completed");
+    assert!(completed > 10, "{report}");
+    // The last ones may have ended without the client's knowledge.
+    assert!((completed + 5..=completed + 8).contains(&counts.handshakes));
+    let (bare, with_cookie) = (
+        number("/storm/hellos_without_cookie"),
+        number("/storm/hellos_with_cookie"),
+    );
+    // 200 a second for 2 s.
+    assert!((200..=420).contains(&(bare + with_cookie)), "{report}");
+    // 1024 strangers have one turn each, so none comes back for its cookie in so short a storm.
+    assert_eq!(with_cookie, 0);
+    for group in ["quiet_us", "latency_us", "storm_handshake_us"] {
+        assert!(report[group]["p50"].as_u64().unwrap() > 10, "{report}");
+    }
+}
+
+#[test]
+fn half_of_a_flood_has_valid_cookies_and_no_handshake_of_it_ends() {
+    let server = Server::start(None);
+    let arguments = [
+        "--scenario",
+        "storm",
+        "--token",
+        "T",
+        "--devices",
+        "1",
+        "--rate",
+        "10",
+        "--quiet",
+        "100ms",
+        "--duration",
+        "2s",
+        "--storm-devices",
+        "0",
+        "--storm-spoofed",
+        "2000",
+    ];
+    let (output, report) = run(&server, &arguments);
+    assert!(output.status.success(), "{}", text(&output));
+    let counts = server.stop();
+    assert_eq!(counts.handshakes, 1);
+    let number = |name: &str| report.pointer(name).and_then(Value::as_u64).unwrap();
+    let (bare, with_cookie) = (
+        number("/storm/hellos_without_cookie"),
+        number("/storm/hellos_with_cookie"),
+    );
+    assert!(with_cookie > 100 && with_cookie <= bare, "{report}");
+    // Each was let in by its cookie.
+    assert!(counts.begun >= with_cookie, "{} {report}", counts.begun);
 }
 
 #[test]
