@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!            connect            established
-//!   Down ------------> Connecting ------------> Ready <------> Busy      scenario telemetry
+//!   Down ------------> Connecting ------------> Ready <------> Busy      scenarios with requests
 //!    ^                     |                      |    start,   |
 //!    +---- failed ---------+                      |    answer   |
 //!    +---- the server ends the session -----------+-------------+
@@ -10,7 +10,7 @@
 //!   Down ------------> Connecting ------------> (closed) Down            scenario handshake
 //! ```
 //!
-//! An operation is a request (telemetry) or a full handshake (handshake). Operations wait in the
+//! An operation is a request or a full handshake. Operations wait in the
 //! device's backlog with their intended times; one is under way at a time (NSTART of RFC 7252
 //! section 4.7). A plain link is always Ready.
 
@@ -27,7 +27,6 @@ use tidegate::drop_reason::DropReason;
 use tidegate::dtls::{AlertDescription, Received};
 use tidegate::time::{Duration, Instant};
 
-use crate::arguments::Scenario;
 use crate::control::Phase;
 use crate::kit::Kit;
 use crate::link::{Link, Wire};
@@ -122,8 +121,8 @@ impl Device {
             (State::Connecting { .. } | State::Busy { .. }, _) => {}
             (State::Ready, _) => self.begin_request(intended, now, kit),
             // The session ended; what waits for it is late.
-            (State::Down, Scenario::Telemetry) => self.connect(now, now, kit),
-            (State::Down, Scenario::Handshake) => {
+            (State::Down, scenario) if scenario.sends_requests() => self.connect(now, now, kit),
+            (State::Down, _) => {
                 self.backlog.pop_front();
                 record(&mut kit.sample.lag, now.saturating_duration_since(intended));
                 self.connect(intended, now, kit);
@@ -225,20 +224,17 @@ impl Device {
         counters.handshakes_completed += 1;
         counters.handshakes_in_time += u64::from(in_time);
         self.settle(kit);
-        match kit.work.scenario {
-            Scenario::Telemetry => {
-                self.state = State::Ready;
-                self.begin_next(now, kit);
-            }
-            Scenario::Handshake => {
-                let counters = &mut kit.sample.counters;
-                self.link.close(Wire {
-                    socket: &self.socket,
-                    counters,
-                });
-                self.state = State::Down;
-                self.end_operation(now, kit);
-            }
+        if kit.work.scenario.sends_requests() {
+            self.state = State::Ready;
+            self.begin_next(now, kit);
+        } else {
+            let counters = &mut kit.sample.counters;
+            self.link.close(Wire {
+                socket: &self.socket,
+                counters,
+            });
+            self.state = State::Down;
+            self.end_operation(now, kit);
         }
     }
 
@@ -266,7 +262,7 @@ impl Device {
         if kit.phase == Phase::Drain {
             self.drop_backlog(kit);
         }
-        if kit.work.scenario == Scenario::Handshake {
+        if !kit.work.scenario.sends_requests() {
             self.end_operation(now, kit);
         }
     }
@@ -328,10 +324,11 @@ impl Device {
 
     fn on_answer(&mut self, now: Instant, code: u8, kit: &mut Kit<'_>) {
         if let State::Busy { since } = self.state {
-            record(
-                &mut kit.sample.latency,
-                now.saturating_duration_since(since),
-            );
+            let histogram = match kit.is_quiet(now) {
+                true => &mut kit.sample.quiet,
+                false => &mut kit.sample.latency,
+            };
+            record(histogram, now.saturating_duration_since(since));
         }
         let in_time = kit.is_measured(now);
         let counters = &mut kit.sample.counters;

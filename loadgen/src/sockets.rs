@@ -51,6 +51,27 @@ pub(crate) fn open(target: SocketAddr, index: usize) -> io::Result<UdpSocket> {
     Ok(socket)
 }
 
+/// The socket of a stranger, who is no device: on a loopback target of IPv4 each has an address of
+/// its own, so that a server cannot take them for one.
+///
+/// # Errors
+///
+/// As [`open`].
+pub(crate) fn open_stranger(target: SocketAddr, index: usize) -> io::Result<UdpSocket> {
+    let source = match target.ip() {
+        IpAddr::V4(address) if address.is_loopback() => {
+            let host = u32::try_from(index).unwrap_or(u32::MAX) % 0x003f_0000;
+            // From 127.64.0.1 on.
+            IpAddr::V4(Ipv4Addr::from_bits(0x7f40_0001 + host))
+        }
+        other => source(other, 0),
+    };
+    let socket = UdpSocket::bind(SocketAddr::new(source, 0))?;
+    socket.connect(target)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
 fn source(target: IpAddr, index: usize) -> IpAddr {
     match target {
         IpAddr::V4(address) if address.is_loopback() => {
@@ -114,6 +135,18 @@ mod tests {
         let mut buffer = [0; 8];
         let (length, from) = server.recv_from(&mut buffer).unwrap();
         assert_eq!((length, from), (1, socket.local_addr().unwrap()));
+    }
+
+    #[test]
+    fn strangers_have_addresses_of_their_own() {
+        let server = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let target = server.local_addr().unwrap();
+        let addresses: std::collections::BTreeSet<_> = (0..300)
+            .map(|index| open_stranger(target, index).unwrap().local_addr().unwrap())
+            .map(|address| address.ip())
+            .collect();
+        assert_eq!(addresses.len(), 300);
+        assert!(!addresses.contains(&source(target.ip(), 0)));
     }
 
     #[test]

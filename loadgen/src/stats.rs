@@ -41,6 +41,10 @@ pub(crate) struct Counters {
     pub(crate) unsent_datagrams: u64,
     /// Records and messages that were of no use, for instance because they came twice.
     pub(crate) drops: u64,
+    /// ClientHellos of strangers without a cookie.
+    pub(crate) hellos: u64,
+    /// ClientHellos of strangers with a valid one.
+    pub(crate) hellos_with_cookie: u64,
     /// Answers that were not a success, by code byte.
     pub(crate) codes: Vec<(u8, u64)>,
     /// Alerts of the server that ended a session or handshake, by name.
@@ -75,6 +79,8 @@ impl Counters {
         self.refused += other.refused;
         self.unsent_datagrams += other.unsent_datagrams;
         self.drops += other.drops;
+        self.hellos += other.hellos;
+        self.hellos_with_cookie += other.hellos_with_cookie;
         merge(&mut self.codes, &other.codes);
         merge(&mut self.alerts, &other.alerts);
         merge(&mut self.handshake_errors, &other.handshake_errors);
@@ -104,6 +110,8 @@ pub(crate) struct Sample {
     pub(crate) counters: Counters,
     /// From the intended send time to the answer, microseconds.
     pub(crate) latency: Histogram<u64>,
+    /// The same before the storm, of answers that came before it.
+    pub(crate) quiet: Histogram<u64>,
     /// From the intended start to the end of the handshake, microseconds.
     pub(crate) handshake: Histogram<u64>,
     /// How late the generator itself sent, microseconds.
@@ -116,6 +124,7 @@ impl Sample {
         Self {
             counters: Counters::default(),
             latency: histogram(),
+            quiet: histogram(),
             handshake: histogram(),
             lag: histogram(),
         }
@@ -126,6 +135,7 @@ impl Sample {
         self.counters.add(&other.counters);
         for (own, other) in [
             (&mut self.latency, &other.latency),
+            (&mut self.quiet, &other.quiet),
             (&mut self.handshake, &other.handshake),
             (&mut self.lag, &other.lag),
         ] {
@@ -138,7 +148,14 @@ impl Sample {
     /// Back to nothing; keeps its memory.
     pub(crate) fn clear(&mut self) {
         self.counters = Counters::default();
-        for histogram in [&mut self.latency, &mut self.handshake, &mut self.lag] {
+        let Self {
+            latency,
+            quiet,
+            handshake,
+            lag,
+            ..
+        } = self;
+        for histogram in [latency, quiet, handshake, lag] {
             if !histogram.is_empty() {
                 histogram.reset();
             }

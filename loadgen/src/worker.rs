@@ -18,7 +18,7 @@ use tidegate::random::SeededRandom;
 use tidegate::time::{Duration, Instant};
 use tidegate::timer_wheel::TimerWheel;
 
-use crate::arguments::{Load, Scenario};
+use crate::arguments::Load;
 use crate::clock::Clock;
 use crate::control::{Control, Phase, Shared};
 use crate::device::Device;
@@ -170,6 +170,7 @@ impl<'a> Worker<'a> {
                 unix_ms: Clock::unix_ms(),
                 phase: Phase::Prepare,
                 end: Instant::from_micros(u64::MAX),
+                storm_at: None,
                 outstanding: 0,
                 settled: 0,
             },
@@ -222,9 +223,10 @@ impl<'a> Worker<'a> {
             Phase::Run => {
                 let (start, end) = self.kit.control.times();
                 self.kit.end = end;
+                self.kit.storm_at = work.storm.map(|storm| start + storm.quiet);
                 // Where there was a phase to connect, the ramp is over.
                 let ramp = match self.devices.first() {
-                    Some(device) if work.scenario == Scenario::Telemetry && device.is_secure() => {
+                    Some(device) if work.scenario.sends_requests() && device.is_secure() => {
                         Duration::ZERO
                     }
                     _ => self.ramp,

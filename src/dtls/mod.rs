@@ -38,6 +38,8 @@ mod error;
 pub mod fuzzing;
 mod handshake;
 mod identity;
+#[cfg(feature = "keylog")]
+mod key_log;
 mod message;
 mod received;
 mod record;
@@ -53,6 +55,8 @@ pub use connection::SealError;
 pub use cookie::{COOKIE_LEN, CookieFields, CookieJar};
 pub use error::Error;
 pub use identity::PeerIdentity;
+#[cfg(feature = "keylog")]
+pub use key_log::KeyLog;
 pub use message::MaxFragmentLength;
 pub use received::{Plaintexts, RECORDS_PER_DATAGRAM_MAX, Received};
 pub use revocation::{NoRevocations, Revocations};
