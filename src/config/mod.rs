@@ -86,6 +86,12 @@ pub struct Dtls {
     pub cipher_suites: Vec<CipherSuite>,
     /// Where the server's certificate and key are.
     pub credentials: CredentialSettings,
+    /// `TIDEGATE_TICKET_LIFETIME`, up to a week; `None`: no tickets.
+    pub ticket_lifetime: Option<Duration>,
+    /// `TIDEGATE_TICKET_KEYS_FILE`; `None`: our own keys in the data directory.
+    pub ticket_keys_file: Option<PathBuf>,
+    /// `TIDEGATE_SESSION_CACHE_SIZE`: sessions that can be resumed by id, over all shards.
+    pub session_cache_size: usize,
 }
 
 /// Client certificates and idle sessions.

@@ -239,7 +239,10 @@ impl Endpoint {
         self.count_handshake(known, was_handshaking);
         let mut current = known;
         if received.established {
-            self.metrics.increment(Counter::HandshakesCompleted);
+            self.metrics.increment(match received.resumed {
+                None => Counter::HandshakesCompleted,
+                Some(_) => Counter::HandshakesResumed,
+            });
             let Some(renewed) = self.renew(now, known) else {
                 return;
             };

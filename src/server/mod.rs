@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! start   data directory -> credentials -> sockets -> pool -> shards -> admin -> ready
-//! SIGHUP  credentials again, for new handshakes; live sessions go on
+//! SIGHUP  credentials and shared ticket keys again, for new handshakes; live sessions go on
 //! stop    not ready -> shards drain and say goodbye -> pool -> store -> admin
 //! ```
 //!
@@ -13,6 +13,7 @@ mod dev;
 mod error;
 #[cfg(feature = "keylog")]
 mod key_log;
+mod resumption;
 mod revocation;
 mod status;
 
@@ -33,6 +34,7 @@ pub use error::StartError;
 pub(crate) use key_log::warning as key_log_warning;
 
 use self::credentials::CredentialWatch;
+use self::resumption::Tickets;
 use self::revocation::EndedCredentials;
 use self::status::ServerStatus;
 use crate::admin::{self, AdminSettings};
@@ -112,6 +114,7 @@ struct Server {
     addresses: Addresses,
     settings: Arc<EndpointSettings>,
     watch: Option<CredentialWatch>,
+    tickets: Tickets,
     status: Arc<ServerStatus>,
     inboxes: Arc<[Arc<Inbox>]>,
     stop: Arc<AtomicBool>,
@@ -139,6 +142,7 @@ impl Server {
             return Err(StartError::Executor(error.to_owned()));
         }
         let (dtls, watch) = credentials::dtls_config(config)?;
+        let tickets = Tickets::open(config, &config.tidegate.data_dir)?;
         let mut sockets: Vec<Vec<(Port, Socket)>> = (0..shards).map(|_| Vec::new()).collect();
         let mut addresses = Addresses::default();
         // Of no bytes they name no shard.
@@ -196,7 +200,7 @@ impl Server {
         let settings = Arc::new(EndpointSettings {
             dtls: ArcSwapOption::from_pointee(dtls),
             cookies: CookieJar::new(master),
-            sessions: crate::dtls::Sessions::new(None),
+            sessions: resumption::sessions(config),
             revocations: Arc::new(EndedCredentials::new(registry.revocations())),
             coap: coap::Settings {
                 piggyback_timeout: config.coap.piggyback_timeout,
@@ -213,6 +217,7 @@ impl Server {
             requests_max: REQUESTS_MAX,
         });
 
+        tickets.publish(&settings.sessions);
         let metrics: Vec<_> = (0..shards).map(|_| Arc::new(ShardMetrics::new())).collect();
         let stop = Arc::new(AtomicBool::new(false));
         let clock = Clock::start();
@@ -247,6 +252,7 @@ impl Server {
             Arc::clone(&pool),
             Arc::clone(&readings),
             Arc::clone(&registry),
+            Arc::clone(&settings),
             addresses,
         ));
         let admin_settings = AdminSettings {
@@ -261,6 +267,7 @@ impl Server {
             addresses,
             settings,
             watch,
+            tickets,
             status,
             inboxes,
             stop,
@@ -304,6 +311,7 @@ impl Server {
                     if let Some(shard) = ended {
                         return Err(StartError::ShardEnded(shard));
                     }
+                    self.tickets.tick(&self.settings.sessions);
                     unwatched += TICK;
                     if unwatched < config.reload.check_interval {
                         continue;
@@ -320,6 +328,7 @@ impl Server {
 
     /// New handshakes get what the files hold now; a file that cannot be used changes nothing.
     fn reload(&self, config: &Config) {
+        self.tickets.reload(&self.settings.sessions);
         match credentials::dtls_config(config) {
             Ok((dtls, _)) => {
                 self.settings.dtls.store(dtls.map(Arc::new));

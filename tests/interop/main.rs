@@ -9,6 +9,7 @@ mod capture;
 mod gnutls;
 mod libcoap;
 mod openssl;
+mod resumption;
 
 /// TB vector 1's message with the token and payload of the caller: CON POST
 /// /api/v1/{token}/telemetry, Content-Format 50.
