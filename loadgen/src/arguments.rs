@@ -24,6 +24,9 @@ const STORM_DEVICES_DEFAULT: usize = 2000;
 /// ClientHellos a second of a storm: more than two cores of today can take.
 const STORM_HELLOS_DEFAULT: f64 = 20_000.0;
 const QUIET_DEFAULT: Duration = Duration::from_secs(10);
+const REBIND_DEFAULT: Duration = Duration::from_secs(1);
+/// Longest connection id that is of use: a record with it must fit a datagram (RFC 9146 section 3).
+const CID_LEN_MAX: i64 = 255;
 const DEVICES_MAX: usize = 10_000_000;
 
 /// What the simulated fleet does.
@@ -33,6 +36,9 @@ pub(crate) enum Scenario {
     Telemetry,
     /// Every device makes a full handshake, closes, and starts over
     Handshake,
+    /// As telemetry, with connection ids, and each device changes its source port every so often:
+    /// its requests must go on without a handshake
+    Rebind,
     /// As telemetry in the open loop, first alone and then under a storm: another fleet makes full
     /// handshakes over and over, and strangers flood the server with ClientHellos
     Storm,
@@ -42,7 +48,7 @@ impl Scenario {
     /// Whether an operation is a request on a session that lasts; else it is a handshake.
     pub(crate) const fn sends_requests(self) -> bool {
         match self {
-            Self::Telemetry | Self::Storm => true,
+            Self::Telemetry | Self::Rebind | Self::Storm => true,
             Self::Handshake => false,
         }
     }
@@ -52,6 +58,7 @@ impl Scenario {
         match self {
             Self::Telemetry => "telemetry",
             Self::Handshake => "handshake",
+            Self::Rebind => "rebind",
             Self::Storm => "storm",
         }
     }
@@ -120,6 +127,13 @@ struct Arguments {
     /// Seed of the schedule, of the devices' order and of their names and tokens
     #[arg(long, value_name = "S", default_value_t = 1)]
     seed: u64,
+    /// Use connection ids (RFC 9146): the server's in records to it, and ours of LEN bytes in records
+    /// to us; 0: only the server's [default: none; with --scenario rebind 0]
+    #[arg(long, value_name = "LEN", value_parser = clap::value_parser!(u8).range(0..=CID_LEN_MAX))]
+    cid: Option<u8>,
+    /// Rebind: how often a device changes its source port, before a request [default: 1s]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    rebind_every: Option<Duration>,
     /// Storm: how long the fleet is measured alone before [default: 10s]
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     quiet: Option<Duration>,
@@ -220,6 +234,10 @@ pub(crate) struct Plan {
     pub(crate) duration: Duration,
     pub(crate) ramp: Duration,
     pub(crate) count: Option<u64>,
+    /// Length of the devices' connection ids, when such are used.
+    pub(crate) cid: Option<u8>,
+    /// How often a device changes its source port.
+    pub(crate) rebind_every: Option<Duration>,
     pub(crate) storm: Option<Storm>,
     pub(crate) threads: usize,
     pub(crate) seed: u64,
@@ -267,6 +285,8 @@ impl Plan {
             (_, None) if arguments.scenario == Scenario::Storm => Some(STORM_DEVICES_DEFAULT),
             (_, None) => Some(DEVICES_DEFAULT),
         };
+        let is_rebind = arguments.scenario == Scenario::Rebind;
+        let rebind_every = is_rebind.then(|| arguments.rebind_every.unwrap_or(REBIND_DEFAULT));
         let is_storm = arguments.scenario == Scenario::Storm;
         let fleet = devices.unwrap_or(STORM_DEVICES_DEFAULT);
         let storm = is_storm.then(|| Storm {
@@ -291,6 +311,8 @@ impl Plan {
             duration: arguments.duration,
             ramp: arguments.ramp,
             count: arguments.count,
+            cid: arguments.cid.or(is_rebind.then_some(0)),
+            rebind_every,
             storm,
             threads: arguments.threads.map_or_else(cores, usize::from),
             seed: arguments.seed,
@@ -311,7 +333,7 @@ impl Plan {
 /// What clap cannot say about combinations.
 fn check(arguments: &Arguments) -> Result<(), String> {
     let telemetry = arguments.scenario.sends_requests();
-    check_storm(arguments)?;
+    check_scenario(arguments)?;
     if !arguments.target.secure {
         if arguments.scenario != Scenario::Telemetry {
             return Err(format!(
@@ -327,6 +349,9 @@ fn check(arguments: &Arguments) -> Result<(), String> {
         }
         if arguments.suite.is_some() {
             return Err("--suite needs a coaps:// target".into());
+        }
+        if arguments.cid.is_some() {
+            return Err("--cid needs a coaps:// target: connection ids are part of DTLS".into());
         }
     }
     let path = arguments.path.as_ref().or(arguments.target.path.as_ref());
@@ -393,7 +418,10 @@ fn check(arguments: &Arguments) -> Result<(), String> {
     Ok(())
 }
 
-fn check_storm(arguments: &Arguments) -> Result<(), String> {
+fn check_scenario(arguments: &Arguments) -> Result<(), String> {
+    if arguments.rebind_every.is_some() && arguments.scenario != Scenario::Rebind {
+        return Err("--rebind-every goes with --scenario rebind".into());
+    }
     if arguments.scenario != Scenario::Storm {
         let given = arguments.quiet.is_some()
             || arguments.storm_devices.is_some()
@@ -440,7 +468,9 @@ fn credential_source(arguments: &Arguments) -> CredentialSource {
         }
         (Authentication::Token, _) if !shows_token => CredentialSource::Nothing,
         (Authentication::X509, Scenario::Handshake) => CredentialSource::Unregistered,
-        (_, Scenario::Telemetry | Scenario::Storm) => CredentialSource::Admin(ADMIN_DEFAULT.into()),
+        (_, Scenario::Telemetry | Scenario::Rebind | Scenario::Storm) => {
+            CredentialSource::Admin(ADMIN_DEFAULT.into())
+        }
     }
 }
 

@@ -25,6 +25,7 @@ use tidegate::coap::client::{
 use tidegate::crypto::random::SystemRandom;
 use tidegate::drop_reason::DropReason;
 use tidegate::dtls::{AlertDescription, Received};
+use tidegate::random::Random;
 use tidegate::time::{Duration, Instant};
 
 use crate::control::Phase;
@@ -48,6 +49,8 @@ enum State {
 /// One device: its socket, its session and its exchanges.
 #[derive(Debug)]
 pub(crate) struct Device {
+    /// Its number in its thread.
+    index: usize,
     pub(crate) socket: UdpSocket,
     link: Link,
     exchange: ClientExchange,
@@ -59,16 +62,26 @@ pub(crate) struct Device {
     pause_until: Option<Instant>,
     /// Its first handshake ended.
     settled: bool,
+    /// When its source port is to change, once it has a session.
+    rebind_at: Option<Instant>,
+    /// No request was answered yet that it sent from its source port.
+    rebound: bool,
 }
 
 impl Device {
     /// A device that has done nothing yet.
-    pub(crate) fn new(socket: UdpSocket, link: Link, template: Arc<RequestTemplate>) -> Self {
+    pub(crate) fn new(
+        index: usize,
+        socket: UdpSocket,
+        link: Link,
+        template: Arc<RequestTemplate>,
+    ) -> Self {
         let state = match link {
             Link::Plain => State::Ready,
             Link::Secure { .. } => State::Down,
         };
         Self {
+            index,
             socket,
             link,
             exchange: ClientExchange::new(&mut SystemRandom),
@@ -77,6 +90,8 @@ impl Device {
             backlog: VecDeque::new(),
             pause_until: None,
             settled: false,
+            rebind_at: None,
+            rebound: false,
         }
     }
 
@@ -91,6 +106,7 @@ impl Device {
         let clocks = kit.clocks(now);
         let counters = &mut kit.sample.counters;
         counters.handshakes_started += 1;
+        counters.reconnects += u64::from(self.rebind_at.is_some());
         let wire = Wire {
             socket: &self.socket,
             counters,
@@ -131,6 +147,9 @@ impl Device {
     }
 
     fn begin_request(&mut self, intended: Instant, now: Instant, kit: &mut Kit<'_>) {
+        if self.rebind_at.is_some_and(|at| at <= now) {
+            self.rebind(now, kit);
+        }
         let Self {
             exchange,
             link,
@@ -165,6 +184,20 @@ impl Device {
                 kit.sample.counters.stalls += 1;
                 self.pause_until = Some(now + PAUSE);
             }
+        }
+    }
+
+    /// Goes on from another source port, as after the time-out of a NAT: what is still on its way to
+    /// the old one is lost.
+    fn rebind(&mut self, now: Instant, kit: &mut Kit<'_>) {
+        match kit.sockets.open(self.index) {
+            Ok(socket) => {
+                self.socket = socket;
+                self.rebound = true;
+                self.rebind_at = kit.work.rebind_every.map(|every| now + every);
+                kit.sample.counters.rebinds += 1;
+            }
+            Err(message) => kit.control.fail(message),
         }
     }
 
@@ -224,6 +257,10 @@ impl Device {
         counters.handshakes_completed += 1;
         counters.handshakes_in_time += u64::from(in_time);
         self.settle(kit);
+        if let (Some(every), None) = (kit.work.rebind_every, self.rebind_at) {
+            // Not all at once.
+            self.rebind_at = Some(now + every.mul_f64(fraction(&mut kit.random)));
+        }
         if kit.work.scenario.sends_requests() {
             self.state = State::Ready;
             self.begin_next(now, kit);
@@ -333,6 +370,7 @@ impl Device {
         let in_time = kit.is_measured(now);
         let counters = &mut kit.sample.counters;
         if code >> 5 == 2 {
+            counters.rebinds_ok += u64::from(std::mem::take(&mut self.rebound));
             counters.ok += 1;
             counters.ok_in_time += u64::from(in_time);
         } else {
@@ -445,6 +483,13 @@ impl Device {
         });
         self.state = State::Down;
     }
+}
+
+/// From 0 to 1.
+fn fraction(random: &mut impl Random) -> f64 {
+    const STEPS: u32 = 1 << 20;
+    let step = u32::try_from(random.below(STEPS.into())).unwrap_or(0);
+    f64::from(step) / f64::from(STEPS)
 }
 
 /// Whether no correct server sends such a message. What is merely late or doubled is not wrong.

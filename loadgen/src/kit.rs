@@ -6,6 +6,7 @@ use tidegate::time::{Duration, Instant, Now};
 
 use crate::arguments::{Load, Scenario, Storm};
 use crate::control::{Control, Phase};
+use crate::sockets::Sockets;
 use crate::stats::Sample;
 
 /// What devices do; the same for all.
@@ -13,6 +14,8 @@ use crate::stats::Sample;
 pub(crate) struct Work {
     pub(crate) scenario: Scenario,
     pub(crate) load: Load,
+    /// How often a device changes its source port.
+    pub(crate) rebind_every: Option<Duration>,
     /// What comes over the devices in the measured time.
     pub(crate) storm: Option<Storm>,
     pub(crate) payload: Vec<u8>,
@@ -24,6 +27,8 @@ pub(crate) struct Work {
 pub(crate) struct Kit<'a> {
     pub(crate) work: &'a Work,
     pub(crate) control: &'a Control,
+    /// Opens sockets, also in place of others.
+    pub(crate) sockets: Sockets,
     /// Spreads retransmissions; nothing secret.
     pub(crate) random: SeededRandom,
     pub(crate) sample: Sample,

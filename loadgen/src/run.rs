@@ -59,6 +59,7 @@ pub(crate) fn run(plan: &Plan) -> Result<bool, String> {
     let work = Work {
         scenario: plan.scenario,
         load: plan.load,
+        rebind_every: plan.rebind_every,
         storm: plan.storm,
         payload: plan.payload.clone(),
         answer_timeout: plan.answer_timeout,

@@ -3,6 +3,8 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
+use rustix::event::epoll;
+use rustix::fd::OwnedFd;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Descriptors that the process needs beside the devices' sockets.
@@ -49,6 +51,47 @@ pub(crate) fn open(target: SocketAddr, index: usize) -> io::Result<UdpSocket> {
     socket.connect(target)?;
     socket.set_nonblocking(true)?;
     Ok(socket)
+}
+
+/// Opens the sockets of one thread's devices, and has them watched.
+#[derive(Debug)]
+pub(crate) struct Sockets {
+    pub(crate) epoll: OwnedFd,
+    target: SocketAddr,
+    /// The fleet's number of the thread's first device.
+    first_device: usize,
+}
+
+impl Sockets {
+    /// Sockets to `target`.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel has no epoll for it.
+    pub(crate) fn new(target: SocketAddr, first_device: usize) -> Result<Self, String> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)
+            .map_err(|error| format!("epoll cannot be set up: {error}"))?;
+        Ok(Self {
+            epoll,
+            target,
+            first_device,
+        })
+    }
+
+    /// A socket of the thread's device number `index`, watched under that number; from a port that
+    /// no open socket has. An older one of the device is forgotten once it is closed.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses, with the remedy.
+    pub(crate) fn open(&self, index: usize) -> Result<UdpSocket, String> {
+        let number = self.first_device + index;
+        let socket = open(self.target, number).map_err(|error| explain(&error, number))?;
+        let data = epoll::EventData::new_u64(index as u64);
+        epoll::add(&self.epoll, &socket, data, epoll::EventFlags::IN)
+            .map_err(|error| format!("epoll cannot watch a socket: {error}"))?;
+        Ok(socket)
+    }
 }
 
 /// The socket of a stranger, who is no device: on a loopback target of IPv4 each has an address of

@@ -41,6 +41,12 @@ pub(crate) struct Counters {
     pub(crate) unsent_datagrams: u64,
     /// Records and messages that were of no use, for instance because they came twice.
     pub(crate) drops: u64,
+    /// Handshakes of devices that had a session before, in the scenario rebind: there should be none.
+    pub(crate) reconnects: u64,
+    /// Changes of a device's source port.
+    pub(crate) rebinds: u64,
+    /// Those whose first request was answered by a success.
+    pub(crate) rebinds_ok: u64,
     /// ClientHellos of strangers without a cookie.
     pub(crate) hellos: u64,
     /// ClientHellos of strangers with a valid one.
@@ -56,7 +62,7 @@ pub(crate) struct Counters {
 impl Counters {
     /// Operations that did not end well.
     pub(crate) const fn errors(&self) -> u64 {
-        self.failed + self.handshakes_failed
+        self.failed + self.handshakes_failed + self.reconnects
     }
 
     fn add(&mut self, other: &Self) {
@@ -79,6 +85,9 @@ impl Counters {
         self.refused += other.refused;
         self.unsent_datagrams += other.unsent_datagrams;
         self.drops += other.drops;
+        self.reconnects += other.reconnects;
+        self.rebinds += other.rebinds;
+        self.rebinds_ok += other.rebinds_ok;
         self.hellos += other.hellos;
         self.hellos_with_cookie += other.hellos_with_cookie;
         merge(&mut self.codes, &other.codes);

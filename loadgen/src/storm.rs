@@ -47,6 +47,7 @@ impl StormFleet {
             work: Work {
                 scenario: Scenario::Handshake,
                 load: Load::Closed,
+                rebind_every: None,
                 storm: None,
                 payload: Vec::new(),
                 answer_timeout: plan.answer_timeout,

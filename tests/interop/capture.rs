@@ -12,7 +12,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::support::{PATIENCE, Server, run_client, text};
+use super::support::{Dialogue, PATIENCE, Server, run_client, text};
+use super::{created, telemetry_post};
 
 /// Passes datagrams between clients and a server, and keeps them in the format of libpcap.
 struct CapturingRelay {
@@ -146,22 +147,58 @@ fn dissect(directory: &Path, server_port: u16, keys: &Path) -> String {
     text(&output.stdout)
 }
 
-#[test]
-fn a_capture_decrypts_with_the_secrets_of_sslkeylogfile_and_not_without() {
+/// A server that writes its secrets to `keys.log` in its directory, with a device.
+fn start() -> Server {
     let directory = tempfile::tempdir().expect("a temporary directory");
-    let keys = directory.path().join("keys.log");
-    let keys_text = keys.display().to_string();
+    let keys = directory.path().join("keys.log").display().to_string();
     let made = super::support::tidegate()
         .args(["cert", "self-signed", "--cn", "localhost", "--out", "."])
         .current_dir(directory.path())
         .output()
         .expect("tidegate runs");
     assert!(made.status.success(), "{}", text(&made.stderr));
-    let server = Server::start_in(directory, &[("SSLKEYLOGFILE", &keys_text)]);
+    let server = Server::start_in(directory, &[("SSLKEYLOGFILE", &keys)]);
     let warning = "the secrets of ALL sessions are written";
     assert!(server.log().contains(warning), "{}", server.log());
     server.tidegate_ok(&["device", "add", "seen", "--token", "SEENTOKEN"]);
+    server
+}
 
+/// Waits until the server has written the secrets of so many handshakes.
+fn await_secrets(server: &Server, handshakes: usize) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let keys = std::fs::read_to_string(server.path("keys.log")).unwrap_or_default();
+        if keys.lines().count() >= handshakes && keys.ends_with('\n') {
+            assert_eq!(keys.lines().count(), handshakes, "{keys}");
+            return;
+        }
+        assert!(Instant::now() < deadline, "no secrets were written: {keys}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// The capture shows POST and 2.01 Created (RFC 7252 section 12.1), and nothing to who has no secrets.
+fn assert_readable(server: &Server, capture: &[u8]) {
+    let directory = server.directory.path();
+    std::fs::write(directory.join("capture.pcap"), capture).expect("a file");
+    let seen = dissect(directory, server.secure_port, &directory.join("keys.log"));
+    let messages: Vec<&str> = seen.lines().map(str::trim_end).collect();
+    let [post, created] = messages[..] else {
+        panic!("{seen}");
+    };
+    assert!(post.starts_with("2\t"), "{seen}");
+    assert!(post.ends_with("/api/v1/SEENTOKEN/telemetry"), "{seen}");
+    assert!(created.starts_with("65\t"), "{seen}");
+
+    std::fs::write(directory.join("nothing"), "").expect("a file");
+    let blind = dissect(directory, server.secure_port, &directory.join("nothing"));
+    assert!(!blind.contains("SEENTOKEN"), "{blind}");
+}
+
+#[test]
+fn a_capture_decrypts_with_the_secrets_of_sslkeylogfile_and_not_without() {
+    let server = start();
     let relay = CapturingRelay::start(server.secure_port);
     let uri = format!(
         "coaps://127.0.0.1:{}/api/v1/SEENTOKEN/telemetry",
@@ -174,32 +211,35 @@ fn a_capture_decrypts_with_the_secrets_of_sslkeylogfile_and_not_without() {
     );
     assert!(output.status.success(), "{}", text(&output.stderr));
     let capture = relay.finish();
-    let path = server.directory.path();
-    std::fs::write(path.join("capture.pcap"), capture).expect("a file");
-
-    let deadline = Instant::now() + PATIENCE;
-    while std::fs::metadata(&keys).map_or(0, |file| file.len()) == 0 {
-        assert!(Instant::now() < deadline, "no secrets were written");
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    let mode = std::fs::metadata(&keys)
+    await_secrets(&server, 1);
+    let mode = std::fs::metadata(server.path("keys.log"))
         .expect("the file")
         .permissions()
         .mode();
     assert_eq!(mode & 0o777, 0o600);
-    let seen = dissect(path, server.secure_port, &keys);
-    let messages: Vec<&str> = seen.lines().map(str::trim_end).collect();
-    // POST and 2.01 Created (RFC 7252 section 12.1).
-    let [post, created] = messages[..] else {
-        panic!("{seen}");
-    };
-    assert!(post.starts_with("2\t"), "{seen}");
-    assert!(post.ends_with("/api/v1/SEENTOKEN/telemetry"), "{seen}");
-    assert!(created.starts_with("65\t"), "{seen}");
+    assert_readable(&server, &capture);
+}
 
-    std::fs::write(path.join("nothing"), "").expect("a file");
-    let blind = dissect(path, server.secure_port, &path.join("nothing"));
-    assert!(!blind.contains("SEENTOKEN"), "{blind}");
+/// The capture begins with the abbreviated handshake, so the first one's secrets are of no use.
+#[test]
+fn a_resumed_session_has_secrets_of_its_own() {
+    let server = start();
+    let mut captures = Vec::new();
+    for (message_id, session) in [(1, "-sess_out"), (2, "-sess_in")] {
+        let relay = CapturingRelay::start(server.secure_port);
+        let address = format!("127.0.0.1:{}", relay.port);
+        let arguments = ["s_client", "-dtls1_2", "-connect", &address, "-nocommands"];
+        let arguments = [&arguments[..], &[session, "session.pem"]].concat();
+        let mut client = Dialogue::start("openssl", &arguments, server.directory.path());
+        let said = client.expect(b"Extended master secret").expect("a session");
+        let kind = if message_id == 1 { "New," } else { "Reused," };
+        assert!(text(&said).contains(kind), "{}", text(&said));
+        client.send(&telemetry_post(message_id, "SEENTOKEN", "{a:1}"));
+        client.expect(&created(message_id)).expect("2.01");
+        captures.push(relay.finish());
+        await_secrets(&server, captures.len());
+    }
+    assert_readable(&server, &captures[1]);
 }
 
 #[test]

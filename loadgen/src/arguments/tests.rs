@@ -90,6 +90,12 @@ fn combinations_that_make_no_sense_are_refused_with_the_reason() {
             "--target coaps://127.0.0.1 --storm-spoofed 5",
             "--scenario storm",
         ),
+        ("--target coap://127.0.0.1 --token T --cid 4", "coaps://"),
+        ("--target coaps://127.0.0.1 --cid 256", "0..=255"),
+        (
+            "--target coaps://127.0.0.1 --rebind-every 1s",
+            "--scenario rebind",
+        ),
         ("--target coaps://127.0.0.1 --payload-bytes 7", "from 8"),
         ("--target coaps://127.0.0.1 --devices 0", "from 1"),
         ("--target coaps://127.0.0.1 --admin ftp://x", "http://"),
@@ -162,4 +168,16 @@ fn a_storm_has_the_parameters_that_a_server_is_judged_by() {
     };
     assert_eq!(plan.storm, Some(storm));
     assert_eq!(example().storm, None);
+}
+
+#[test]
+fn rebinding_needs_connection_ids_and_takes_the_server_s_by_default() {
+    let default = plan("--target coaps://127.0.0.1 --scenario rebind").unwrap();
+    assert_eq!(default.cid, Some(0));
+    assert_eq!(default.rebind_every, Some(Duration::from_secs(1)));
+    let own = "--target coaps://127.0.0.1 --scenario rebind --cid 8 --rebind-every 200ms";
+    let own = plan(own).unwrap();
+    assert_eq!(own.cid, Some(8));
+    assert_eq!(own.rebind_every, Some(Duration::from_millis(200)));
+    assert_eq!((example().cid, example().rebind_every), (None, None));
 }

@@ -32,6 +32,17 @@ pub(crate) fn json(report: &Report<'_>) -> Value {
     let Some(members) = object.as_object_mut() else {
         return object;
     };
+    if report.plan.rebind_every.is_some() {
+        members.insert(
+            "rebind".into(),
+            json!({
+                "address_changes": counters.rebinds,
+                "answered": counters.rebinds_ok,
+                "failed": counters.rebinds - counters.rebinds_ok,
+                "handshakes": counters.reconnects,
+            }),
+        );
+    }
     if let Some(storm) = &report.storm {
         members.insert("quiet_us".into(), percentiles(&report.total.quiet));
         members.insert("storm".into(), storm_numbers(report, storm));
@@ -102,6 +113,12 @@ fn config(report: &Report<'_>) -> Map<String, Value> {
     set("ramp_s", plan.ramp.as_secs_f64().into());
     if let Some(count) = plan.count {
         set("count", count.into());
+    }
+    if let Some(length) = plan.cid {
+        set("cid", length.into());
+    }
+    if let Some(every) = plan.rebind_every {
+        set("rebind_every_s", every.as_secs_f64().into());
     }
     if let Some(storm) = plan.storm {
         set("quiet_s", storm.quiet.as_secs_f64().into());

@@ -42,6 +42,15 @@ pub(crate) fn table(report: &Report<'_>) -> String {
         );
         percentiles("latency", &report.total.latency, &mut text);
     }
+    if report.plan.rebind_every.is_some() {
+        let _ = writeln!(
+            text,
+            "rebind       address changes {}   answered from there {}   handshakes {}",
+            grouped(counters.rebinds),
+            grouped(counters.rebinds_ok),
+            grouped(counters.reconnects),
+        );
+    }
     storm(report, &mut text);
     server(report, &mut text);
     let name = match report.plan.scenario.sends_requests() {
