@@ -36,6 +36,8 @@ pub(crate) enum Scenario {
     Telemetry,
     /// Every device makes a full handshake, closes, and starts over
     Handshake,
+    /// Every device makes a full handshake first, and then offers its session again and again
+    Resume,
     /// As telemetry, with connection ids, and each device changes its source port every so often:
     /// its requests must go on without a handshake
     Rebind,
@@ -49,8 +51,13 @@ impl Scenario {
     pub(crate) const fn sends_requests(self) -> bool {
         match self {
             Self::Telemetry | Self::Rebind | Self::Storm => true,
-            Self::Handshake => false,
+            Self::Handshake | Self::Resume => false,
         }
+    }
+
+    /// Whether every device makes a handshake before the measured time.
+    pub(crate) const fn connects_first(self) -> bool {
+        self.sends_requests() || matches!(self, Self::Resume)
     }
 
     /// The name on the command line.
@@ -58,10 +65,20 @@ impl Scenario {
         match self {
             Self::Telemetry => "telemetry",
             Self::Handshake => "handshake",
+            Self::Resume => "resume",
             Self::Rebind => "rebind",
             Self::Storm => "storm",
         }
     }
+}
+
+/// How devices name the session that they offer again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ResumeBy {
+    /// By a ticket, which the server needs not remember
+    Ticket,
+    /// By the session id
+    Id,
 }
 
 /// How devices prove who they are.
@@ -134,6 +151,9 @@ struct Arguments {
     /// Rebind: how often a device changes its source port, before a request [default: 1s]
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     rebind_every: Option<Duration>,
+    /// Resume: how devices name their session [default: ticket]
+    #[arg(long, value_name = "WAY", value_enum)]
+    resume_by: Option<ResumeBy>,
     /// Storm: how long the fleet is measured alone before [default: 10s]
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     quiet: Option<Duration>,
@@ -238,6 +258,8 @@ pub(crate) struct Plan {
     pub(crate) cid: Option<u8>,
     /// How often a device changes its source port.
     pub(crate) rebind_every: Option<Duration>,
+    /// Of the scenario resume.
+    pub(crate) resume_by: Option<ResumeBy>,
     pub(crate) storm: Option<Storm>,
     pub(crate) threads: usize,
     pub(crate) seed: u64,
@@ -313,6 +335,8 @@ impl Plan {
             count: arguments.count,
             cid: arguments.cid.or(is_rebind.then_some(0)),
             rebind_every,
+            resume_by: (arguments.scenario == Scenario::Resume)
+                .then(|| arguments.resume_by.unwrap_or(ResumeBy::Ticket)),
             storm,
             threads: arguments.threads.map_or_else(cores, usize::from),
             seed: arguments.seed,
@@ -334,6 +358,9 @@ impl Plan {
 fn check(arguments: &Arguments) -> Result<(), String> {
     let telemetry = arguments.scenario.sends_requests();
     check_scenario(arguments)?;
+    if arguments.resume_by.is_some() && arguments.scenario != Scenario::Resume {
+        return Err("--resume-by goes with --scenario resume".into());
+    }
     if !arguments.target.secure {
         if arguments.scenario != Scenario::Telemetry {
             return Err(format!(
@@ -463,11 +490,14 @@ fn credential_source(arguments: &Arguments) -> CredentialSource {
     let path = arguments.path.as_ref().or(arguments.target.path.as_ref());
     let shows_token = path.is_none_or(|path| path.contains("{token}"));
     match (arguments.auth, arguments.scenario) {
-        (Authentication::None, _) | (Authentication::Token, Scenario::Handshake) => {
+        (Authentication::None, _)
+        | (Authentication::Token, Scenario::Handshake | Scenario::Resume) => {
             CredentialSource::Nothing
         }
         (Authentication::Token, _) if !shows_token => CredentialSource::Nothing,
-        (Authentication::X509, Scenario::Handshake) => CredentialSource::Unregistered,
+        (Authentication::X509, Scenario::Handshake | Scenario::Resume) => {
+            CredentialSource::Unregistered
+        }
         (_, Scenario::Telemetry | Scenario::Rebind | Scenario::Storm) => {
             CredentialSource::Admin(ADMIN_DEFAULT.into())
         }

@@ -7,7 +7,7 @@
 //!    +---- failed ---------+                      |    answer   |
 //!    +---- the server ends the session -----------+-------------+
 //!
-//!   Down ------------> Connecting ------------> (closed) Down            scenario handshake
+//!   Down ------------> Connecting ------------> (closed) Down            scenarios handshake, resume
 //! ```
 //!
 //! An operation is a request or a full handshake. Operations wait in the
@@ -28,6 +28,7 @@ use tidegate::dtls::{AlertDescription, Received};
 use tidegate::random::Random;
 use tidegate::time::{Duration, Instant};
 
+use crate::arguments::Scenario;
 use crate::control::Phase;
 use crate::kit::Kit;
 use crate::link::{Link, Wire};
@@ -229,7 +230,7 @@ impl Device {
             tally(&mut kit.sample.counters.alerts, alert.to_string());
         }
         if received.established {
-            self.on_established(now, kit);
+            self.on_established(now, received.resumed.is_some(), kit);
         }
         for range in received.plaintexts.iter() {
             if let Some(message) = datagram.get(range) {
@@ -246,10 +247,24 @@ impl Device {
         }
     }
 
-    fn on_established(&mut self, now: Instant, kit: &mut Kit<'_>) {
+    fn on_established(&mut self, now: Instant, resumed: bool, kit: &mut Kit<'_>) {
         let State::Connecting { since } = self.state else {
             return;
         };
+        if kit.work.scenario == Scenario::Resume {
+            let kept = self.link.keep_session();
+            let counters = &mut kit.sample.counters;
+            counters.handshakes_resumed += u64::from(resumed);
+            let first = kit.phase == Phase::Connect;
+            if first && !kept {
+                self.on_not_resumable(now, "the server gave neither a ticket nor an id", kit);
+                return;
+            }
+            if !first && !resumed {
+                self.on_not_resumable(now, "a full handshake instead of a resumption", kit);
+                return;
+            }
+        }
         let took = now.saturating_duration_since(since);
         record(&mut kit.sample.handshake, took);
         let in_time = kit.is_measured(now);
@@ -265,12 +280,29 @@ impl Device {
             self.state = State::Ready;
             self.begin_next(now, kit);
         } else {
-            let counters = &mut kit.sample.counters;
-            self.link.close(Wire {
-                socket: &self.socket,
-                counters,
-            });
-            self.state = State::Down;
+            self.end_handshake(now, kit);
+        }
+    }
+
+    /// The handshake went well, but is not what the scenario asks for.
+    fn on_not_resumable(&mut self, now: Instant, reason: &str, kit: &mut Kit<'_>) {
+        let counters = &mut kit.sample.counters;
+        counters.handshakes_failed += 1;
+        tally(&mut counters.handshake_errors, reason.to_owned());
+        self.settle(kit);
+        self.end_handshake(now, kit);
+    }
+
+    /// Closes the session, which was only made for the handshake's sake.
+    fn end_handshake(&mut self, now: Instant, kit: &mut Kit<'_>) {
+        let counters = &mut kit.sample.counters;
+        self.link.close(Wire {
+            socket: &self.socket,
+            counters,
+        });
+        self.state = State::Down;
+        // Those before the measured time are nobody's operation.
+        if kit.phase != Phase::Connect {
             self.end_operation(now, kit);
         }
     }
@@ -299,7 +331,7 @@ impl Device {
         if kit.phase == Phase::Drain {
             self.drop_backlog(kit);
         }
-        if !kit.work.scenario.sends_requests() {
+        if !kit.work.scenario.sends_requests() && kit.phase != Phase::Connect {
             self.end_operation(now, kit);
         }
     }

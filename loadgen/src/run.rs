@@ -19,7 +19,7 @@ use crate::live::{self, Live};
 use crate::report::{self, Report, Second, ServerUse, hints, per_second};
 use crate::server_process::{ServerProcess, Usage};
 use crate::sockets;
-use crate::stats::Sample;
+use crate::stats::{Counters, Sample};
 use crate::storm::StormFleet;
 use crate::text::grouped;
 use crate::worker::{self, Assignment, DeviceSpec};
@@ -231,7 +231,7 @@ impl<'a> Leader<'a> {
     fn lead(&mut self) -> Result<Measured, String> {
         self.prepare()?;
         let mut server_use = ServerUse::default();
-        let connects = self.plan.scenario.sends_requests() && self.plan.target.secure;
+        let connects = self.plan.scenario.connects_first() && self.plan.target.secure;
         let mut connecting = Duration::ZERO;
         if connects {
             let before = self.usage()?;
@@ -241,6 +241,20 @@ impl<'a> Leader<'a> {
             server_use.cpu_us_per_handshake = per_operation(before.cpu, after.cpu, completed);
             let growth = after.rss_bytes.saturating_sub(before.rss_bytes);
             server_use.rss_bytes_per_session = ratio(growth, completed);
+        }
+        if self.plan.scenario == Scenario::Resume {
+            // What counts are the resumptions; of the handshakes before them only the failures do.
+            let counters = std::mem::take(&mut self.total.counters);
+            self.total = Sample::new();
+            self.total.counters = Counters {
+                handshakes_started: counters.handshakes_failed,
+                handshakes_failed: counters.handshakes_failed,
+                handshake_errors: counters.handshake_errors,
+                alerts: counters.alerts,
+                ..Counters::default()
+            };
+            server_use = ServerUse::default();
+            connecting = Duration::ZERO;
         }
         let own_start = process_cpu_time();
         let before = self.usage()?;

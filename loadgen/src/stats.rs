@@ -12,6 +12,8 @@ pub(crate) struct Counters {
     pub(crate) handshakes_started: u64,
     pub(crate) handshakes_completed: u64,
     pub(crate) handshakes_failed: u64,
+    /// Those of the completed that resumed a session.
+    pub(crate) handshakes_resumed: u64,
     /// Completed before the measured time ended.
     pub(crate) handshakes_in_time: u64,
     /// Requests, without retransmissions.
@@ -69,6 +71,7 @@ impl Counters {
         self.handshakes_started += other.handshakes_started;
         self.handshakes_completed += other.handshakes_completed;
         self.handshakes_failed += other.handshakes_failed;
+        self.handshakes_resumed += other.handshakes_resumed;
         self.handshakes_in_time += other.handshakes_in_time;
         self.sent += other.sent;
         self.ok += other.ok;

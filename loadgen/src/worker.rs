@@ -218,7 +218,7 @@ impl<'a> Worker<'a> {
                 self.kit.storm_at = work.storm.map(|storm| start + storm.quiet);
                 // Where there was a phase to connect, the ramp is over.
                 let ramp = match self.devices.first() {
-                    Some(device) if work.scenario.sends_requests() && device.is_secure() => {
+                    Some(device) if work.scenario.connects_first() && device.is_secure() => {
                         Duration::ZERO
                     }
                     _ => self.ramp,

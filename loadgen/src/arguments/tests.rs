@@ -58,6 +58,11 @@ fn the_path_and_the_payload_have_their_defaults_and_their_order() {
 fn combinations_that_make_no_sense_are_refused_with_the_reason() {
     for (arguments, reason) in [
         ("--target coap://127.0.0.1 --scenario handshake", "coaps://"),
+        ("--target coap://127.0.0.1 --scenario resume", "coaps://"),
+        (
+            "--target coaps://127.0.0.1 --token T --resume-by id",
+            "--scenario resume",
+        ),
         ("--target coap://127.0.0.1 --auth x509", "coaps://"),
         ("--target coaps://127.0.0.1 --auth none", "--path"),
         (

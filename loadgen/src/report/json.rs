@@ -4,7 +4,7 @@ use hdrhistogram::Histogram;
 use serde_json::{Map, Value, json};
 
 use super::Report;
-use crate::arguments::{Authentication, Load, method_name};
+use crate::arguments::{Authentication, Load, Scenario, method_name};
 use crate::stats::Sample;
 
 /// The report as one JSON object. Times are microseconds. Percentiles of nothing are 0, and so is
@@ -29,6 +29,9 @@ pub(crate) fn json(report: &Report<'_>) -> Value {
         },
         "latency_us": percentiles(&report.total.latency),
     });
+    if report.plan.scenario == Scenario::Resume {
+        object["handshakes"]["resumed"] = counters.handshakes_resumed.into();
+    }
     let Some(members) = object.as_object_mut() else {
         return object;
     };

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use hdrhistogram::Histogram;
 
 use super::{Report, hints};
-use crate::arguments::Load;
+use crate::arguments::{Load, Scenario};
 use crate::text::{bytes, grouped, micros, rate};
 
 /// Most rows of a drawn distribution.
@@ -27,6 +27,10 @@ pub(crate) fn table(report: &Report<'_>) -> String {
             grouped(counters.handshakes_failed),
             rate(report.handshakes_per_s()),
         );
+        if report.plan.scenario == Scenario::Resume {
+            let resumed = grouped(counters.handshakes_resumed);
+            let _ = writeln!(text, "resumed      {resumed}");
+        }
         percentiles("handshake", &report.total.handshake, &mut text);
     }
     if report.plan.scenario.sends_requests() {
