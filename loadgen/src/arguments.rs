@@ -19,6 +19,14 @@ const ADMIN_DEFAULT: &str = "http://127.0.0.1:5680";
 /// In place of an admin interface.
 const NOWHERE: &str = "none";
 const DEVICES_DEFAULT: usize = 100;
+/// The same under a storm, each sending once a second.
+const STORM_DEVICES_DEFAULT: usize = 2000;
+/// ClientHellos a second of a storm: more than two cores of today can take.
+const STORM_HELLOS_DEFAULT: f64 = 20_000.0;
+const QUIET_DEFAULT: Duration = Duration::from_secs(10);
+const REBIND_DEFAULT: Duration = Duration::from_secs(1);
+/// Longest connection id that is of use: a record with it must fit a datagram (RFC 9146 section 3).
+const CID_LEN_MAX: i64 = 255;
 const DEVICES_MAX: usize = 10_000_000;
 
 /// What the simulated fleet does.
@@ -28,6 +36,49 @@ pub(crate) enum Scenario {
     Telemetry,
     /// Every device makes a full handshake, closes, and starts over
     Handshake,
+    /// Every device makes a full handshake first, and then offers its session again and again
+    Resume,
+    /// As telemetry, with connection ids, and each device changes its source port every so often:
+    /// its requests must go on without a handshake
+    Rebind,
+    /// As telemetry in the open loop, first alone and then under a storm: another fleet makes full
+    /// handshakes over and over, and strangers flood the server with ClientHellos
+    Storm,
+}
+
+impl Scenario {
+    /// Whether an operation is a request on a session that lasts; else it is a handshake.
+    pub(crate) const fn sends_requests(self) -> bool {
+        match self {
+            Self::Telemetry | Self::Rebind | Self::Storm => true,
+            Self::Handshake | Self::Resume => false,
+        }
+    }
+
+    /// Whether every device makes a handshake before the measured time.
+    pub(crate) const fn connects_first(self) -> bool {
+        self.sends_requests() || matches!(self, Self::Resume)
+    }
+
+    /// The name on the command line.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Telemetry => "telemetry",
+            Self::Handshake => "handshake",
+            Self::Resume => "resume",
+            Self::Rebind => "rebind",
+            Self::Storm => "storm",
+        }
+    }
+}
+
+/// How devices name the session that they offer again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ResumeBy {
+    /// By a ticket, which the server needs not remember
+    Ticket,
+    /// By the session id
+    Id,
 }
 
 /// How devices prove who they are.
@@ -55,7 +106,7 @@ struct Arguments {
     /// What the fleet does
     #[arg(long, value_enum, default_value = "telemetry")]
     scenario: Scenario,
-    /// Number of devices [default: 100, or all of --devices-file]
+    /// Number of devices [default: 100, in a storm 2000, or all of --devices-file]
     #[arg(long, value_name = "N")]
     devices: Option<usize>,
     /// How devices prove who they are
@@ -72,13 +123,13 @@ struct Arguments {
     /// certificates and registers them nowhere, for servers that take any
     #[arg(long, value_name = "URL")]
     admin: Option<String>,
-    /// Open loop: operations per second over the fleet
+    /// Open loop: operations per second over the fleet [in a storm by default: one per device]
     #[arg(long, value_name = "R", conflicts_with = "closed", value_parser = parse_rate)]
     rate: Option<f64>,
     /// Closed loop: one request outstanding per device, as fast as answers come
     #[arg(long)]
     closed: bool,
-    /// How long to measure (500ms, 30s, 5m, 1h)
+    /// How long to measure (500ms, 30s, 5m, 1h); of the scenario storm, how long that lasts
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_duration)]
     duration: Duration,
     /// Spread the devices' connecting over this time; measuring starts after it
@@ -93,6 +144,28 @@ struct Arguments {
     /// Seed of the schedule, of the devices' order and of their names and tokens
     #[arg(long, value_name = "S", default_value_t = 1)]
     seed: u64,
+    /// Use connection ids (RFC 9146): the server's in records to it, and ours of LEN bytes in records
+    /// to us; 0: only the server's [default: none; with --scenario rebind 0]
+    #[arg(long, value_name = "LEN", value_parser = clap::value_parser!(u8).range(0..=CID_LEN_MAX))]
+    cid: Option<u8>,
+    /// Rebind: how often a device changes its source port, before a request [default: 1s]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    rebind_every: Option<Duration>,
+    /// Resume: how devices name their session [default: ticket]
+    #[arg(long, value_name = "WAY", value_enum)]
+    resume_by: Option<ResumeBy>,
+    /// Storm: how long the fleet is measured alone before [default: 10s]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    quiet: Option<Duration>,
+    /// Storm: devices of the other fleet, which all connect at once, close and start over, as fast
+    /// as the server lets them [default: as many as --devices]
+    #[arg(long, value_name = "N")]
+    storm_devices: Option<usize>,
+    /// Storm: ClientHellos per second from addresses of no device (on loopback each from its own
+    /// address of 127.64.0.0/10): half without a cookie, half with a valid one whose handshake then
+    /// never goes on. 0: none [default: 20000]
+    #[arg(long, value_name = "R", value_parser = parse_rate_or_none)]
+    storm_spoofed: Option<f64>,
     /// Offer only this cipher suite (IANA name)
     #[arg(long, value_name = "NAME", value_parser = parse_suite)]
     suite: Option<CipherSuite>,
@@ -157,6 +230,17 @@ pub(crate) enum Load {
     },
 }
 
+/// What comes over the fleet in the scenario storm.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Storm {
+    /// How long the fleet is alone before.
+    pub(crate) quiet: Duration,
+    /// Devices that reconnect.
+    pub(crate) devices: usize,
+    /// ClientHellos of strangers per second.
+    pub(crate) hellos_per_s: f64,
+}
+
 /// Everything that was asked for, checked.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
@@ -170,6 +254,13 @@ pub(crate) struct Plan {
     pub(crate) duration: Duration,
     pub(crate) ramp: Duration,
     pub(crate) count: Option<u64>,
+    /// Length of the devices' connection ids, when such are used.
+    pub(crate) cid: Option<u8>,
+    /// How often a device changes its source port.
+    pub(crate) rebind_every: Option<Duration>,
+    /// Of the scenario resume.
+    pub(crate) resume_by: Option<ResumeBy>,
+    pub(crate) storm: Option<Storm>,
     pub(crate) threads: usize,
     pub(crate) seed: u64,
     pub(crate) suite: Option<CipherSuite>,
@@ -212,7 +303,24 @@ impl Plan {
         };
         let devices = match (&credentials, arguments.devices) {
             (CredentialSource::File(_), devices) => devices,
-            (_, devices) => Some(devices.unwrap_or(DEVICES_DEFAULT)),
+            (_, Some(devices)) => Some(devices),
+            (_, None) if arguments.scenario == Scenario::Storm => Some(STORM_DEVICES_DEFAULT),
+            (_, None) => Some(DEVICES_DEFAULT),
+        };
+        let is_rebind = arguments.scenario == Scenario::Rebind;
+        let rebind_every = is_rebind.then(|| arguments.rebind_every.unwrap_or(REBIND_DEFAULT));
+        let is_storm = arguments.scenario == Scenario::Storm;
+        let fleet = devices.unwrap_or(STORM_DEVICES_DEFAULT);
+        let storm = is_storm.then(|| Storm {
+            quiet: arguments.quiet.unwrap_or(QUIET_DEFAULT),
+            devices: arguments.storm_devices.unwrap_or(fleet),
+            hellos_per_s: arguments.storm_spoofed.unwrap_or(STORM_HELLOS_DEFAULT),
+        });
+        #[expect(clippy::cast_precision_loss, reason = "far below 2^53 devices")]
+        let load = match arguments.rate {
+            Some(rate) => Load::Open { rate },
+            None if is_storm => Load::Open { rate: fleet as f64 },
+            None => Load::Closed,
         };
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);
         Ok(Self {
@@ -221,12 +329,15 @@ impl Plan {
             devices,
             authentication: arguments.auth,
             credentials,
-            load: arguments
-                .rate
-                .map_or(Load::Closed, |rate| Load::Open { rate }),
+            load,
             duration: arguments.duration,
             ramp: arguments.ramp,
             count: arguments.count,
+            cid: arguments.cid.or(is_rebind.then_some(0)),
+            rebind_every,
+            resume_by: (arguments.scenario == Scenario::Resume)
+                .then(|| arguments.resume_by.unwrap_or(ResumeBy::Ticket)),
+            storm,
             threads: arguments.threads.map_or_else(cores, usize::from),
             seed: arguments.seed,
             suite: arguments.suite,
@@ -245,12 +356,17 @@ impl Plan {
 
 /// What clap cannot say about combinations.
 fn check(arguments: &Arguments) -> Result<(), String> {
-    let telemetry = arguments.scenario == Scenario::Telemetry;
+    let telemetry = arguments.scenario.sends_requests();
+    check_scenario(arguments)?;
+    if arguments.resume_by.is_some() && arguments.scenario != Scenario::Resume {
+        return Err("--resume-by goes with --scenario resume".into());
+    }
     if !arguments.target.secure {
-        if arguments.scenario == Scenario::Handshake {
-            return Err(
-                "--scenario handshake needs a coaps:// target: plain CoAP has no handshake".into(),
-            );
+        if arguments.scenario != Scenario::Telemetry {
+            return Err(format!(
+                "--scenario {} needs a coaps:// target: plain CoAP has no handshake",
+                arguments.scenario.name()
+            ));
         }
         if arguments.auth == Authentication::X509 {
             return Err(
@@ -260,6 +376,9 @@ fn check(arguments: &Arguments) -> Result<(), String> {
         }
         if arguments.suite.is_some() {
             return Err("--suite needs a coaps:// target".into());
+        }
+        if arguments.cid.is_some() {
+            return Err("--cid needs a coaps:// target: connection ids are part of DTLS".into());
         }
     }
     let path = arguments.path.as_ref().or(arguments.target.path.as_ref());
@@ -326,6 +445,36 @@ fn check(arguments: &Arguments) -> Result<(), String> {
     Ok(())
 }
 
+fn check_scenario(arguments: &Arguments) -> Result<(), String> {
+    if arguments.rebind_every.is_some() && arguments.scenario != Scenario::Rebind {
+        return Err("--rebind-every goes with --scenario rebind".into());
+    }
+    if arguments.scenario != Scenario::Storm {
+        let given = arguments.quiet.is_some()
+            || arguments.storm_devices.is_some()
+            || arguments.storm_spoofed.is_some();
+        return match given {
+            true => Err("--quiet and --storm-... go with --scenario storm".into()),
+            false => Ok(()),
+        };
+    }
+    if arguments.closed || arguments.count.is_some() {
+        return Err(
+            "--scenario storm is an open loop over a time: neither --closed nor --count".into(),
+        );
+    }
+    if arguments.quiet.is_some_and(|quiet| quiet.is_zero()) {
+        return Err("--quiet must be above 0: it is what the storm is compared with".into());
+    }
+    if arguments
+        .storm_devices
+        .is_some_and(|devices| devices > DEVICES_MAX)
+    {
+        return Err(format!("--storm-devices must be from 0 to {DEVICES_MAX}"));
+    }
+    Ok(())
+}
+
 fn credential_source(arguments: &Arguments) -> CredentialSource {
     if let Some(token) = &arguments.token {
         return CredentialSource::Token(token.clone());
@@ -341,12 +490,17 @@ fn credential_source(arguments: &Arguments) -> CredentialSource {
     let path = arguments.path.as_ref().or(arguments.target.path.as_ref());
     let shows_token = path.is_none_or(|path| path.contains("{token}"));
     match (arguments.auth, arguments.scenario) {
-        (Authentication::None, _) | (Authentication::Token, Scenario::Handshake) => {
+        (Authentication::None, _)
+        | (Authentication::Token, Scenario::Handshake | Scenario::Resume) => {
             CredentialSource::Nothing
         }
         (Authentication::Token, _) if !shows_token => CredentialSource::Nothing,
-        (Authentication::X509, Scenario::Handshake) => CredentialSource::Unregistered,
-        (_, Scenario::Telemetry) => CredentialSource::Admin(ADMIN_DEFAULT.into()),
+        (Authentication::X509, Scenario::Handshake | Scenario::Resume) => {
+            CredentialSource::Unregistered
+        }
+        (_, Scenario::Telemetry | Scenario::Rebind | Scenario::Storm) => {
+            CredentialSource::Admin(ADMIN_DEFAULT.into())
+        }
     }
 }
 
@@ -384,6 +538,13 @@ fn parse_rate(text: &str) -> Result<f64, String> {
         Ok(rate) if rate.is_finite() && rate > 0.0 && rate <= 1e8 => Ok(rate),
         _ => Err("not a number above 0".into()),
     }
+}
+
+fn parse_rate_or_none(text: &str) -> Result<f64, String> {
+    if text.parse() == Ok(0.0) {
+        return Ok(0.0);
+    }
+    parse_rate(text)
 }
 
 /// `500ms`, `30s`, `1.5m`, `1h`; seconds without unit.
@@ -439,143 +600,4 @@ pub(crate) const fn method_name(method: u8) -> &'static str {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
-    use super::*;
-
-    /// A plan for tests: token devices on plain CoAP, closed loop.
-    pub(crate) fn example() -> Plan {
-        plan("--target coap://127.0.0.1 --token T").unwrap()
-    }
-
-    pub(crate) fn plan(arguments: &str) -> Result<Plan, String> {
-        let words = std::iter::once("tidegate-loadgen").chain(arguments.split(' '));
-        Arguments::try_parse_from(words)
-            .and_then(Plan::from_arguments)
-            .map_err(|error| {
-                assert_eq!(error.exit_code(), 2);
-                error.to_string()
-            })
-    }
-
-    #[test]
-    fn the_documented_command_is_understood() {
-        let plan = plan(
-            "--target coaps://127.0.0.1:5684 --scenario telemetry --devices 1000 --auth x509 \
-             --closed --duration 20s",
-        )
-        .unwrap();
-        assert_eq!(plan.devices, Some(1000));
-        assert_eq!(plan.load, Load::Closed);
-        assert_eq!(plan.duration, Duration::from_secs(20));
-        assert_eq!(plan.path, "/api/v1/telemetry");
-        assert_eq!(
-            plan.credentials,
-            CredentialSource::Admin(ADMIN_DEFAULT.into())
-        );
-        assert_eq!(plan.method, code::POST);
-        assert_eq!(plan.max_errors, 0);
-    }
-
-    #[test]
-    fn the_path_and_the_payload_have_their_defaults_and_their_order() {
-        let token = plan("--target coap://127.0.0.1 --token T").unwrap();
-        assert_eq!(token.path, "/api/v1/{token}/telemetry");
-        assert_eq!(token.target.address.port(), 5683);
-        assert!(serde_json::from_slice::<serde_json::Value>(&token.payload).is_ok());
-        let path = plan("--target coap://127.0.0.1/a/b?c --auth none --method get").unwrap();
-        assert_eq!((path.path.as_str(), path.payload.len()), ("/a/b?c", 0));
-        let path = plan("--target coap://127.0.0.1/a --path /x --auth none").unwrap();
-        assert_eq!(path.path, "/x");
-        for length in [8, 9, 40, 1024] {
-            let sized = plan(&format!(
-                "--target coap://[::1] --token T --payload-bytes {length}"
-            ));
-            let payload = sized.unwrap().payload;
-            assert_eq!(payload.len(), length);
-            assert!(serde_json::from_slice::<serde_json::Value>(&payload).is_ok());
-        }
-    }
-
-    #[test]
-    fn combinations_that_make_no_sense_are_refused_with_the_reason() {
-        for (arguments, reason) in [
-            ("--target coap://127.0.0.1 --scenario handshake", "coaps://"),
-            ("--target coap://127.0.0.1 --auth x509", "coaps://"),
-            ("--target coaps://127.0.0.1 --auth none", "--path"),
-            (
-                "--target coaps://127.0.0.1 --auth x509 --token T",
-                "--auth token",
-            ),
-            ("--target coaps://127.0.0.1 --rate 5 --closed", "--closed"),
-            ("--target coaps://127.0.0.1 --rate 0", "above 0"),
-            ("--target coaps://127.0.0.1 --duration 5y", "500ms"),
-            (
-                "--target coaps://127.0.0.1 --suite TLS_NULL",
-                "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
-            ),
-            ("--target coaps://192.0.2.1 --auth x509", "--admin"),
-            ("--target http://127.0.0.1", "coaps://"),
-            (
-                "--target coaps://127.0.0.1 --scenario storm",
-                "possible values",
-            ),
-            ("--target coaps://127.0.0.1 --payload-bytes 7", "from 8"),
-            ("--target coaps://127.0.0.1 --devices 0", "from 1"),
-            ("--target coaps://127.0.0.1 --admin ftp://x", "http://"),
-            ("--devices 1", "--target"),
-        ] {
-            let message = plan(arguments).expect_err(arguments);
-            assert!(message.contains(reason), "{arguments}: {message}");
-        }
-    }
-
-    #[test]
-    fn credentials_are_registered_only_where_the_server_must_know_them() {
-        for (arguments, source) in [
-            (
-                "--auth token",
-                CredentialSource::Admin(ADMIN_DEFAULT.into()),
-            ),
-            ("--auth x509", CredentialSource::Admin(ADMIN_DEFAULT.into())),
-            ("--auth x509 --admin none", CredentialSource::Unregistered),
-            (
-                "--auth x509 --admin http://h:1",
-                CredentialSource::Admin("http://h:1".into()),
-            ),
-            ("--path /time", CredentialSource::Nothing),
-            (
-                "--path /a/{token}",
-                CredentialSource::Admin(ADMIN_DEFAULT.into()),
-            ),
-            (
-                "--auth x509 --scenario handshake",
-                CredentialSource::Unregistered,
-            ),
-            ("--scenario handshake", CredentialSource::Nothing),
-            ("--token T", CredentialSource::Token("T".into())),
-        ] {
-            let plan = plan(&format!("--target coaps://127.0.0.1 {arguments}")).unwrap();
-            assert_eq!(plan.credentials, source, "{arguments}");
-        }
-        assert!(plan("--target coaps://127.0.0.1 --admin none").is_err());
-    }
-
-    #[test]
-    fn durations_have_units() {
-        for (text, milliseconds) in [
-            ("500ms", 500),
-            ("30s", 30_000),
-            ("2", 2000),
-            ("1.5m", 90_000),
-            ("1h", 3_600_000),
-        ] {
-            assert_eq!(
-                parse_duration(text),
-                Ok(Duration::from_millis(milliseconds))
-            );
-        }
-        for text in ["", "s", "-1s", "1d", "nans", "1e9h"] {
-            assert!(parse_duration(text).is_err(), "{text}");
-        }
-    }
-}
+pub(crate) mod tests;

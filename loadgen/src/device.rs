@@ -2,15 +2,15 @@
 //!
 //! ```text
 //!            connect            established
-//!   Down ------------> Connecting ------------> Ready <------> Busy      scenario telemetry
+//!   Down ------------> Connecting ------------> Ready <------> Busy      scenarios with requests
 //!    ^                     |                      |    start,   |
 //!    +---- failed ---------+                      |    answer   |
 //!    +---- the server ends the session -----------+-------------+
 //!
-//!   Down ------------> Connecting ------------> (closed) Down            scenario handshake
+//!   Down ------------> Connecting ------------> (closed) Down            scenarios handshake, resume
 //! ```
 //!
-//! An operation is a request (telemetry) or a full handshake (handshake). Operations wait in the
+//! An operation is a request or a full handshake. Operations wait in the
 //! device's backlog with their intended times; one is under way at a time (NSTART of RFC 7252
 //! section 4.7). A plain link is always Ready.
 
@@ -25,6 +25,7 @@ use tidegate::coap::client::{
 use tidegate::crypto::random::SystemRandom;
 use tidegate::drop_reason::DropReason;
 use tidegate::dtls::{AlertDescription, Received};
+use tidegate::random::Random;
 use tidegate::time::{Duration, Instant};
 
 use crate::arguments::Scenario;
@@ -49,6 +50,8 @@ enum State {
 /// One device: its socket, its session and its exchanges.
 #[derive(Debug)]
 pub(crate) struct Device {
+    /// Its number in its thread.
+    index: usize,
     pub(crate) socket: UdpSocket,
     link: Link,
     exchange: ClientExchange,
@@ -60,16 +63,26 @@ pub(crate) struct Device {
     pause_until: Option<Instant>,
     /// Its first handshake ended.
     settled: bool,
+    /// When its source port is to change, once it has a session.
+    rebind_at: Option<Instant>,
+    /// No request was answered yet that it sent from its source port.
+    rebound: bool,
 }
 
 impl Device {
     /// A device that has done nothing yet.
-    pub(crate) fn new(socket: UdpSocket, link: Link, template: Arc<RequestTemplate>) -> Self {
+    pub(crate) fn new(
+        index: usize,
+        socket: UdpSocket,
+        link: Link,
+        template: Arc<RequestTemplate>,
+    ) -> Self {
         let state = match link {
             Link::Plain => State::Ready,
             Link::Secure { .. } => State::Down,
         };
         Self {
+            index,
             socket,
             link,
             exchange: ClientExchange::new(&mut SystemRandom),
@@ -78,6 +91,8 @@ impl Device {
             backlog: VecDeque::new(),
             pause_until: None,
             settled: false,
+            rebind_at: None,
+            rebound: false,
         }
     }
 
@@ -92,6 +107,7 @@ impl Device {
         let clocks = kit.clocks(now);
         let counters = &mut kit.sample.counters;
         counters.handshakes_started += 1;
+        counters.reconnects += u64::from(self.rebind_at.is_some());
         let wire = Wire {
             socket: &self.socket,
             counters,
@@ -122,8 +138,8 @@ impl Device {
             (State::Connecting { .. } | State::Busy { .. }, _) => {}
             (State::Ready, _) => self.begin_request(intended, now, kit),
             // The session ended; what waits for it is late.
-            (State::Down, Scenario::Telemetry) => self.connect(now, now, kit),
-            (State::Down, Scenario::Handshake) => {
+            (State::Down, scenario) if scenario.sends_requests() => self.connect(now, now, kit),
+            (State::Down, _) => {
                 self.backlog.pop_front();
                 record(&mut kit.sample.lag, now.saturating_duration_since(intended));
                 self.connect(intended, now, kit);
@@ -132,6 +148,9 @@ impl Device {
     }
 
     fn begin_request(&mut self, intended: Instant, now: Instant, kit: &mut Kit<'_>) {
+        if self.rebind_at.is_some_and(|at| at <= now) {
+            self.rebind(now, kit);
+        }
         let Self {
             exchange,
             link,
@@ -169,6 +188,20 @@ impl Device {
         }
     }
 
+    /// Goes on from another source port, as after the time-out of a NAT: what is still on its way to
+    /// the old one is lost.
+    fn rebind(&mut self, now: Instant, kit: &mut Kit<'_>) {
+        match kit.sockets.open(self.index) {
+            Ok(socket) => {
+                self.socket = socket;
+                self.rebound = true;
+                self.rebind_at = kit.work.rebind_every.map(|every| now + every);
+                kit.sample.counters.rebinds += 1;
+            }
+            Err(message) => kit.control.fail(message),
+        }
+    }
+
     /// Takes a received datagram, in place.
     pub(crate) fn handle_datagram(&mut self, now: Instant, datagram: &mut [u8], kit: &mut Kit<'_>) {
         let clocks = kit.clocks(now);
@@ -197,7 +230,7 @@ impl Device {
             tally(&mut kit.sample.counters.alerts, alert.to_string());
         }
         if received.established {
-            self.on_established(now, kit);
+            self.on_established(now, received.resumed.is_some(), kit);
         }
         for range in received.plaintexts.iter() {
             if let Some(message) = datagram.get(range) {
@@ -214,10 +247,24 @@ impl Device {
         }
     }
 
-    fn on_established(&mut self, now: Instant, kit: &mut Kit<'_>) {
+    fn on_established(&mut self, now: Instant, resumed: bool, kit: &mut Kit<'_>) {
         let State::Connecting { since } = self.state else {
             return;
         };
+        if kit.work.scenario == Scenario::Resume {
+            let kept = self.link.keep_session();
+            let counters = &mut kit.sample.counters;
+            counters.handshakes_resumed += u64::from(resumed);
+            let first = kit.phase == Phase::Connect;
+            if first && !kept {
+                self.on_not_resumable(now, "the server gave neither a ticket nor an id", kit);
+                return;
+            }
+            if !first && !resumed {
+                self.on_not_resumable(now, "a full handshake instead of a resumption", kit);
+                return;
+            }
+        }
         let took = now.saturating_duration_since(since);
         record(&mut kit.sample.handshake, took);
         let in_time = kit.is_measured(now);
@@ -225,20 +272,38 @@ impl Device {
         counters.handshakes_completed += 1;
         counters.handshakes_in_time += u64::from(in_time);
         self.settle(kit);
-        match kit.work.scenario {
-            Scenario::Telemetry => {
-                self.state = State::Ready;
-                self.begin_next(now, kit);
-            }
-            Scenario::Handshake => {
-                let counters = &mut kit.sample.counters;
-                self.link.close(Wire {
-                    socket: &self.socket,
-                    counters,
-                });
-                self.state = State::Down;
-                self.end_operation(now, kit);
-            }
+        if let (Some(every), None) = (kit.work.rebind_every, self.rebind_at) {
+            // Not all at once.
+            self.rebind_at = Some(now + every.mul_f64(fraction(&mut kit.random)));
+        }
+        if kit.work.scenario.sends_requests() {
+            self.state = State::Ready;
+            self.begin_next(now, kit);
+        } else {
+            self.end_handshake(now, kit);
+        }
+    }
+
+    /// The handshake went well, but is not what the scenario asks for.
+    fn on_not_resumable(&mut self, now: Instant, reason: &str, kit: &mut Kit<'_>) {
+        let counters = &mut kit.sample.counters;
+        counters.handshakes_failed += 1;
+        tally(&mut counters.handshake_errors, reason.to_owned());
+        self.settle(kit);
+        self.end_handshake(now, kit);
+    }
+
+    /// Closes the session, which was only made for the handshake's sake.
+    fn end_handshake(&mut self, now: Instant, kit: &mut Kit<'_>) {
+        let counters = &mut kit.sample.counters;
+        self.link.close(Wire {
+            socket: &self.socket,
+            counters,
+        });
+        self.state = State::Down;
+        // Those before the measured time are nobody's operation.
+        if kit.phase != Phase::Connect {
+            self.end_operation(now, kit);
         }
     }
 
@@ -266,7 +331,7 @@ impl Device {
         if kit.phase == Phase::Drain {
             self.drop_backlog(kit);
         }
-        if kit.work.scenario == Scenario::Handshake {
+        if !kit.work.scenario.sends_requests() && kit.phase != Phase::Connect {
             self.end_operation(now, kit);
         }
     }
@@ -328,14 +393,16 @@ impl Device {
 
     fn on_answer(&mut self, now: Instant, code: u8, kit: &mut Kit<'_>) {
         if let State::Busy { since } = self.state {
-            record(
-                &mut kit.sample.latency,
-                now.saturating_duration_since(since),
-            );
+            let histogram = match kit.is_quiet(now) {
+                true => &mut kit.sample.quiet,
+                false => &mut kit.sample.latency,
+            };
+            record(histogram, now.saturating_duration_since(since));
         }
         let in_time = kit.is_measured(now);
         let counters = &mut kit.sample.counters;
         if code >> 5 == 2 {
+            counters.rebinds_ok += u64::from(std::mem::take(&mut self.rebound));
             counters.ok += 1;
             counters.ok_in_time += u64::from(in_time);
         } else {
@@ -448,6 +515,13 @@ impl Device {
         });
         self.state = State::Down;
     }
+}
+
+/// From 0 to 1.
+fn fraction(random: &mut impl Random) -> f64 {
+    const STEPS: u32 = 1 << 20;
+    let step = u32::try_from(random.below(STEPS.into())).unwrap_or(0);
+    f64::from(step) / f64::from(STEPS)
 }
 
 /// Whether no correct server sends such a message. What is merely late or doubled is not wrong.

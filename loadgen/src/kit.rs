@@ -4,8 +4,9 @@ use tidegate::coap;
 use tidegate::random::SeededRandom;
 use tidegate::time::{Duration, Instant, Now};
 
-use crate::arguments::{Load, Scenario};
+use crate::arguments::{Load, Scenario, Storm};
 use crate::control::{Control, Phase};
+use crate::sockets::Sockets;
 use crate::stats::Sample;
 
 /// What devices do; the same for all.
@@ -13,6 +14,10 @@ use crate::stats::Sample;
 pub(crate) struct Work {
     pub(crate) scenario: Scenario,
     pub(crate) load: Load,
+    /// How often a device changes its source port.
+    pub(crate) rebind_every: Option<Duration>,
+    /// What comes over the devices in the measured time.
+    pub(crate) storm: Option<Storm>,
     pub(crate) payload: Vec<u8>,
     pub(crate) answer_timeout: Duration,
     pub(crate) coap: coap::Settings,
@@ -22,6 +27,8 @@ pub(crate) struct Work {
 pub(crate) struct Kit<'a> {
     pub(crate) work: &'a Work,
     pub(crate) control: &'a Control,
+    /// Opens sockets, also in place of others.
+    pub(crate) sockets: Sockets,
     /// Spreads retransmissions; nothing secret.
     pub(crate) random: SeededRandom,
     pub(crate) sample: Sample,
@@ -33,6 +40,8 @@ pub(crate) struct Kit<'a> {
     pub(crate) phase: Phase,
     /// The end of the measured time.
     pub(crate) end: Instant,
+    /// When the storm begins, if one does.
+    pub(crate) storm_at: Option<Instant>,
     /// Operations due or begun, and not ended.
     pub(crate) outstanding: u64,
     /// Devices whose first handshake ended.
@@ -53,6 +62,11 @@ impl Kit<'_> {
         self.phase == Phase::Run && now <= self.end
     }
 
+    /// Whether `now` is before the storm that is to come.
+    pub(crate) fn is_quiet(&self, now: Instant) -> bool {
+        self.storm_at.is_some_and(|at| now < at)
+    }
+
     /// Whether a device of the closed loop goes on with another operation; if so it must.
     pub(crate) fn wants_another(&self, now: Instant) -> bool {
         self.work.load == Load::Closed
@@ -65,9 +79,10 @@ impl Kit<'_> {
     pub(crate) const fn count_not_begun(&mut self) {
         let counters = &mut self.sample.counters;
         counters.not_sent += 1;
-        match self.work.scenario {
-            Scenario::Telemetry => counters.failed += 1,
-            Scenario::Handshake => counters.handshakes_failed += 1,
+        if self.work.scenario.sends_requests() {
+            counters.failed += 1;
+        } else {
+            counters.handshakes_failed += 1;
         }
     }
 }

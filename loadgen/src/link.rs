@@ -160,6 +160,28 @@ impl Link {
         }
     }
 
+    /// From now on offers what the server gave for the next time; whether it gave anything.
+    pub(crate) fn keep_session(&mut self) -> bool {
+        let Self::Secure {
+            config,
+            connection: Some(connection),
+        } = self
+        else {
+            return false;
+        };
+        let Some(session) = connection.session() else {
+            return false;
+        };
+        // A resumed session that got no new ticket is the one that was offered.
+        if config.resume.as_deref() != Some(session) {
+            *config = Arc::new(ClientConfig {
+                resume: Some(Arc::new(session.clone())),
+                ..ClientConfig::clone(config)
+            });
+        }
+        true
+    }
+
     /// Forgets the session without a word.
     pub(crate) fn forget(&mut self) {
         if let Self::Secure { connection, .. } = self {

@@ -81,13 +81,15 @@ pub(crate) fn line(
     length: Duration,
 ) -> String {
     let counters = &interval.counters;
-    let (count, histogram, unit) = match scenario {
-        Scenario::Telemetry => (counters.ok, &interval.latency, "requests/s"),
-        Scenario::Handshake => (
-            counters.handshakes_completed,
-            &interval.handshake,
-            "handshakes/s",
-        ),
+    let (count, histogram, unit) = if scenario.sends_requests() {
+        let latency = match interval.latency.is_empty() {
+            true => &interval.quiet,
+            false => &interval.latency,
+        };
+        (counters.ok, latency, "requests/s")
+    } else {
+        let completed = counters.handshakes_completed;
+        (completed, &interval.handshake, "handshakes/s")
     };
     let quantile = |quantile| match histogram.is_empty() {
         true => "-".to_owned(),

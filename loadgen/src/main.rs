@@ -5,6 +5,7 @@
 //! arguments -> Plan -> fleet (credentials, registered) -> run: phases, live line, report
 //!                                                          |  Control (atomics, published samples)
 //!              worker 0 .. K: epoll, timer wheel -> device -> link (UDP or DTLS)
+//!              in a storm as many again, and flood: strangers who only begin handshakes
 //! ```
 //!
 //! A thread owns its devices outright; it shares nothing with others but [`control::Control`]. The
@@ -15,6 +16,7 @@ mod clock;
 mod control;
 mod device;
 mod fleet;
+mod flood;
 mod kit;
 mod link;
 mod live;
@@ -24,6 +26,7 @@ mod run;
 mod server_process;
 mod sockets;
 mod stats;
+mod storm;
 mod target;
 mod text;
 mod worker;

@@ -13,12 +13,14 @@ use crate::arguments::{Plan, Scenario};
 use crate::clock::{Clock, process_cpu_time};
 use crate::control::{Control, Phase};
 use crate::fleet;
+use crate::flood::STRANGERS;
 use crate::kit::Work;
 use crate::live::{self, Live};
 use crate::report::{self, Report, Second, ServerUse, hints, per_second};
 use crate::server_process::{ServerProcess, Usage};
 use crate::sockets;
-use crate::stats::Sample;
+use crate::stats::{Counters, Sample};
+use crate::storm::StormFleet;
 use crate::text::grouped;
 use crate::worker::{self, Assignment, DeviceSpec};
 
@@ -43,15 +45,22 @@ pub(crate) fn run(plan: &Plan) -> Result<bool, String> {
         check_directory(path)?;
     }
     // What cannot be is told before anything is registered.
-    sockets::raise_file_limit(plan.devices.unwrap_or(0))?;
+    let strangers = plan.storm.map_or(0, |storm| storm.devices + STRANGERS);
+    sockets::raise_file_limit(plan.devices.unwrap_or(0) + strangers)?;
     let specs = fleet::build(plan, &mut live)?;
-    sockets::raise_file_limit(specs.len())?;
+    sockets::raise_file_limit(specs.len() + strangers)?;
+    let storm = plan
+        .storm
+        .map(|storm| StormFleet::new(plan, storm, &specs))
+        .transpose()?;
     let threads = plan.threads.min(specs.len()).max(1);
     let interrupt = watch_interrupt()?;
     let control = Control::new(threads, plan.count);
     let work = Work {
         scenario: plan.scenario,
         load: plan.load,
+        rebind_every: plan.rebind_every,
+        storm: plan.storm,
         payload: plan.payload.clone(),
         answer_timeout: plan.answer_timeout,
         coap: coap::Settings::default(),
@@ -61,11 +70,13 @@ pub(crate) fn run(plan: &Plan) -> Result<bool, String> {
     let mut leader = Leader {
         plan,
         control: &control,
+        storm: storm.as_ref().map(|storm| &storm.control),
         clock,
         interrupt,
         server,
         live,
         total: Sample::new(),
+        storm_total: Sample::new(),
         interval: Sample::new(),
         seconds: Vec::new(),
         devices: devices as u64,
@@ -100,9 +111,14 @@ pub(crate) fn run(plan: &Plan) -> Result<bool, String> {
                 ));
             }
         }
+        if let Some(storm) = &storm {
+            storm.spawn(scope, clock, plan, devices);
+        }
         let measured = leader.lead();
         // However it went, the threads end here.
-        control.enter(Phase::Stop);
+        for control in leader.controls() {
+            control.enter(Phase::Stop);
+        }
         measured
     });
     leader.live.finish();
@@ -113,6 +129,7 @@ pub(crate) fn run(plan: &Plan) -> Result<bool, String> {
         devices,
         threads,
         total: leader.total,
+        storm: storm.is_some().then_some(leader.storm_total),
         connecting: measured.connecting,
         measured: measured.measured,
         server: measured.server,
@@ -128,11 +145,7 @@ fn finish(report: &Report<'_>, seconds: &[Second]) -> Result<bool, String> {
         write(path, &format!("{:#}\n", report::json(report)))?;
     }
     if let Some(path) = &report.plan.hgrm {
-        let histogram = match report.plan.scenario {
-            Scenario::Telemetry => &report.total.latency,
-            Scenario::Handshake => &report.total.handshake,
-        };
-        write(path, &report::hgrm(histogram))?;
+        write(path, &report::hgrm(report.operations()))?;
     }
     if let Some(path) = &report.plan.html {
         write(path, &report::html(report, seconds))?;
@@ -172,7 +185,7 @@ fn watch_interrupt() -> Result<Arc<AtomicBool>, String> {
 }
 
 /// Parts of the same size, but for one device.
-fn divide(mut specs: Vec<DeviceSpec>, threads: usize) -> Vec<Vec<DeviceSpec>> {
+pub(crate) fn divide(mut specs: Vec<DeviceSpec>, threads: usize) -> Vec<Vec<DeviceSpec>> {
     let mut parts: Vec<_> = (0..threads)
         .map(|part| {
             let left = threads - part;
@@ -195,12 +208,16 @@ struct Measured {
 struct Leader<'a> {
     plan: &'a Plan,
     control: &'a Control,
+    /// That of the storm, if there is to be one.
+    storm: Option<&'a Control>,
     clock: Clock,
     interrupt: Arc<AtomicBool>,
     server: Option<ServerProcess>,
     live: Live,
     /// Since the start.
     total: Sample,
+    /// The same of the storm.
+    storm_total: Sample,
     /// Since the last line.
     interval: Sample,
     /// The course of the measured time, for the page.
@@ -210,11 +227,11 @@ struct Leader<'a> {
     last_line: Instant,
 }
 
-impl Leader<'_> {
+impl<'a> Leader<'a> {
     fn lead(&mut self) -> Result<Measured, String> {
         self.prepare()?;
         let mut server_use = ServerUse::default();
-        let connects = self.plan.scenario == Scenario::Telemetry && self.plan.target.secure;
+        let connects = self.plan.scenario.connects_first() && self.plan.target.secure;
         let mut connecting = Duration::ZERO;
         if connects {
             let before = self.usage()?;
@@ -225,6 +242,20 @@ impl Leader<'_> {
             let growth = after.rss_bytes.saturating_sub(before.rss_bytes);
             server_use.rss_bytes_per_session = ratio(growth, completed);
         }
+        if self.plan.scenario == Scenario::Resume {
+            // What counts are the resumptions; of the handshakes before them only the failures do.
+            let counters = std::mem::take(&mut self.total.counters);
+            self.total = Sample::new();
+            self.total.counters = Counters {
+                handshakes_started: counters.handshakes_failed,
+                handshakes_failed: counters.handshakes_failed,
+                handshake_errors: counters.handshake_errors,
+                alerts: counters.alerts,
+                ..Counters::default()
+            };
+            server_use = ServerUse::default();
+            connecting = Duration::ZERO;
+        }
         let own_start = process_cpu_time();
         let before = self.usage()?;
         let handshakes_before = self.total.counters.handshakes_completed;
@@ -234,16 +265,14 @@ impl Leader<'_> {
         let own_cpu = process_cpu_time().saturating_sub(own_start);
         self.collect();
         let counters = &self.total.counters;
-        match self.plan.scenario {
-            Scenario::Telemetry => {
-                let answered =
-                    counters.ok + counters.codes.iter().map(|(_, count)| count).sum::<u64>();
-                server_use.cpu_us_per_request = per_operation(before.cpu, after.cpu, answered);
-            }
-            Scenario::Handshake => {
-                let completed = counters.handshakes_completed - handshakes_before;
-                server_use.cpu_us_per_handshake = per_operation(before.cpu, after.cpu, completed);
-            }
+        if self.storm.is_some() {
+            // What the server used it used for both.
+        } else if self.plan.scenario.sends_requests() {
+            let answered = counters.ok + counters.codes.iter().map(|(_, count)| count).sum::<u64>();
+            server_use.cpu_us_per_request = per_operation(before.cpu, after.cpu, answered);
+        } else {
+            let completed = counters.handshakes_completed - handshakes_before;
+            server_use.cpu_us_per_handshake = per_operation(before.cpu, after.cpu, completed);
         }
         server_use.rss_bytes = after.rss_bytes;
         Ok(Measured {
@@ -259,8 +288,10 @@ impl Leader<'_> {
         let mut told = start;
         loop {
             self.check_failure()?;
-            let prepared = self.control.sum(|shared| &shared.prepared);
-            if prepared == self.devices {
+            let sum = |control: &Control| control.sum(|shared| &shared.prepared);
+            let prepared = sum(self.control);
+            let storm = self.plan.storm.map_or(0, StormFleet::sockets);
+            if prepared == self.devices && self.storm.map_or(0, sum) == storm {
                 return Ok(());
             }
             if self.interrupt.load(Relaxed) {
@@ -324,11 +355,22 @@ impl Leader<'_> {
     /// Runs the load; returns how long.
     fn measure(&mut self) -> Result<Duration, String> {
         let start = self.clock.instant();
-        let end = start + self.plan.duration;
+        let quiet = self.plan.storm.map_or(Duration::ZERO, |storm| storm.quiet);
+        let storm_at = start + quiet;
+        let end = storm_at + self.plan.duration;
         self.control.set_times(start, end);
         self.enter(Phase::Run);
         loop {
-            if let Some(length) = self.tick("running", self.plan.scenario)? {
+            let mut what = "running";
+            if let Some(storm) = self.storm {
+                what = "quiet";
+                if self.clock.instant() >= storm_at {
+                    what = "storm";
+                    storm.set_times(storm_at, end);
+                    storm.enter(Phase::Run);
+                }
+            }
+            if let Some(length) = self.tick(what, self.plan.scenario)? {
                 let second = self.second(length);
                 self.seconds.push(second);
             }
@@ -342,6 +384,9 @@ impl Leader<'_> {
 
     /// Waits for outstanding answers.
     fn drain(&mut self) -> Result<(), String> {
+        if let Some(storm) = self.storm {
+            storm.enter(Phase::Stop);
+        }
         self.enter(Phase::Drain);
         let limit = self.plan.answer_timeout + DRAIN_EXTRA;
         let interrupted_before = self.interrupt.load(Relaxed);
@@ -378,9 +423,11 @@ impl Leader<'_> {
     /// The interval that was just collected, of `length`.
     fn second(&self, length: Duration) -> Second {
         let counters = &self.interval.counters;
-        let (done, histogram) = match self.plan.scenario {
-            Scenario::Handshake => (counters.handshakes_completed, &self.interval.handshake),
-            Scenario::Telemetry => (counters.ok, &self.interval.latency),
+        let interval = &self.interval;
+        let (done, histogram) = match self.plan.scenario.sends_requests() {
+            true if interval.latency.is_empty() => (counters.ok, &interval.quiet),
+            true => (counters.ok, &interval.latency),
+            false => (counters.handshakes_completed, &interval.handshake),
         };
         let quantile = |quantile| match histogram.is_empty() {
             true => 0,
@@ -423,12 +470,21 @@ impl Leader<'_> {
 
     /// Adds what the threads published to the total.
     fn collect(&mut self) {
+        if let Some(storm) = self.storm {
+            storm.collect(&mut self.interval);
+            self.storm_total.add(&self.interval);
+        }
         self.control.collect(&mut self.interval);
         self.total.add(&self.interval);
     }
 
+    fn controls(&self) -> impl Iterator<Item = &'a Control> + use<'a> {
+        std::iter::once(self.control).chain(self.storm)
+    }
+
     fn check_failure(&self) -> Result<(), String> {
-        self.control.failure().map_or(Ok(()), Err)
+        let failure = self.controls().find_map(Control::failure);
+        failure.map_or(Ok(()), Err)
     }
 
     fn check_silence(&self) -> Result<(), String> {

@@ -3,6 +3,8 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
+use rustix::event::epoll;
+use rustix::fd::OwnedFd;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Descriptors that the process needs beside the devices' sockets.
@@ -46,6 +48,68 @@ pub(crate) fn raise_file_limit(devices: usize) -> Result<(), String> {
 /// When the kernel refuses; [`explain`] knows the remedies.
 pub(crate) fn open(target: SocketAddr, index: usize) -> io::Result<UdpSocket> {
     let socket = UdpSocket::bind(SocketAddr::new(source(target.ip(), index), 0))?;
+    socket.connect(target)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+/// Opens the sockets of one thread's devices, and has them watched.
+#[derive(Debug)]
+pub(crate) struct Sockets {
+    pub(crate) epoll: OwnedFd,
+    target: SocketAddr,
+    /// The fleet's number of the thread's first device.
+    first_device: usize,
+}
+
+impl Sockets {
+    /// Sockets to `target`.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel has no epoll for it.
+    pub(crate) fn new(target: SocketAddr, first_device: usize) -> Result<Self, String> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)
+            .map_err(|error| format!("epoll cannot be set up: {error}"))?;
+        Ok(Self {
+            epoll,
+            target,
+            first_device,
+        })
+    }
+
+    /// A socket of the thread's device number `index`, watched under that number; from a port that
+    /// no open socket has. An older one of the device is forgotten once it is closed.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses, with the remedy.
+    pub(crate) fn open(&self, index: usize) -> Result<UdpSocket, String> {
+        let number = self.first_device + index;
+        let socket = open(self.target, number).map_err(|error| explain(&error, number))?;
+        let data = epoll::EventData::new_u64(index as u64);
+        epoll::add(&self.epoll, &socket, data, epoll::EventFlags::IN)
+            .map_err(|error| format!("epoll cannot watch a socket: {error}"))?;
+        Ok(socket)
+    }
+}
+
+/// The socket of a stranger, who is no device: on a loopback target of IPv4 each has an address of
+/// its own, so that a server cannot take them for one.
+///
+/// # Errors
+///
+/// As [`open`].
+pub(crate) fn open_stranger(target: SocketAddr, index: usize) -> io::Result<UdpSocket> {
+    let source = match target.ip() {
+        IpAddr::V4(address) if address.is_loopback() => {
+            let host = u32::try_from(index).unwrap_or(u32::MAX) % 0x003f_0000;
+            // From 127.64.0.1 on.
+            IpAddr::V4(Ipv4Addr::from_bits(0x7f40_0001 + host))
+        }
+        other => source(other, 0),
+    };
+    let socket = UdpSocket::bind(SocketAddr::new(source, 0))?;
     socket.connect(target)?;
     socket.set_nonblocking(true)?;
     Ok(socket)
@@ -114,6 +178,18 @@ mod tests {
         let mut buffer = [0; 8];
         let (length, from) = server.recv_from(&mut buffer).unwrap();
         assert_eq!((length, from), (1, socket.local_addr().unwrap()));
+    }
+
+    #[test]
+    fn strangers_have_addresses_of_their_own() {
+        let server = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let target = server.local_addr().unwrap();
+        let addresses: std::collections::BTreeSet<_> = (0..300)
+            .map(|index| open_stranger(target, index).unwrap().local_addr().unwrap())
+            .map(|address| address.ip())
+            .collect();
+        assert_eq!(addresses.len(), 300);
+        assert!(!addresses.contains(&source(target.ip(), 0)));
     }
 
     #[test]

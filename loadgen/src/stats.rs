@@ -12,6 +12,8 @@ pub(crate) struct Counters {
     pub(crate) handshakes_started: u64,
     pub(crate) handshakes_completed: u64,
     pub(crate) handshakes_failed: u64,
+    /// Those of the completed that resumed a session.
+    pub(crate) handshakes_resumed: u64,
     /// Completed before the measured time ended.
     pub(crate) handshakes_in_time: u64,
     /// Requests, without retransmissions.
@@ -41,6 +43,16 @@ pub(crate) struct Counters {
     pub(crate) unsent_datagrams: u64,
     /// Records and messages that were of no use, for instance because they came twice.
     pub(crate) drops: u64,
+    /// Handshakes of devices that had a session before, in the scenario rebind: there should be none.
+    pub(crate) reconnects: u64,
+    /// Changes of a device's source port.
+    pub(crate) rebinds: u64,
+    /// Those whose first request was answered by a success.
+    pub(crate) rebinds_ok: u64,
+    /// ClientHellos of strangers without a cookie.
+    pub(crate) hellos: u64,
+    /// ClientHellos of strangers with a valid one.
+    pub(crate) hellos_with_cookie: u64,
     /// Answers that were not a success, by code byte.
     pub(crate) codes: Vec<(u8, u64)>,
     /// Alerts of the server that ended a session or handshake, by name.
@@ -52,13 +64,14 @@ pub(crate) struct Counters {
 impl Counters {
     /// Operations that did not end well.
     pub(crate) const fn errors(&self) -> u64 {
-        self.failed + self.handshakes_failed
+        self.failed + self.handshakes_failed + self.reconnects
     }
 
     fn add(&mut self, other: &Self) {
         self.handshakes_started += other.handshakes_started;
         self.handshakes_completed += other.handshakes_completed;
         self.handshakes_failed += other.handshakes_failed;
+        self.handshakes_resumed += other.handshakes_resumed;
         self.handshakes_in_time += other.handshakes_in_time;
         self.sent += other.sent;
         self.ok += other.ok;
@@ -75,6 +88,11 @@ impl Counters {
         self.refused += other.refused;
         self.unsent_datagrams += other.unsent_datagrams;
         self.drops += other.drops;
+        self.reconnects += other.reconnects;
+        self.rebinds += other.rebinds;
+        self.rebinds_ok += other.rebinds_ok;
+        self.hellos += other.hellos;
+        self.hellos_with_cookie += other.hellos_with_cookie;
         merge(&mut self.codes, &other.codes);
         merge(&mut self.alerts, &other.alerts);
         merge(&mut self.handshake_errors, &other.handshake_errors);
@@ -104,6 +122,8 @@ pub(crate) struct Sample {
     pub(crate) counters: Counters,
     /// From the intended send time to the answer, microseconds.
     pub(crate) latency: Histogram<u64>,
+    /// The same before the storm, of answers that came before it.
+    pub(crate) quiet: Histogram<u64>,
     /// From the intended start to the end of the handshake, microseconds.
     pub(crate) handshake: Histogram<u64>,
     /// How late the generator itself sent, microseconds.
@@ -116,6 +136,7 @@ impl Sample {
         Self {
             counters: Counters::default(),
             latency: histogram(),
+            quiet: histogram(),
             handshake: histogram(),
             lag: histogram(),
         }
@@ -126,6 +147,7 @@ impl Sample {
         self.counters.add(&other.counters);
         for (own, other) in [
             (&mut self.latency, &other.latency),
+            (&mut self.quiet, &other.quiet),
             (&mut self.handshake, &other.handshake),
             (&mut self.lag, &other.lag),
         ] {
@@ -138,7 +160,14 @@ impl Sample {
     /// Back to nothing; keeps its memory.
     pub(crate) fn clear(&mut self) {
         self.counters = Counters::default();
-        for histogram in [&mut self.latency, &mut self.handshake, &mut self.lag] {
+        let Self {
+            latency,
+            quiet,
+            handshake,
+            lag,
+            ..
+        } = self;
+        for histogram in [latency, quiet, handshake, lag] {
             if !histogram.is_empty() {
                 histogram.reset();
             }

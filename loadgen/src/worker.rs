@@ -11,21 +11,20 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use rustix::buffer::spare_capacity;
 use rustix::event::{Timespec, epoll};
-use rustix::fd::OwnedFd;
 use tidegate::coap::client::RequestTemplate;
 use tidegate::dtls::client::ClientConfig;
 use tidegate::random::SeededRandom;
 use tidegate::time::{Duration, Instant};
 use tidegate::timer_wheel::TimerWheel;
 
-use crate::arguments::{Load, Scenario};
+use crate::arguments::Load;
 use crate::clock::Clock;
 use crate::control::{Control, Phase, Shared};
 use crate::device::Device;
 use crate::kit::{Kit, Work};
 use crate::link::Link;
 use crate::pacing::Arrivals;
-use crate::sockets;
+use crate::sockets::Sockets;
 use crate::stats::{Counters, Sample};
 
 /// Datagrams taken per round.
@@ -86,7 +85,6 @@ struct Worker<'a> {
     /// The timer that each device has in the wheel; it may be earlier than needed.
     armed: Vec<Option<Instant>>,
     timers: TimerWheel,
-    epoll: OwnedFd,
     kit: Kit<'a>,
     shared: &'a Shared,
     clock: Clock,
@@ -131,16 +129,10 @@ impl<'a> Worker<'a> {
             .threads
             .get(assignment.thread)
             .ok_or("a thread without a place to count")?;
-        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)
-            .map_err(|error| format!("epoll cannot be set up: {error}"))?;
+        let sockets = Sockets::new(assignment.target, assignment.first_device)?;
         let mut devices = Vec::with_capacity(assignment.specs.len());
         for (index, spec) in assignment.specs.into_iter().enumerate() {
-            let number = assignment.first_device + index;
-            let socket = sockets::open(assignment.target, number)
-                .map_err(|error| sockets::explain(&error, number))?;
-            let data = epoll::EventData::new_u64(index as u64);
-            epoll::add(&epoll, &socket, data, epoll::EventFlags::IN)
-                .map_err(|error| format!("epoll cannot watch a socket: {error}"))?;
+            let socket = sockets.open(index)?;
             let link = match spec.security {
                 None => Link::Plain,
                 Some(config) => Link::Secure {
@@ -148,7 +140,7 @@ impl<'a> Worker<'a> {
                     connection: None,
                 },
             };
-            devices.push(Device::new(socket, link, spec.template));
+            devices.push(Device::new(index, socket, link, spec.template));
             shared.prepared.fetch_add(1, Relaxed);
         }
         // A thread's timers are late by 50 us otherwise, and so would be its requests.
@@ -160,16 +152,17 @@ impl<'a> Worker<'a> {
             armed: vec![None; devices.len()],
             devices,
             timers: TimerWheel::new(now),
-            epoll,
             kit: Kit {
                 work: assignment.work,
                 control: assignment.control,
+                sockets,
                 random: SeededRandom::new(seed),
                 sample: Sample::new(),
                 scratch: Vec::new(),
                 unix_ms: Clock::unix_ms(),
                 phase: Phase::Prepare,
                 end: Instant::from_micros(u64::MAX),
+                storm_at: None,
                 outstanding: 0,
                 settled: 0,
             },
@@ -222,9 +215,10 @@ impl<'a> Worker<'a> {
             Phase::Run => {
                 let (start, end) = self.kit.control.times();
                 self.kit.end = end;
+                self.kit.storm_at = work.storm.map(|storm| start + storm.quiet);
                 // Where there was a phase to connect, the ramp is over.
                 let ramp = match self.devices.first() {
-                    Some(device) if work.scenario == Scenario::Telemetry && device.is_secure() => {
+                    Some(device) if work.scenario.connects_first() && device.is_secure() => {
                         Duration::ZERO
                     }
                     _ => self.ramp,
@@ -334,7 +328,11 @@ impl<'a> Worker<'a> {
             tv_sec: i64::try_from(sleep.as_secs()).unwrap_or(0),
             tv_nsec: i64::from(sleep.subsec_nanos()),
         };
-        match epoll::wait(&self.epoll, spare_capacity(events), Some(&timeout)) {
+        match epoll::wait(
+            &self.kit.sockets.epoll,
+            spare_capacity(events),
+            Some(&timeout),
+        ) {
             Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
             Err(error) => Err(error),
         }

@@ -14,7 +14,8 @@ use serde_json::Value;
 use tidegate::crypto::random::SystemRandom;
 use tidegate::crypto::signature::SigningKey;
 use tidegate::dtls::{
-    Accepted, Association, Context, CookieJar, Credentials, ServerConfig, accept,
+    Accepted, Association, Context, CookieJar, Credentials, ServerConfig, SessionCache, Sessions,
+    TicketKey, TicketKeys, accept,
 };
 use tidegate::time::{Instant, Now};
 use tidegate::wire::DatagramSink;
@@ -23,8 +24,12 @@ use tidegate::wire::DatagramSink;
 #[derive(Debug, Default)]
 struct Counts {
     handshakes: u64,
+    /// Of these, those that resumed a session.
+    resumed: u64,
     with_certificate: u64,
     requests: u64,
+    /// Handshakes whose ClientHello had a valid cookie.
+    begun: u64,
     /// Sessions ended by a close_notify of the client.
     closed: u64,
 }
@@ -46,6 +51,11 @@ impl DatagramSink for Sender<'_> {
 impl Server {
     /// Ends each session by a close_notify in place of the answer to its request of this number.
     fn start(close_at: Option<u64>) -> Self {
+        Self::start_with(close_at, Sessions::new(None))
+    }
+
+    /// The same, with sessions that can be resumed.
+    fn start_with(close_at: Option<u64>, sessions: Sessions) -> Self {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         socket
             .set_read_timeout(Some(Duration::from_millis(20)))
@@ -54,7 +64,7 @@ impl Server {
         let stop = Arc::new(AtomicBool::new(false));
         let thread = std::thread::spawn({
             let stop = Arc::clone(&stop);
-            move || serve(&socket, &stop, close_at)
+            move || serve(&socket, &stop, close_at, &sessions)
         });
         Self {
             address,
@@ -71,7 +81,12 @@ impl Server {
     }
 }
 
-fn serve(socket: &UdpSocket, stop: &AtomicBool, close_at: Option<u64>) -> Counts {
+fn serve(
+    socket: &UdpSocket,
+    stop: &AtomicBool,
+    close_at: Option<u64>,
+    sessions: &Sessions,
+) -> Counts {
     let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
     let certificate = rcgen::CertificateParams::default()
         .self_signed(&key)
@@ -98,7 +113,7 @@ fn serve(socket: &UdpSocket, stop: &AtomicBool, close_at: Option<u64>) -> Counts
         let mut cx = Context {
             config: &config,
             cookies: &cookies,
-            sessions: &tidegate::dtls::NO_SESSIONS,
+            sessions,
             revocations: &tidegate::dtls::NoRevocations,
             admit_handshakes: true,
             random: &mut SystemRandom,
@@ -109,6 +124,7 @@ fn serve(socket: &UdpSocket, stop: &AtomicBool, close_at: Option<u64>) -> Counts
         let datagram = &mut buffer[..length];
         let Some((association, requests)) = peers.get_mut(&from) else {
             if let Accepted::New(association) = accept(now, address.as_bytes(), datagram, &mut cx) {
+                counts.begun += 1;
                 peers.insert(from, (association, 0));
             }
             continue;
@@ -116,6 +132,7 @@ fn serve(socket: &UdpSocket, stop: &AtomicBool, close_at: Option<u64>) -> Counts
         let received = association.handle_datagram(now, address.as_bytes(), datagram, &mut cx);
         if received.established {
             counts.handshakes += 1;
+            counts.resumed += u64::from(received.resumed.is_some());
             counts.with_certificate += u64::from(association.peer_fingerprint().is_some());
         }
         for range in received.plaintexts.iter() {
@@ -264,6 +281,91 @@ fn a_session_that_the_server_ends_is_made_again_and_its_request_counts_as_lost()
 }
 
 #[test]
+fn a_storm_leaves_the_fleet_s_requests_apart_from_its_own_handshakes() {
+    let server = Server::start(None);
+    let arguments = [
+        "--scenario",
+        "storm",
+        "--token",
+        "T",
+        "--devices",
+        "5",
+        "--rate",
+        "50",
+        "--quiet",
+        "1s",
+        "--duration",
+        "2s",
+        "--storm-devices",
+        "3",
+        "--storm-spoofed",
+        "200",
+        "--threads",
+        "1",
+    ];
+    let (output, report) = run(&server, &arguments);
+    assert!(output.status.success(), "{}", text(&output));
+    let counts = server.stop();
+    let number = |name: &str| report.pointer(name).and_then(Value::as_u64).unwrap();
+    assert_eq!(number("/handshakes/completed"), 5);
+    assert_eq!(number("/requests/ok"), counts.requests);
+    assert_eq!(number("/requests/ok"), number("/requests/sent"));
+    // 150 on average; five standard deviations.
+    assert!((90..=210).contains(&counts.requests), "{}", counts.requests);
+    assert_eq!(number("/storm/requests_lost"), 0);
+    let completed = number("/storm/handshakes_completed");
+    assert!(completed > 10, "{report}");
+    // The last ones may have ended without the client's knowledge.
+    assert!((completed + 5..=completed + 8).contains(&counts.handshakes));
+    let (bare, with_cookie) = (
+        number("/storm/hellos_without_cookie"),
+        number("/storm/hellos_with_cookie"),
+    );
+    // 200 a second for 2 s.
+    assert!((200..=420).contains(&(bare + with_cookie)), "{report}");
+    // 1024 strangers have one turn each, so none comes back for its cookie in so short a storm.
+    assert_eq!(with_cookie, 0);
+    for group in ["quiet_us", "latency_us", "storm_handshake_us"] {
+        assert!(report[group]["p50"].as_u64().unwrap() > 10, "{report}");
+    }
+}
+
+#[test]
+fn half_of_a_flood_has_valid_cookies_and_no_handshake_of_it_ends() {
+    let server = Server::start(None);
+    let arguments = [
+        "--scenario",
+        "storm",
+        "--token",
+        "T",
+        "--devices",
+        "1",
+        "--rate",
+        "10",
+        "--quiet",
+        "100ms",
+        "--duration",
+        "2s",
+        "--storm-devices",
+        "0",
+        "--storm-spoofed",
+        "2000",
+    ];
+    let (output, report) = run(&server, &arguments);
+    assert!(output.status.success(), "{}", text(&output));
+    let counts = server.stop();
+    assert_eq!(counts.handshakes, 1);
+    let number = |name: &str| report.pointer(name).and_then(Value::as_u64).unwrap();
+    let (bare, with_cookie) = (
+        number("/storm/hellos_without_cookie"),
+        number("/storm/hellos_with_cookie"),
+    );
+    assert!(with_cookie > 100 && with_cookie <= bare, "{report}");
+    // Each was let in by its cookie.
+    assert!(counts.begun >= with_cookie, "{} {report}", counts.begun);
+}
+
+#[test]
 fn an_alert_is_named_with_its_remedy() {
     let server = Server::start(None);
     // The server's key is of ECDSA.
@@ -289,4 +391,56 @@ fn an_alert_is_named_with_its_remedy() {
     );
     assert!(said.contains("try without --suite"), "{said}");
     server.stop();
+}
+
+const RESUME: [&str; 8] = [
+    "--scenario",
+    "resume",
+    "--devices",
+    "5",
+    "--count",
+    "40",
+    "--threads",
+    "2",
+];
+
+#[test]
+fn sessions_are_resumed_by_ticket_or_by_id_after_one_full_handshake_each() {
+    for (way, arguments) in [("ticket", &[][..]), ("id", &["--resume-by", "id"][..])] {
+        let hour = Duration::from_secs(3600);
+        let sessions = Sessions::new(Some(SessionCache::new(100, hour)));
+        let keys = TicketKeys::new(vec![TicketKey::new([1; 16], [1; 32])], hour);
+        sessions.set_ticket_keys(Some(Arc::new(keys)));
+        let server = Server::start_with(None, sessions);
+        let (output, report) = run(&server, &[&RESUME[..], arguments].concat());
+        assert!(output.status.success(), "{way}: {}", text(&output));
+        let counts = server.stop();
+        assert_eq!((counts.handshakes, counts.resumed), (45, 40), "{way}");
+        let handshakes = &report["handshakes"];
+        assert_eq!(handshakes["started"], 40);
+        assert_eq!(handshakes["completed"], 40);
+        assert_eq!(handshakes["resumed"], 40);
+        assert_eq!(handshakes["failed"], 0);
+        assert!(report["handshake_us"]["p50"].as_u64().unwrap() > 0);
+        assert!(
+            text(&output).contains("resumed      40"),
+            "{}",
+            text(&output)
+        );
+    }
+}
+
+/// A full handshake in the place of a resumption is a failure.
+#[test]
+fn a_server_that_does_not_resume_fails_the_run() {
+    let server = Server::start(None);
+    let (output, report) = run(&server, &RESUME);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    assert!(
+        text(&output).contains("neither a ticket nor an id"),
+        "{}",
+        text(&output)
+    );
+    assert_eq!(report, Value::Null);
+    assert_eq!(server.stop().resumed, 0);
 }

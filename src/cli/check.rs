@@ -19,6 +19,8 @@ pub(super) fn run(arguments: &CheckArguments) -> Result<(), Failure> {
     };
     let mut warnings = config.warnings.clone();
     let (identity, problem) = check_credentials(&config, &mut warnings);
+    #[cfg(feature = "keylog")]
+    warnings.extend(crate::server::key_log_warning());
     if arguments.json {
         let problems: Vec<_> = problem.into_iter().collect();
         return report_json(config.effective(), &warnings, identity.as_ref(), &problems);

@@ -45,6 +45,9 @@ pub struct ServerConfig {
     pub require_extended_master_secret: bool,
     /// Time from a valid cookie to Finished.
     pub handshake_timeout: Duration,
+    /// Is told the secrets of all handshakes.
+    #[cfg(feature = "keylog")]
+    pub key_log: Option<Arc<dyn super::KeyLog>>,
 }
 
 impl ServerConfig {
@@ -61,6 +64,8 @@ impl ServerConfig {
             skip_client_validity_check: false,
             require_extended_master_secret: false,
             handshake_timeout: Duration::from_secs(30),
+            #[cfg(feature = "keylog")]
+            key_log: None,
         }
     }
 }

@@ -39,6 +39,8 @@ pub mod fuzzing;
 mod glance;
 mod handshake;
 mod identity;
+#[cfg(feature = "keylog")]
+mod key_log;
 mod message;
 mod received;
 mod record;
@@ -55,6 +57,8 @@ pub use cookie::{COOKIE_LEN, CookieFields, CookieJar};
 pub use error::Error;
 pub use glance::{Admission, Glance, admit, glance};
 pub use identity::PeerIdentity;
+#[cfg(feature = "keylog")]
+pub use key_log::KeyLog;
 pub use message::MaxFragmentLength;
 pub use received::{Plaintexts, RECORDS_PER_DATAGRAM_MAX, Received};
 pub use revocation::{NoRevocations, Revocations};

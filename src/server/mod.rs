@@ -11,6 +11,8 @@
 mod credentials;
 mod dev;
 mod error;
+#[cfg(feature = "keylog")]
+mod key_log;
 mod resumption;
 mod revocation;
 mod status;
@@ -28,6 +30,8 @@ use glommio::ExecutorJoinHandle;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 pub use error::StartError;
+#[cfg(feature = "keylog")]
+pub(crate) use key_log::warning as key_log_warning;
 
 use self::credentials::CredentialWatch;
 use self::resumption::Tickets;

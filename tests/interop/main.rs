@@ -5,6 +5,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod capture;
 mod gnutls;
 mod libcoap;
 mod openssl;

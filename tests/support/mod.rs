@@ -47,6 +47,7 @@ pub fn tidegate() -> Command {
             command.env_remove(name);
         }
     }
+    command.env_remove("SSLKEYLOGFILE");
     command
 }
 

@@ -12,7 +12,7 @@ use tidegate::dtls::Credentials;
 use tidegate::dtls::client::ClientConfig;
 use tidegate::random::{Random, SeededRandom};
 
-use crate::arguments::{Authentication, CredentialSource, Plan};
+use crate::arguments::{Authentication, CredentialSource, Plan, ResumeBy};
 use crate::live::Live;
 use crate::target::split_path;
 use crate::worker::DeviceSpec;
@@ -140,6 +140,8 @@ fn client_config(plan: &Plan, credentials: Option<Arc<Credentials>>) -> ClientCo
         cipher_suites: plan
             .suite
             .map_or_else(|| CipherSuite::ALL.to_vec(), |suite| vec![suite]),
+        session_tickets: plan.resume_by == Some(ResumeBy::Ticket),
+        keep_session: plan.resume_by.is_some(),
         ..ClientConfig::default()
     }
 }

@@ -1,7 +1,7 @@
 //! What the numbers say went wrong, each with its remedy.
 
 use super::Report;
-use crate::arguments::{Authentication, CredentialSource, Load, Scenario};
+use crate::arguments::{Authentication, CredentialSource, Load};
 use crate::text::{grouped, micros, response_code};
 
 /// A sentence or two for each finding, the gravest first.
@@ -140,10 +140,7 @@ pub(crate) fn alert_remedy(reason: &str) -> &'static str {
 fn accuracy(report: &Report<'_>, hints: &mut Vec<String>) {
     let counters = &report.total.counters;
     let lag = report.total.lag.value_at_quantile(0.99);
-    let measured = match report.plan.scenario {
-        Scenario::Telemetry => &report.total.latency,
-        Scenario::Handshake => &report.total.handshake,
-    };
+    let measured = report.operations();
     let open = matches!(report.plan.load, Load::Open { .. });
     if open && lag > 1000 && lag > measured.value_at_quantile(0.5) / 10 {
         hints.push(format!(

@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::Report;
 use crate::arguments::{Authentication, Load, Scenario, method_name};
+use crate::stats::Sample;
 
 /// The report as one JSON object. Times are microseconds. Percentiles of nothing are 0, and so is
 /// what the server used per operation when there was none.
@@ -28,9 +29,28 @@ pub(crate) fn json(report: &Report<'_>) -> Value {
         },
         "latency_us": percentiles(&report.total.latency),
     });
+    if report.plan.scenario == Scenario::Resume {
+        object["handshakes"]["resumed"] = counters.handshakes_resumed.into();
+    }
     let Some(members) = object.as_object_mut() else {
         return object;
     };
+    if report.plan.rebind_every.is_some() {
+        members.insert(
+            "rebind".into(),
+            json!({
+                "address_changes": counters.rebinds,
+                "answered": counters.rebinds_ok,
+                "failed": counters.rebinds - counters.rebinds_ok,
+                "handshakes": counters.reconnects,
+            }),
+        );
+    }
+    if let Some(storm) = &report.storm {
+        members.insert("quiet_us".into(), percentiles(&report.total.quiet));
+        members.insert("storm".into(), storm_numbers(report, storm));
+        members.insert("storm_handshake_us".into(), percentiles(&storm.handshake));
+    }
     if let Some(server) = &report.server {
         members.insert(
             "server".into(),
@@ -56,12 +76,24 @@ fn percentiles(histogram: &Histogram<u64>) -> Value {
     })
 }
 
+/// What came over the fleet, and what the fleet lost by it.
+fn storm_numbers(report: &Report<'_>, storm: &Sample) -> Value {
+    let counters = &storm.counters;
+    json!({
+        "requests_lost": report.total.counters.failed,
+        "p99_to_quiet": rounded(report.p99_to_quiet()),
+        "handshakes_started": counters.handshakes_started,
+        "handshakes_completed": counters.handshakes_completed,
+        "handshakes_failed": counters.handshakes_failed,
+        "handshakes_per_s": rounded(report.storm_per_s(counters.handshakes_completed)),
+        "hellos_without_cookie": counters.hellos,
+        "hellos_with_cookie": counters.hellos_with_cookie,
+        "hellos_per_s": rounded(report.storm_per_s(counters.hellos + counters.hellos_with_cookie)),
+    })
+}
+
 fn config(report: &Report<'_>) -> Map<String, Value> {
     let plan = report.plan;
-    let scenario = match plan.scenario {
-        Scenario::Telemetry => "telemetry",
-        Scenario::Handshake => "handshake",
-    };
     let authentication = match plan.authentication {
         Authentication::Token => "token",
         Authentication::X509 => "x509",
@@ -70,7 +102,7 @@ fn config(report: &Report<'_>) -> Map<String, Value> {
     let mut config = Map::new();
     let mut set = |name: &str, value: Value| config.insert(name.to_owned(), value);
     set("target", plan.target.uri.clone().into());
-    set("scenario", scenario.into());
+    set("scenario", plan.scenario.name().into());
     set("auth", authentication.into());
     set("devices", report.devices.into());
     set("threads", report.threads.into());
@@ -84,6 +116,17 @@ fn config(report: &Report<'_>) -> Map<String, Value> {
     set("ramp_s", plan.ramp.as_secs_f64().into());
     if let Some(count) = plan.count {
         set("count", count.into());
+    }
+    if let Some(length) = plan.cid {
+        set("cid", length.into());
+    }
+    if let Some(every) = plan.rebind_every {
+        set("rebind_every_s", every.as_secs_f64().into());
+    }
+    if let Some(storm) = plan.storm {
+        set("quiet_s", storm.quiet.as_secs_f64().into());
+        set("storm_devices", storm.devices.into());
+        set("storm_spoofed", storm.hellos_per_s.into());
     }
     if let Some(suite) = plan.suite {
         set("suite", suite.name().into());

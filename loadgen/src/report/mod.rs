@@ -11,6 +11,7 @@ pub(crate) use html::{Second, html};
 pub(crate) use json::json;
 pub(crate) use table::table;
 
+use hdrhistogram::Histogram;
 use tidegate::time::Duration;
 
 use crate::arguments::Plan;
@@ -37,6 +38,8 @@ pub(crate) struct Report<'a> {
     pub(crate) devices: usize,
     pub(crate) threads: usize,
     pub(crate) total: Sample,
+    /// The reconnecting fleet and the strangers, in the scenario storm.
+    pub(crate) storm: Option<Sample>,
     /// How long the fleet connected; zero where it did not.
     pub(crate) connecting: Duration,
     /// How long was measured.
@@ -61,6 +64,31 @@ impl Report<'_> {
             let connected = counters.handshakes_completed - counters.handshakes_in_time;
             per_second(connected, self.connecting)
         }
+    }
+
+    /// How long the operations took: requests where the scenario has some, else handshakes.
+    pub(crate) const fn operations(&self) -> &Histogram<u64> {
+        match self.plan.scenario.sends_requests() {
+            true => &self.total.latency,
+            false => &self.total.handshake,
+        }
+    }
+
+    /// A rate of the storm.
+    pub(crate) fn storm_per_s(&self, count: u64) -> f64 {
+        let quiet = self.plan.storm.map_or(Duration::ZERO, |storm| storm.quiet);
+        per_second(count, self.measured.saturating_sub(quiet))
+    }
+
+    /// The fleet's latency at p99 under the storm, over that before it; 0 when there is none.
+    #[expect(clippy::cast_precision_loss, reason = "times are far below 2^53 us")]
+    pub(crate) fn p99_to_quiet(&self) -> f64 {
+        let total = &self.total;
+        if total.quiet.is_empty() || total.latency.is_empty() {
+            return 0.0;
+        }
+        let p99 = |histogram: &Histogram<u64>| histogram.value_at_quantile(0.99) as f64;
+        p99(&total.latency) / p99(&total.quiet)
     }
 
     /// Whether all went as it should: no wrong answer, and no more errors than allowed.
@@ -98,6 +126,7 @@ pub(crate) mod tests {
             devices: 10,
             threads: 1,
             total,
+            storm: None,
             connecting: Duration::ZERO,
             measured: Duration::from_secs(2),
             server: None,

@@ -27,9 +27,13 @@ pub(crate) fn table(report: &Report<'_>) -> String {
             grouped(counters.handshakes_failed),
             rate(report.handshakes_per_s()),
         );
+        if report.plan.scenario == Scenario::Resume {
+            let resumed = grouped(counters.handshakes_resumed);
+            let _ = writeln!(text, "resumed      {resumed}");
+        }
         percentiles("handshake", &report.total.handshake, &mut text);
     }
-    if report.plan.scenario == Scenario::Telemetry {
+    if report.plan.scenario.sends_requests() {
         let _ = writeln!(
             text,
             "requests     sent {}   ok {}   failed {}   timeouts {}   retransmissions {}   {} per s",
@@ -42,12 +46,22 @@ pub(crate) fn table(report: &Report<'_>) -> String {
         );
         percentiles("latency", &report.total.latency, &mut text);
     }
+    if report.plan.rebind_every.is_some() {
+        let _ = writeln!(
+            text,
+            "rebind       address changes {}   answered from there {}   handshakes {}",
+            grouped(counters.rebinds),
+            grouped(counters.rebinds_ok),
+            grouped(counters.reconnects),
+        );
+    }
+    storm(report, &mut text);
     server(report, &mut text);
-    let (name, drawn) = match report.plan.scenario {
-        Scenario::Telemetry => ("latency", &report.total.latency),
-        Scenario::Handshake => ("handshake", &report.total.handshake),
+    let name = match report.plan.scenario.sends_requests() {
+        true => "latency",
+        false => "handshake",
     };
-    draw(name, drawn, &mut text);
+    draw(name, report.operations(), &mut text);
     for hint in hints::hints(report) {
         let _ = writeln!(text, "! {hint}");
     }
@@ -84,6 +98,28 @@ fn percentiles(name: &str, histogram: &Histogram<u64>, text: &mut String) {
     );
 }
 
+/// Before the storm, and what it was made of.
+fn storm(report: &Report<'_>, text: &mut String) {
+    let Some(storm) = &report.storm else {
+        return;
+    };
+    percentiles("quiet", &report.total.quiet, text);
+    let counters = &storm.counters;
+    let _ = writeln!(
+        text,
+        "storm        handshakes completed {}   failed {}   {} per s   ClientHellos without cookie {}   \
+         with {}   {} per s   p99 of the fleet {:.1} x quiet",
+        grouped(counters.handshakes_completed),
+        grouped(counters.handshakes_failed),
+        rate(report.storm_per_s(counters.handshakes_completed)),
+        grouped(counters.hellos),
+        grouped(counters.hellos_with_cookie),
+        rate(report.storm_per_s(counters.hellos + counters.hellos_with_cookie)),
+        report.p99_to_quiet(),
+    );
+    percentiles("storm hands.", &storm.handshake, text);
+}
+
 fn server(report: &Report<'_>, text: &mut String) {
     if let Some(server) = &report.server {
         let _ = write!(text, "server      ");
@@ -108,19 +144,15 @@ fn server(report: &Report<'_>, text: &mut String) {
         text.push('\n');
     }
     let counters = &report.total.counters;
-    let operations = match report.plan.scenario {
-        Scenario::Telemetry => counters.sent,
-        Scenario::Handshake => counters.handshakes_started,
+    let (operations, operation) = match report.plan.scenario.sends_requests() {
+        true => (counters.sent, "request"),
+        false => (counters.handshakes_started, "handshake"),
     };
     #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
     let own = report.own_cpu.as_secs_f64() * 1e6 / operations.max(1) as f64;
     let _ = writeln!(
         text,
-        "generator    CPU {own:.1} us per {}, {} thread{}",
-        match report.plan.scenario {
-            Scenario::Telemetry => "request",
-            Scenario::Handshake => "handshake",
-        },
+        "generator    CPU {own:.1} us per {operation}, {} thread{}",
         report.threads,
         if report.threads == 1 { "" } else { "s" },
     );

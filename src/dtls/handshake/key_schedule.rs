@@ -128,6 +128,18 @@ impl MasterSecret {
         Protection::new(self.suite, 1, read, write)
     }
 
+    /// Tells the key log, if there is one: whoever reads it can read the session.
+    #[cfg(feature = "keylog")]
+    pub(in crate::dtls) fn log(
+        &self,
+        config: &crate::dtls::config::ServerConfig,
+        client_random: &[u8; 32],
+    ) {
+        if let Some(log) = &config.key_log {
+            log.log(client_random, &self.bytes);
+        }
+    }
+
     /// The body of the Finished of `side` after a handshake with this hash.
     pub(in crate::dtls) fn verify_data(
         &self,

@@ -11,7 +11,6 @@ use hdrhistogram::Histogram;
 use self::plot::{Axis, Line, Plot, Tick};
 use super::Report;
 use super::json::json;
-use crate::arguments::Scenario;
 use crate::text::{grouped, micros, rate};
 
 /// What one second of the measured time gave.
@@ -89,7 +88,7 @@ pub(crate) fn html(report: &Report<'_>, seconds: &[Second]) -> String {
 
 /// What is drawn: of requests where there are any, else of handshakes.
 fn drawn<'a>(report: &'a Report<'_>) -> (&'static str, &'a Histogram<u64>) {
-    if report.plan.scenario == Scenario::Handshake {
+    if !report.plan.scenario.sends_requests() {
         ("Handshake time", &report.total.handshake)
     } else {
         ("Latency", &report.total.latency)
@@ -125,6 +124,26 @@ fn numbers(report: &Report<'_>, page: &mut String) {
         }
         page.push_str("</tr>");
     };
+    if let Some(storm) = &report.storm {
+        let counters = &storm.counters;
+        let (ok, failed) = (counters.handshakes_completed, counters.handshakes_failed);
+        let per_s = report.storm_per_s(ok);
+        row(
+            "Handshakes of the storm",
+            ok,
+            failed,
+            per_s,
+            &storm.handshake,
+        );
+        let quiet = report
+            .plan
+            .storm
+            .map_or(0.0, |storm| storm.quiet.as_secs_f64());
+        let answers = total.quiet.len();
+        #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
+        let per_s = answers as f64 / quiet.max(f64::MIN_POSITIVE);
+        row("Requests before it", answers, 0, per_s, &total.quiet);
+    }
     let counters = &total.counters;
     if counters.handshakes_started > 0 {
         let per_s = report.handshakes_per_s();

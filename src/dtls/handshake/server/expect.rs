@@ -400,6 +400,8 @@ impl ExpectFinished {
             identity,
             not_after_unix_ms,
         } = self;
+        #[cfg(feature = "keylog")]
+        master_secret.log(&core.config, &parameters.randoms.client);
         let transcript = &mut parameters.transcript;
         let peer_verify_data = master_secret.verify_data(Side::Client, &transcript.digest());
         let body: &[u8; VERIFY_DATA_LEN] = message.body.try_into().map_err(|_| Error::Malformed)?;

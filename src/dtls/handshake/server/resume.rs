@@ -195,6 +195,8 @@ impl ExpectResumedFinished {
             point_formats: false,
             max_fragment_length: session.max_fragment_length,
         };
+        #[cfg(feature = "keylog")]
+        session.master_secret.log(&core.config, &randoms.client);
         let mut protection = session.master_secret.protection(Side::Server, &randoms);
         let flight = &mut core.flight;
         flight.limit(session.max_fragment_length);
