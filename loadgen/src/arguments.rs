@@ -311,7 +311,7 @@ impl Plan {
             duration: arguments.duration,
             ramp: arguments.ramp,
             count: arguments.count,
-            cid: arguments.cid.or(is_rebind.then_some(0)),
+            cid: arguments.cid.or_else(|| is_rebind.then_some(0)),
             rebind_every,
             storm,
             threads: arguments.threads.map_or_else(cores, usize::from),
