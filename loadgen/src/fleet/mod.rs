@@ -140,6 +140,8 @@ fn client_config(plan: &Plan, credentials: Option<Arc<Credentials>>) -> ClientCo
         cipher_suites: plan
             .suite
             .map_or_else(|| CipherSuite::ALL.to_vec(), |suite| vec![suite]),
+        // Each device has a socket of its own, so they need not differ.
+        connection_id: plan.cid.map(|length| vec![0xc1; usize::from(length)]),
         ..ClientConfig::default()
     }
 }
