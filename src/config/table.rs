@@ -132,7 +132,7 @@ pub const SETTINGS: &[Setting] = &[
     setting(Dtls, "COAP_DTLS_BIND_ADDRESS", Kind::Host, "0.0.0.0", "", "Address of the CoAPS port"),
     setting(Dtls, "COAP_DTLS_BIND_PORT", Kind::Port, "5684", "", "CoAPS port; 0 takes a free one"),
     setting(Dtls, "COAP_DTLS_RETRANSMISSION_TIMEOUT_MS", Kind::Integer { min: 1, max: 3_600_000 }, "9000", "ms", "First retransmission timer of a handshake flight; doubles up to 60 s, 4 retransmissions"),
-    planned(Dtls, "COAP_DTLS_CONNECTION_ID_LENGTH", Kind::OptionalInteger { min: 0, max: 255 }, "8", "bytes", "Length of our connection ids (RFC 9146); 0: use the peer's only; empty: off"),
+    setting(Dtls, "COAP_DTLS_CONNECTION_ID_LENGTH", Kind::OptionalInteger { min: 0, max: 255 }, "8", "bytes", "Length of our connection ids (RFC 9146); 0: use the peer's only; empty: off"),
     setting(Dtls, "COAP_DTLS_MAX_TRANSMISSION_UNIT", Kind::TransmissionUnit, "1024", "bytes", "Largest datagram of a handshake, 64 to 65535; 0: that of the interface"),
     planned(Dtls, "COAP_DTLS_MAX_FRAGMENT_LENGTH", Kind::Integer { min: i64::MIN, max: i64::MAX }, "1024", "bytes", "512, 1024, 2048 or 4096; anything else: off. ThingsBoard sizes its receive buffer by it; ours takes whole datagrams"),
     setting(Credentials, "COAP_DTLS_CREDENTIALS_TYPE", Kind::Choice(&["PEM", "KEYSTORE"]), "PEM", "", "PEM files or a Java keystore"),
@@ -159,7 +159,7 @@ pub const SETTINGS: &[Setting] = &[
     setting(Tidegate, "TIDEGATE_LOG", Kind::LogFilter, "info", "", "Log filter: a level, or target=level pairs with commas"),
     setting(Tidegate, "TIDEGATE_LOG_FORMAT", Kind::Choice(&["text", "json"]), "text", "", "Log lines for people, or one JSON object a line"),
     setting(Tidegate, "TIDEGATE_CIPHER_SUITES", Kind::Suites, "", "", "IANA names with commas; default: all that are supported. The client's order wins"),
-    planned(Tidegate, "TIDEGATE_NODE_ID", Kind::Integer { min: 0, max: 255 }, "0", "", "Second byte of connection ids of 5 bytes and more"),
+    setting(Tidegate, "TIDEGATE_NODE_ID", Kind::Integer { min: 0, max: 255 }, "0", "", "Second byte of connection ids of 5 bytes and more"),
     setting(Tidegate, "TIDEGATE_SESSIONS_MAX", Kind::Integer { min: 1, max: 100_000_000 }, "1000000", "sessions", "DTLS sessions held by the process"),
     setting(Tidegate, "TIDEGATE_HANDSHAKES_MAX", Kind::Integer { min: 1, max: 10_000_000 }, "10000", "handshakes", "Handshakes in progress in the process"),
 ];

@@ -207,6 +207,8 @@ impl Server {
             handshakes_max: config.tidegate.handshakes_max.div_ceil(shards),
             plain_peers_max: PLAIN_PEERS_MAX,
             requests_max: REQUESTS_MAX,
+            shards: config.tidegate.shards,
+            node_id: config.tidegate.node_id,
         });
 
         let metrics: Vec<_> = (0..shards).map(|_| Arc::new(ShardMetrics::new())).collect();
