@@ -132,7 +132,7 @@ pub const SETTINGS: &[Setting] = &[
     setting(Dtls, "COAP_DTLS_BIND_ADDRESS", Kind::Host, "0.0.0.0", "", "Address of the CoAPS port"),
     setting(Dtls, "COAP_DTLS_BIND_PORT", Kind::Port, "5684", "", "CoAPS port; 0 takes a free one"),
     setting(Dtls, "COAP_DTLS_RETRANSMISSION_TIMEOUT_MS", Kind::Integer { min: 1, max: 3_600_000 }, "9000", "ms", "First retransmission timer of a handshake flight; doubles up to 60 s, 4 retransmissions"),
-    planned(Dtls, "COAP_DTLS_CONNECTION_ID_LENGTH", Kind::OptionalInteger { min: 0, max: 255 }, "8", "bytes", "Length of our connection ids (RFC 9146); 0: use the peer's only; empty: off"),
+    setting(Dtls, "COAP_DTLS_CONNECTION_ID_LENGTH", Kind::OptionalInteger { min: 0, max: 255 }, "8", "bytes", "Length of our connection ids (RFC 9146); 0: use the peer's only; empty: off"),
     setting(Dtls, "COAP_DTLS_MAX_TRANSMISSION_UNIT", Kind::TransmissionUnit, "1024", "bytes", "Largest datagram of a handshake, 64 to 65535; 0: that of the interface"),
     planned(Dtls, "COAP_DTLS_MAX_FRAGMENT_LENGTH", Kind::Integer { min: i64::MIN, max: i64::MAX }, "1024", "bytes", "512, 1024, 2048 or 4096; anything else: off. ThingsBoard sizes its receive buffer by it; ours takes whole datagrams"),
     setting(Credentials, "COAP_DTLS_CREDENTIALS_TYPE", Kind::Choice(&["PEM", "KEYSTORE"]), "PEM", "", "PEM files or a Java keystore"),
@@ -162,7 +162,7 @@ pub const SETTINGS: &[Setting] = &[
     setting(Tidegate, "TIDEGATE_TICKET_LIFETIME", Kind::OptionalInteger { min: 0, max: 7 * 86_400 }, "86400", "s", "How long after its full handshake a session can be resumed by a ticket (RFC 5077); 0 or empty: no tickets"),
     setting(Tidegate, "TIDEGATE_TICKET_KEYS_FILE", Kind::Text, "", "", "Keys for tickets that several nodes share, read again on SIGHUP; empty: our own, rotated, in the data directory"),
     setting(Tidegate, "TIDEGATE_SESSION_CACHE_SIZE", Kind::Integer { min: 0, max: 10_000_000 }, "20000", "sessions", "Sessions that clients without tickets can resume by id, for a day at most; 0: none"),
-    planned(Tidegate, "TIDEGATE_NODE_ID", Kind::Integer { min: 0, max: 255 }, "0", "", "Second byte of connection ids of 5 bytes and more"),
+    setting(Tidegate, "TIDEGATE_NODE_ID", Kind::Integer { min: 0, max: 255 }, "0", "", "Second byte of connection ids of 5 bytes and more"),
     setting(Tidegate, "TIDEGATE_SESSIONS_MAX", Kind::Integer { min: 1, max: 100_000_000 }, "1000000", "sessions", "DTLS sessions held by the process"),
     setting(Tidegate, "TIDEGATE_HANDSHAKES_MAX", Kind::Integer { min: 1, max: 10_000_000 }, "10000", "handshakes", "Handshakes in progress in the process"),
 ];

@@ -10,7 +10,9 @@
 //! peer before its cookie was valid; a plain CoAP peer takes a place in a bounded ring whose oldest
 //! member makes room. No step visits idle peers: each has at most one entry in the timer wheel.
 
+mod connection_id;
 mod outbox;
+mod path;
 mod peer;
 mod revocation;
 #[cfg(test)]
@@ -22,8 +24,10 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 
+use connection_id::{ConnectionIds, Owner};
 pub use outbox::{Handover, Note, Outbox, PeerSink, Port, Transmit};
-use peer::{Peer, coap_output};
+use path::{AMPLIFICATION_MAX, Arrival};
+use peer::{Peer, Transmission, coap_output};
 
 use crate::auth::request::{PeerRef, Request, Response, Verdict};
 use crate::coap::{self, Input, MessageLayer};
@@ -66,6 +70,10 @@ pub struct EndpointSettings {
     pub plain_peers_max: usize,
     /// Requests of one shard that the pool may have in work.
     pub requests_max: usize,
+    /// Shards of the server, to which datagrams are handed over by their connection ids.
+    pub shards: u16,
+    /// Second byte of connection ids of 5 bytes and more.
+    pub node_id: u8,
 }
 
 impl EndpointSettings {
@@ -84,6 +92,8 @@ impl EndpointSettings {
             handshakes_max: 1000,
             plain_peers_max: 1000,
             requests_max: 1000,
+            shards: 1,
+            node_id: 0,
         }
     }
 }
@@ -104,6 +114,9 @@ pub struct Endpoint {
     peers: Slab<Peer>,
     /// Keyed by what the peer chooses, so hashed with a secret key (std's SipHash).
     by_address: HashMap<PeerKey, Key>,
+    connection_ids: ConnectionIds,
+    /// The peer of the datagram in work, should that cause a panic.
+    in_hand: Option<Key>,
     /// Plain peers in the order in which they came; those that left on their own are still listed.
     plain_peers: VecDeque<Key>,
     timers: TimerWheel,
@@ -137,6 +150,14 @@ impl Endpoint {
                 u32::try_from(settings.sessions_max + settings.plain_peers_max).unwrap_or(u32::MAX),
             ),
             by_address: HashMap::new(),
+            connection_ids: ConnectionIds::new(
+                shard,
+                settings.shards,
+                settings.node_id,
+                Arc::clone(&metrics),
+                &mut *random,
+            ),
+            in_hand: None,
             plain_peers: VecDeque::new(),
             timers: TimerWheel::new(now.instant),
             secure_peers: 0,
@@ -164,6 +185,7 @@ impl Endpoint {
             address: canonical(from),
             port,
         };
+        self.in_hand = None;
         match port {
             Port::Plain => self.handle_plain(now, key, datagram, out),
             Port::Secure => self.handle_secure(now, key, datagram, out),
@@ -196,13 +218,41 @@ impl Endpoint {
         let Some(config) = config.as_ref() else {
             return;
         };
+        let length = config.connection_id_length.unwrap_or(0);
+        let known = match dtls::cid_of(datagram, length) {
+            None => self.by_address.get(&key).copied(),
+            Some(id) => match self.connection_ids.owner_of(id) {
+                Owner::Peer(peer) => Some(peer),
+                Owner::Shard(shard) => {
+                    out.handovers.push(Handover {
+                        shard,
+                        from: key.address,
+                        port: key.port,
+                        datagram: Box::from(&*datagram),
+                    });
+                    return;
+                }
+                Owner::Nobody(reason) => return self.metrics.count_drop(reason),
+            },
+        };
+        self.in_hand = known;
+        let received_len = datagram.len();
+        // To where nobody has shown to receive goes three times what came (RFC 9853 section 5).
+        let allowance = match known.and_then(|known| self.peers.get(known)) {
+            None => usize::MAX,
+            Some(peer) if peer.address != key.address => received_len * AMPLIFICATION_MAX,
+            Some(peer) => peer.path.as_ref().map_or(usize::MAX, |path| {
+                path.allowance() + received_len * AMPLIFICATION_MAX
+            }),
+        };
         let mut drops = |reason| self.metrics.count_drop(reason);
-        let mut sink = out.to(key.address, key.port);
+        let mut sink = out.limited(key.address, key.port, allowance);
         let mut context = dtls::Context {
             config,
             cookies: &self.settings.cookies,
             sessions: &self.settings.sessions,
             revocations: &*self.settings.revocations,
+            connection_ids: &self.connection_ids,
             // A known peer's new session takes the place of its old one.
             admit_handshakes: self.handshakes < self.settings.handshakes_max
                 && (self.by_address.contains_key(&key)
@@ -211,7 +261,7 @@ impl Endpoint {
             out: &mut sink,
             drops: &mut drops,
         };
-        let Some(&known) = self.by_address.get(&key) else {
+        let Some(known) = known else {
             match dtls::accept(now, address.as_slice(), datagram, &mut context) {
                 dtls::Accepted::Nothing => {}
                 dtls::Accepted::Refused(error) => self.note_failure(key, error, out),
@@ -226,7 +276,12 @@ impl Endpoint {
             return;
         };
         let was_handshaking = association.is_handshaking();
+        let ids = connection_id::index_keys(Some(association));
         let received = association.handle_datagram(now, address.as_slice(), datagram, &mut context);
+        let (sent, refused) = (sink.sent(), sink.refused());
+        for _ in 0..refused {
+            self.metrics.count_drop(DropReason::PathLimit);
+        }
         if !received.plaintexts.is_empty() || received.established {
             peer.last_activity = now.instant;
         }
@@ -237,6 +292,16 @@ impl Endpoint {
             out.note(Note::Alert(key.address, alert));
         }
         self.count_handshake(known, was_handshaking);
+        self.reindex(known, ids);
+        if received.newest {
+            let arrival = Arrival {
+                from: key,
+                received: received_len,
+                sent,
+                path_response: received.path_response.as_ref(),
+            };
+            self.on_newest(now, known, &arrival, out);
+        }
         let mut current = known;
         if received.established {
             self.metrics.increment(match received.resumed {
@@ -247,9 +312,11 @@ impl Endpoint {
                 return;
             };
             current = renewed;
+            self.in_hand = Some(renewed);
         }
         for range in &received.plaintexts {
             if let Some(message) = datagram.get(range.clone()) {
+                self.on_message_from(current, key.address, message);
                 self.handle_message(now, current, message, out);
             }
         }
@@ -282,11 +349,14 @@ impl Endpoint {
             port,
             association,
             coap,
+            path,
             ..
         } = peer;
         let layer = coap.get_or_insert_with(|| Box::new(MessageLayer::new(&mut *self.random)));
         let mut request = None;
-        let mut send = coap_output(*address, *port, association, out, &self.metrics);
+        let way = (*address, *port, path);
+        let again = Transmission::MayBeAgain;
+        let mut send = coap_output(way, again, association, out, &self.metrics);
         let mut context = coap::Context {
             settings: &self.settings.coap,
             random: &mut *self.random,
@@ -351,6 +421,7 @@ impl Endpoint {
             port,
             association,
             coap,
+            path,
             ..
         } = peer;
         let Some(layer) = coap else {
@@ -358,7 +429,8 @@ impl Endpoint {
             return;
         };
         count_response(&self.metrics, verdict.response.code);
-        let mut send = coap_output(*address, *port, association, out, &self.metrics);
+        let way = (*address, *port, path);
+        let mut send = coap_output(way, Transmission::First, association, out, &self.metrics);
         let mut context = coap::Context {
             settings: &self.settings.coap,
             random: &mut *self.random,
@@ -435,10 +507,11 @@ impl Endpoint {
     pub fn forget(&mut self, from: SocketAddr, port: Port) {
         self.metrics.count_drop(DropReason::Panicked);
         self.metrics.increment(Counter::Panics);
-        if let Some(&key) = self.by_address.get(&PeerKey {
+        let at_address = self.by_address.get(&PeerKey {
             address: canonical(from),
             port,
-        }) {
+        });
+        if let Some(key) = self.in_hand.take().or(at_address.copied()) {
             self.remove(key);
         }
     }
@@ -453,6 +526,7 @@ impl Endpoint {
             }
         }
         self.by_address.clear();
+        self.connection_ids.clear();
         self.plain_peers.clear();
         self.timers = TimerWheel::new(now.instant);
         self.secure_peers = 0;
@@ -478,6 +552,7 @@ impl Endpoint {
                     cookies: &self.settings.cookies,
                     sessions: &self.settings.sessions,
                     revocations: &*self.settings.revocations,
+                    connection_ids: &self.connection_ids,
                     admit_handshakes: false,
                     random: &mut *self.random,
                     out: &mut out.to(peer.address, peer.port),

@@ -215,6 +215,8 @@ impl Server {
             handshakes_max: config.tidegate.handshakes_max.div_ceil(shards),
             plain_peers_max: PLAIN_PEERS_MAX,
             requests_max: REQUESTS_MAX,
+            shards: config.tidegate.shards,
+            node_id: config.tidegate.node_id,
         });
 
         tickets.publish(&settings.sessions);
