@@ -39,6 +39,16 @@ drop_reasons! {
     RecordForged = "record_forged",
     /// More records in one datagram than the cap allows.
     RecordsPerDatagram = "records_per_datagram",
+    /// A record without the connection id that was agreed on, or with one that was not (RFC 9146
+    /// section 3).
+    ConnectionIdMissing = "connection_id_missing",
+    /// A connection id that is nobody's; never answered.
+    ConnectionIdUnknown = "connection_id_unknown",
+    /// A connection id of another node.
+    ConnectionIdNode = "connection_id_node",
+    /// More than three times what came from an address that is not confirmed would have gone there
+    /// (RFC 9853 section 5).
+    PathLimit = "path_limit",
     /// Application data before the handshake was proven.
     EarlyApplicationData = "early_application_data",
     /// No session for the sender, and not a ClientHello.

@@ -111,6 +111,26 @@ counters! {
         /// Taken from the own queue.
         HandoversReceived r#"direction="received""#,
     }
+    Counter "tidegate_cid_lookups_total" true "Connection ids looked up by the shard that they name." {
+        /// A live peer has it.
+        CidLookupsHit r#"result="hit""#,
+        /// Nobody has it: dropped without an answer.
+        CidLookupsMissed r#"result="missed""#,
+    }
+    Counter "tidegate_cid_exhausted_total" false "Handshakes without a connection id because none was free: COAP_DTLS_CONNECTION_ID_LENGTH is too short." {
+        /// The peer cannot change its address.
+        CidExhausted "",
+    }
+    Counter "tidegate_address_changes_total" true "Sessions that moved to another address of their peer (RFC 9146 section 6)." {
+        /// By the newest authentic record.
+        AddressChanges "",
+    }
+    Counter "tidegate_paths_checked_total" false "New addresses of peers, by what became of them (RFC 9853)." {
+        /// The peer has shown that it receives there.
+        PathsConfirmed r#"result="confirmed""#,
+        /// It did not answer, and its address is the old one again.
+        PathsUnconfirmed r#"result="unconfirmed""#,
+    }
     Counter "tidegate_receive_batches_total" false "Batches in which datagrams were received." {
         /// One turn of a shard's loop that received something.
         ReceiveBatches "",

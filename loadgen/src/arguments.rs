@@ -333,7 +333,7 @@ impl Plan {
             duration: arguments.duration,
             ramp: arguments.ramp,
             count: arguments.count,
-            cid: arguments.cid.or(is_rebind.then_some(0)),
+            cid: arguments.cid.or_else(|| is_rebind.then_some(0)),
             rebind_every,
             resume_by: (arguments.scenario == Scenario::Resume)
                 .then(|| arguments.resume_by.unwrap_or(ResumeBy::Ticket)),

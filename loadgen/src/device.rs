@@ -36,6 +36,8 @@ use crate::stats::{record, tally};
 
 /// Operations that may wait per device; what is beyond fails at once.
 const BACKLOG_MAX: usize = 64;
+const NO_CONNECTION_ID: &str = "the server agreed on no connection id, so it would not know a device at \
+     another port; of Tidegate, set COAP_DTLS_CONNECTION_ID_LENGTH to 1 or more";
 /// Pause after a failed handshake, and while no Message ID is free.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -273,6 +275,9 @@ impl Device {
         counters.handshakes_in_time += u64::from(in_time);
         self.settle(kit);
         if let (Some(every), None) = (kit.work.rebind_every, self.rebind_at) {
+            if !self.link.has_connection_id() {
+                kit.control.fail(NO_CONNECTION_ID.into());
+            }
             // Not all at once.
             self.rebind_at = Some(now + every.mul_f64(fraction(&mut kit.random)));
         }

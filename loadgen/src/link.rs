@@ -117,6 +117,17 @@ impl Link {
         }
     }
 
+    /// Whether the server finds the session wherever a record comes from.
+    pub(crate) fn has_connection_id(&self) -> bool {
+        match self {
+            Self::Secure {
+                connection: Some(connection),
+                ..
+            } => !connection.peer_connection_id().is_empty(),
+            Self::Plain | Self::Secure { .. } => false,
+        }
+    }
+
     /// When [`Self::handle_timeout`] is due.
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
         match self {

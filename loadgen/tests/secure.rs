@@ -14,11 +14,14 @@ use serde_json::Value;
 use tidegate::crypto::random::SystemRandom;
 use tidegate::crypto::signature::SigningKey;
 use tidegate::dtls::{
-    Accepted, Association, Context, CookieJar, Credentials, ServerConfig, SessionCache, Sessions,
-    TicketKey, TicketKeys, accept,
+    Accepted, Association, Context, CookieJar, Credentials, RandomConnectionIds, ServerConfig,
+    SessionCache, Sessions, TicketKey, TicketKeys, accept, cid_of,
 };
 use tidegate::time::{Instant, Now};
 use tidegate::wire::DatagramSink;
+
+/// Length of the server's connection ids.
+const CID_LEN: u8 = 4;
 
 /// What the server counted.
 #[derive(Debug, Default)]
@@ -28,6 +31,8 @@ struct Counts {
     resumed: u64,
     with_certificate: u64,
     requests: u64,
+    /// Changes of a peer's address.
+    moved: u64,
     /// Handshakes whose ClientHello had a valid cookie.
     begun: u64,
     /// Sessions ended by a close_notify of the client.
@@ -91,10 +96,14 @@ fn serve(
     let certificate = rcgen::CertificateParams::default()
         .self_signed(&key)
         .unwrap();
-    let config = Arc::new(ServerConfig::new(Arc::new(Credentials {
+    let credentials = Arc::new(Credentials {
         chain: vec![certificate.der().to_vec()],
         key: SigningKey::from_der(&key.serialize_der()).unwrap(),
-    })));
+    });
+    let config = Arc::new(ServerConfig {
+        connection_id_length: Some(CID_LEN),
+        ..ServerConfig::new(credentials)
+    });
     let cookies = CookieJar::generate(&mut SystemRandom);
     let start = StdInstant::now();
     let mut peers: HashMap<SocketAddr, (Association, u64)> = HashMap::new();
@@ -115,6 +124,7 @@ fn serve(
             cookies: &cookies,
             sessions,
             revocations: &tidegate::dtls::NoRevocations,
+            connection_ids: &RandomConnectionIds,
             admit_handshakes: true,
             random: &mut SystemRandom,
             out: &mut Sender(socket, from),
@@ -122,6 +132,14 @@ fn serve(
         };
         let address = from.to_string();
         let datagram = &mut buffer[..length];
+        // RFC 9146 section 6: wherever it comes from; the authentic record follows.
+        if let Some(id) = cid_of(datagram, CID_LEN)
+            && let Some(old) = owner_of(&peers, id).filter(|&old| old != from)
+            && let Some(peer) = peers.remove(&old)
+        {
+            peers.insert(from, peer);
+            counts.moved += 1;
+        }
         let Some((association, requests)) = peers.get_mut(&from) else {
             if let Accepted::New(association) = accept(now, address.as_bytes(), datagram, &mut cx) {
                 counts.begun += 1;
@@ -153,6 +171,13 @@ fn serve(
         }
     }
     counts
+}
+
+fn owner_of(peers: &HashMap<SocketAddr, (Association, u64)>, id: &[u8]) -> Option<SocketAddr> {
+    peers
+        .iter()
+        .find(|(_, (association, _))| association.local_connection_ids().any(|own| own == id))
+        .map(|(&address, _)| address)
 }
 
 /// Sends 2.01 in the ACK.
@@ -278,6 +303,40 @@ fn a_session_that_the_server_ends_is_made_again_and_its_request_counts_as_lost()
         text(&output)
     );
     assert!(counts.handshakes >= 7);
+}
+
+#[test]
+fn rebinding_devices_go_on_from_other_ports_without_a_handshake() {
+    for own in ["0", "3"] {
+        let server = Server::start(None);
+        let arguments = [
+            "--scenario",
+            "rebind",
+            "--token",
+            "T",
+            "--devices",
+            "6",
+            "--closed",
+            "--rebind-every",
+            "50ms",
+            "--cid",
+            own,
+            "--duration",
+            "1s",
+        ];
+        let (output, report) = run(&server, &arguments);
+        assert!(output.status.success(), "{}", text(&output));
+        let counts = server.stop();
+        let number = |name: &str| report.pointer(name).and_then(Value::as_u64).unwrap();
+        let changes = number("/rebind/address_changes");
+        // 20 of each device, were it not for the server that they share.
+        assert!((6..=6 * 20).contains(&changes), "{report}");
+        assert_eq!((changes, counts.handshakes), (counts.moved, 6));
+        assert_eq!(number("/rebind/answered"), changes);
+        assert_eq!(number("/rebind/failed") + number("/rebind/handshakes"), 0);
+        assert_eq!(number("/requests/ok"), counts.requests);
+        assert_eq!(counts.closed, 6);
+    }
 }
 
 #[test]

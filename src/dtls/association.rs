@@ -24,12 +24,14 @@ use super::handshake::server::ServerHandshake;
 use super::handshake::{EARLY_RECORD_MAX, Progress};
 use super::identity::PeerIdentity;
 use super::received::Received;
-use super::record::{ContentType, HEADER_LEN, RecordCursor, RecordHeader, RecordSlice};
+use super::record::{CID_OFFSET, ContentType, HEADER_LEN, RecordCursor, RecordHeader, RecordSlice};
+use super::routability::PathCookie;
 use super::session::ResumedBy;
 use crate::crypto::key_exchange::NamedGroup;
 use crate::crypto::suite::CipherSuite;
 use crate::drop_reason::DropReason;
 use crate::time::{Instant, Now};
+use crate::wire::DatagramSink;
 
 /// What the stateless door made of a datagram.
 #[derive(Debug)]
@@ -89,7 +91,7 @@ impl Association {
         if !self.pass_door(now, peer, datagram, cx) {
             return received;
         }
-        let mut cursor = RecordCursor::default();
+        let mut cursor = RecordCursor::new(self.cid_len());
         while let Some(record) = cursor.next(datagram) {
             let RecordSlice { header, range } = match record {
                 Ok(record) => record,
@@ -113,6 +115,25 @@ impl Association {
             }
         }
         received
+    }
+
+    /// Length of the connection ids in records to us. That of the handshake and of the connection
+    /// are the same but where the configuration changed between.
+    fn cid_len(&self) -> u8 {
+        let longest = self.local_connection_ids().map(<[u8]>::len).max();
+        u8::try_from(longest.unwrap_or(0)).unwrap_or(u8::MAX)
+    }
+
+    /// The connection ids by which the peer's records are to be found: that of the live session and
+    /// that of the handshake, as far as there are any.
+    pub fn local_connection_ids(&self) -> impl Iterator<Item = &[u8]> {
+        let connection = self.connection.as_ref();
+        let handshake = self.handshake.as_ref();
+        connection
+            .map(Connection::local_connection_id)
+            .into_iter()
+            .chain(handshake.map(|handshake| handshake.local_connection_id()))
+            .filter(|id| !id.is_empty())
     }
 
     /// Looks for a ClientHello of a new handshake; `false` when the datagram is done with.
@@ -159,6 +180,9 @@ impl Association {
                 ContentType::Alert => DropReason::AlertUnauthenticated,
                 ContentType::ApplicationData => DropReason::EarlyApplicationData,
                 ContentType::Handshake | ContentType::ChangeCipherSpec => DropReason::RecordEpoch,
+                ContentType::ConnectionId | ContentType::ReturnRoutabilityCheck => {
+                    DropReason::RecordType
+                }
             });
             return;
         };
@@ -180,13 +204,16 @@ impl Association {
         cx: &mut Context<'_>,
         received: &mut Received,
     ) -> Option<Range<usize>> {
+        if header.content_type == ContentType::ConnectionId {
+            return self.handle_connection_id_record(now, header, record, cx, received);
+        }
         if header.content_type != ContentType::ApplicationData
             && self.try_handshake(now, header, record, cx, received)
         {
             return None;
         }
-        let live = self.connection.as_mut();
-        let Some(connection) = live.filter(|connection| connection.epoch() == header.epoch) else {
+        let live = self.connection.as_ref();
+        if live.is_none_or(|connection| connection.epoch() != header.epoch) {
             let is_early = header.content_type == ContentType::ApplicationData
                 && header.epoch == 1
                 && self.handshake.is_some();
@@ -199,10 +226,60 @@ impl Association {
                 self.on_early_application_data(now, header, record, cx, received);
             }
             return None;
-        };
-        match connection.handle_record(now.instant, header, record, cx.out, cx.drops) {
+        }
+        self.handle_live_record(now, header, record, cx, received)
+    }
+
+    /// A record with a connection id: that names the handshake or the connection.
+    fn handle_connection_id_record(
+        &mut self,
+        now: Now,
+        header: RecordHeader,
+        record: &mut [u8],
+        cx: &mut Context<'_>,
+        received: &mut Received,
+    ) -> Option<Range<usize>> {
+        let id = record.get(CID_OFFSET..).unwrap_or_default();
+        let names = |local: &[u8]| !local.is_empty() && id.starts_with(local);
+        let live = self.connection.as_ref();
+        let is_live = live.is_some_and(|connection| names(connection.local_connection_id()));
+        if is_live && live.is_some_and(|connection| connection.epoch() == header.epoch) {
+            return self.handle_live_record(now, header, record, cx, received);
+        }
+        let handshake = self.handshake.as_mut();
+        match handshake.filter(|handshake| names(handshake.local_connection_id())) {
+            Some(handshake) if header.epoch == 1 => {
+                let progress = handshake.handle_protected_record(now, header, record, cx);
+                if matches!(progress, Ok(Progress::NotMine)) {
+                    // Too early, which it may have been kept for, or forged.
+                    (cx.drops)(DropReason::RecordEpoch);
+                }
+                self.on_progress(progress, cx, received);
+            }
+            Some(_) => (cx.drops)(DropReason::RecordEpoch),
+            None if is_live => (cx.drops)(DropReason::RecordEpoch),
+            None => (cx.drops)(DropReason::ConnectionIdUnknown),
+        }
+        None
+    }
+
+    /// A record of the live connection's epoch.
+    fn handle_live_record(
+        &mut self,
+        now: Now,
+        header: RecordHeader,
+        record: &mut [u8],
+        cx: &mut Context<'_>,
+        received: &mut Received,
+    ) -> Option<Range<usize>> {
+        let connection = self.connection.as_mut()?;
+        let highest = connection.highest_read_sequence();
+        let outcome = connection.handle_record(now.instant, header, record, cx.out, cx.drops);
+        received.newest |= connection.highest_read_sequence() > highest;
+        match outcome {
             RecordOutcome::Plaintext(range) => return Some(range),
             RecordOutcome::Nothing => {}
+            RecordOutcome::PathResponse(cookie) => received.path_response = Some(cookie),
             RecordOutcome::Alert(description) => received.peer_alert = Some(description),
             RecordOutcome::Closed(error) => {
                 if let Some(Error::PeerAlert(description)) = error {
@@ -273,6 +350,7 @@ impl Association {
                 // What was read before belongs to the old session and its identity.
                 received.plaintexts.clear();
                 received.established = true;
+                received.newest = true;
                 received.resumed = connection.established().resumed;
                 received.closed = false;
                 self.connection = Some(*connection);
@@ -384,6 +462,20 @@ impl Association {
     pub fn seal_application_data(&mut self, record: &mut [u8]) -> Result<(), SealError> {
         let connection = self.connection.as_mut().ok_or(SealError::NotEstablished)?;
         connection.seal_application_data(record)
+    }
+
+    /// Whether the peer of the live session knows the return routability check (RFC 9853).
+    pub fn return_routability_check(&self) -> bool {
+        let established = self.connection.as_ref().map(Connection::established);
+        established.is_some_and(|established| established.return_routability_check)
+    }
+
+    /// Asks the peer of the live session to prove that it receives where `out` sends to (RFC 9853
+    /// section 5). `cookie` must be random, and is used once.
+    pub fn send_path_challenge(&mut self, cookie: &PathCookie, out: &mut dyn DatagramSink) {
+        if let Some(connection) = &mut self.connection {
+            connection.send_path_challenge(cookie, out);
+        }
     }
 
     /// Drops the expanded keys, several hundred bytes; they come back by themselves, at the price

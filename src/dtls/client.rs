@@ -48,6 +48,11 @@ pub struct ClientConfig {
     pub max_fragment_length: Option<MaxFragmentLength>,
     /// The server's name, to be told to it (RFC 6066 section 3); at most 255 bytes of ASCII.
     pub server_name: Option<String>,
+    /// Offer connection ids, and this one for records to us, up to 255 bytes; empty when only the
+    /// server's is to be used (RFC 9146 section 3).
+    pub connection_id: Option<Vec<u8>>,
+    /// With [`Self::connection_id`]: offer the return routability check (RFC 9853).
+    pub return_routability_check: bool,
     /// Offer this session; the server may decide for a full handshake.
     pub resume: Option<Arc<ResumableSession>>,
     /// Ask for a ticket (RFC 5077), for [`ClientConnection::session`].
@@ -75,6 +80,8 @@ impl Default for ClientConfig {
             extended_master_secret: true,
             max_fragment_length: None,
             server_name: None,
+            connection_id: None,
+            return_routability_check: false,
             resume: None,
             session_tickets: false,
             keep_session: false,
@@ -111,6 +118,8 @@ pub struct ClientConnection {
     /// To be offered the next time.
     session: Option<Box<ResumableSession>>,
     retransmissions: u64,
+    /// Length of the connection id in records to us.
+    cid_len: u8,
 }
 
 #[derive(Debug)]
@@ -123,6 +132,7 @@ enum State {
 impl ClientConnection {
     /// Starts a handshake: the first ClientHello goes out.
     pub fn new(now: Now, config: Arc<ClientConfig>, cx: &mut Context<'_>) -> Self {
+        let cid_len = config.connection_id.as_ref().map_or(0, Vec::len);
         // With a fresh record sequence a first flight cannot fail.
         let state = match ClientHandshake::new(now.instant, config, cx) {
             Ok(handshake) => State::Handshake(Box::new(handshake)),
@@ -132,6 +142,7 @@ impl ClientConnection {
             state,
             session: None,
             retransmissions: 0,
+            cid_len: u8::try_from(cid_len).unwrap_or(u8::MAX),
         }
     }
 
@@ -143,7 +154,7 @@ impl ClientConnection {
         cx: &mut Context<'_>,
     ) -> Received {
         let mut received = Received::default();
-        let mut cursor = RecordCursor::default();
+        let mut cursor = RecordCursor::new(self.cid_len);
         while let Some(record) = cursor.next(datagram) {
             let RecordSlice { header, range } = match record {
                 Ok(record) => record,
@@ -204,6 +215,7 @@ impl ClientConnection {
                 match connection.handle_record(now.instant, header, record, cx.out, cx.drops) {
                     RecordOutcome::Plaintext(range) => return Some(range),
                     RecordOutcome::Nothing => {}
+                    RecordOutcome::PathResponse(cookie) => received.path_response = Some(cookie),
                     RecordOutcome::Alert(description) => received.peer_alert = Some(description),
                     RecordOutcome::Closed(error) => {
                         if let Some(Error::PeerAlert(description)) = error {
@@ -295,6 +307,18 @@ impl ClientConnection {
     pub fn extended_master_secret(&self) -> bool {
         self.connection()
             .is_some_and(|connection| connection.established().extended_master_secret)
+    }
+
+    /// The id that the server wants in our records; empty when it wants none, or none was agreed.
+    pub fn peer_connection_id(&self) -> &[u8] {
+        self.connection()
+            .map_or(&[], Connection::peer_connection_id)
+    }
+
+    /// Whether both ends know the return routability check (RFC 9853), once established.
+    pub fn return_routability_check(&self) -> bool {
+        self.connection()
+            .is_some_and(|connection| connection.established().return_routability_check)
     }
 
     /// Bytes before and behind the plaintext in a record; (0, 0) before it is established.

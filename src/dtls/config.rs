@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::connection_id::ConnectionIdSource;
 use super::cookie::CookieJar;
 use super::handshake::RETRANSMISSIONS_MAX;
 use super::revocation::Revocations;
@@ -45,6 +46,9 @@ pub struct ServerConfig {
     pub require_extended_master_secret: bool,
     /// Time from a valid cookie to Finished.
     pub handshake_timeout: Duration,
+    /// Length of our connection ids in bytes (RFC 9146). `Some(0)`: the peer's is used, none is
+    /// asked for; `None`: the extension is not answered.
+    pub connection_id_length: Option<u8>,
     /// Is told the secrets of all handshakes.
     #[cfg(feature = "keylog")]
     pub key_log: Option<Arc<dyn super::KeyLog>>,
@@ -52,7 +56,8 @@ pub struct ServerConfig {
 
 impl ServerConfig {
     /// The defaults with the server identity `credentials`: every suite and group, 9 s to the
-    /// first retransmission, datagrams of 1024 bytes, 30 s for a handshake.
+    /// first retransmission, datagrams of 1024 bytes, 30 s for a handshake, no
+    /// connection ids.
     pub fn new(credentials: Arc<Credentials>) -> Self {
         Self {
             credentials,
@@ -64,6 +69,7 @@ impl ServerConfig {
             skip_client_validity_check: false,
             require_extended_master_secret: false,
             handshake_timeout: Duration::from_secs(30),
+            connection_id_length: None,
             #[cfg(feature = "keylog")]
             key_log: None,
         }
@@ -80,6 +86,8 @@ pub struct Context<'a> {
     pub sessions: &'a Sessions,
     /// Tells which credentials have ended, common to all shards.
     pub revocations: &'a dyn Revocations,
+    /// Gives out connection ids.
+    pub connection_ids: &'a dyn ConnectionIdSource,
     /// Whether a handshake may start in this step. When a budget is spent, a ClientHello with a
     /// valid cookie is dropped and counted; the client's own timer is the retry.
     pub admit_handshakes: bool,

@@ -12,8 +12,9 @@ use super::error::Error;
 use super::handshake::FinalFlight;
 use super::identity::PeerIdentity;
 use super::message::{Fragment, HandshakeType, MaxFragmentLength};
-use super::record::protection::Protection;
+use super::record::protection::{OVERHEAD_MAX, Opened, Protection};
 use super::record::{ContentType, PLAINTEXT_MAX, RecordHeader};
+use super::routability::{PathCookie, ROUTABILITY_LEN, RoutabilityMessage};
 use super::session::ResumedBy;
 use crate::crypto::key_exchange::NamedGroup;
 use crate::crypto::suite::CipherSuite;
@@ -50,6 +51,8 @@ pub(super) struct Established {
     pub(super) session_tag: u64,
     /// What the session was found by, if it was resumed.
     pub(super) resumed: Option<ResumedBy>,
+    /// Both ends know the return routability check (RFC 9853 section 3).
+    pub(super) return_routability_check: bool,
 }
 
 /// Live keys with one peer.
@@ -63,6 +66,9 @@ pub(super) struct Connection {
 
 const _: () = assert!(size_of::<Connection>() <= 208);
 
+/// Longest content of an alert or of a message of the return routability check.
+const SMALL_MAX: usize = ROUTABILITY_LEN;
+
 /// What one record led to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum RecordOutcome {
@@ -72,6 +78,8 @@ pub(super) enum RecordOutcome {
     Nothing,
     /// The peer said something that does not end the connection.
     Alert(AlertDescription),
+    /// The peer answered a path_challenge.
+    PathResponse(PathCookie),
     /// The connection is over; the keys must not be used again.
     Closed(Option<Error>),
 }
@@ -101,7 +109,23 @@ impl Connection {
         self.protection.epoch()
     }
 
-    pub(super) const fn overhead(&self) -> (usize, usize) {
+    /// The connection id in records to us; empty when they have none.
+    pub(super) fn local_connection_id(&self) -> &[u8] {
+        self.protection.local_connection_id()
+    }
+
+    /// The connection id in records to the peer; empty when they have none.
+    #[cfg(any(test, feature = "client"))]
+    pub(super) fn peer_connection_id(&self) -> &[u8] {
+        self.protection.peer_connection_id()
+    }
+
+    /// The highest sequence number of an authentic record so far.
+    pub(super) const fn highest_read_sequence(&self) -> u64 {
+        self.protection.highest_read_sequence()
+    }
+
+    pub(super) fn overhead(&self) -> (usize, usize) {
         self.protection.overhead()
     }
 
@@ -118,8 +142,11 @@ impl Connection {
         out: &mut dyn DatagramSink,
         drops: &mut dyn FnMut(DropReason),
     ) -> RecordOutcome {
-        let range = match self.protection.open(header, record) {
-            Ok(range) => range,
+        let Opened {
+            content_type,
+            range,
+        } = match self.protection.open(header, record) {
+            Ok(opened) => opened,
             Err(reason) => {
                 drops(reason);
                 if reason == DropReason::RecordForged && self.protection.is_worn() {
@@ -129,7 +156,7 @@ impl Connection {
             }
         };
         let plaintext = record.get(range.clone()).unwrap_or_default();
-        match header.content_type {
+        match content_type {
             ContentType::ApplicationData => {
                 // The peer sends data only after our Finished.
                 self.final_flight = None;
@@ -140,11 +167,46 @@ impl Connection {
                 self.handle_handshake(now, plaintext, out, drops);
                 RecordOutcome::Nothing
             }
-            ContentType::ChangeCipherSpec => {
+            ContentType::ReturnRoutabilityCheck if self.established.return_routability_check => {
+                self.handle_routability(plaintext, out, drops)
+            }
+            ContentType::ChangeCipherSpec
+            | ContentType::ConnectionId
+            | ContentType::ReturnRoutabilityCheck => {
                 drops(DropReason::RecordType);
                 RecordOutcome::Nothing
             }
         }
+    }
+
+    /// RFC 9853 section 5: a challenge is answered once, at once, and to where it came from.
+    fn handle_routability(
+        &mut self,
+        plaintext: &[u8],
+        out: &mut dyn DatagramSink,
+        drops: &mut dyn FnMut(DropReason),
+    ) -> RecordOutcome {
+        match RoutabilityMessage::decode(plaintext) {
+            Some(RoutabilityMessage::Challenge(cookie)) => {
+                self.send_routability(&RoutabilityMessage::response(&cookie), out);
+            }
+            Some(RoutabilityMessage::Response(cookie)) => {
+                return RecordOutcome::PathResponse(cookie);
+            }
+            // The enhanced check, which asks at the old address, is not made.
+            Some(RoutabilityMessage::Drop(_) | RoutabilityMessage::Unknown) => {}
+            None => drops(DropReason::RecordMalformed),
+        }
+        RecordOutcome::Nothing
+    }
+
+    /// Asks the peer to prove that it receives where this is sent to.
+    pub(super) fn send_path_challenge(&mut self, cookie: &PathCookie, out: &mut dyn DatagramSink) {
+        self.send_routability(&RoutabilityMessage::challenge(cookie), out);
+    }
+
+    fn send_routability(&mut self, message: &[u8; ROUTABILITY_LEN], out: &mut dyn DatagramSink) {
+        self.send_small(ContentType::ReturnRoutabilityCheck, message, out);
     }
 
     /// Alerts count only here, where they are authentic and within the replay window.
@@ -246,12 +308,23 @@ impl Connection {
     }
 
     fn send_alert(&mut self, alert: Alert, out: &mut dyn DatagramSink) {
-        let mut buffer = [0; 64];
+        self.send_small(ContentType::Alert, &alert.encode(), out);
+    }
+
+    /// Sends a few bytes as a datagram of their own. Without a sequence number they stay unsaid; the
+    /// peer's own timers end it.
+    fn send_small(
+        &mut self,
+        content_type: ContentType,
+        content: &[u8],
+        out: &mut dyn DatagramSink,
+    ) {
+        let mut buffer = [0; OVERHEAD_MAX.0 + SMALL_MAX + OVERHEAD_MAX.1];
         let (prefix, suffix) = self.overhead();
-        let record = &mut buffer[..prefix + 2 + suffix];
-        record[prefix..prefix + 2].copy_from_slice(&alert.encode());
-        // Without a sequence number the alert stays unsaid; the peer's own timers end it.
-        if self.protection.seal(ContentType::Alert, record).is_ok() {
+        let end = prefix + content.len();
+        let record = &mut buffer[..end + suffix];
+        record[prefix..end].copy_from_slice(content);
+        if self.protection.seal(content_type, record).is_ok() {
             out.push_datagram(record);
         }
     }

@@ -15,6 +15,7 @@ use std::sync::{Arc, OnceLock};
 use super::association::{Accepted, Association, accept};
 use super::client::ClientConnection;
 use super::config::{Context, Credentials, ServerConfig};
+use super::connection_id::{ConnectionIds, RandomConnectionIds};
 use super::cookie::{COOKIE_LEN, CookieJar};
 use super::handshake::check_reassembly;
 use super::message::{
@@ -68,7 +69,9 @@ pub fn record(datagram: &[u8]) {
     };
     let plaintext = &plaintext[..plaintext.len().min(PLAINTEXT_MAX)];
     for suite in SUITES {
-        seal_and_open(suite, content_type(first), plaintext);
+        for cid_len in [0, 1 + usize::from(first) % 255] {
+            seal_and_open(suite, content_type(first), plaintext, cid_len);
+        }
     }
 }
 
@@ -102,29 +105,38 @@ pub fn is_alert(kind: u8) -> bool {
     content_type(kind) == ContentType::Alert
 }
 
-fn seal_and_open(suite: CipherSuite, content_type: ContentType, plaintext: &[u8]) {
-    let (mut sender, mut receiver) = protections(suite, 1);
+fn seal_and_open(suite: CipherSuite, content_type: ContentType, plaintext: &[u8], cid_len: usize) {
+    let (sender, receiver) = protections(suite, 1);
+    let id = vec![0xc1; cid_len];
+    let mut sender = sender.with_connection_ids(ConnectionIds::new(&[], &id));
+    let mut receiver = receiver.with_connection_ids(ConnectionIds::new(&id, &[]));
     let (prefix, suffix) = sender.overhead();
     let mut record = vec![0; prefix + plaintext.len() + suffix];
     record[prefix..prefix + plaintext.len()].copy_from_slice(plaintext);
     sender
         .seal(content_type, &mut record)
         .expect("a first sequence number");
-    let cut = RecordCursor::default()
+    let cut = RecordCursor::new(u8::try_from(cid_len).expect("a short id"))
         .next(&record)
         .expect("a record")
         .expect("a good header");
     assert_eq!(cut.range, 0..record.len());
-    assert_eq!(cut.header.content_type, content_type);
+    let outer = match cid_len {
+        0 => content_type,
+        _ => ContentType::ConnectionId,
+    };
+    assert_eq!(cut.header.content_type, outer);
     // One bit of the fragment, chosen by the content.
-    let at = HEADER_LEN + plaintext.len() % (record.len() - HEADER_LEN);
+    let header_len = HEADER_LEN + cid_len;
+    let at = header_len + plaintext.len() % (record.len() - header_len);
     let mut forged = record.clone();
     forged[at] ^= 1;
     let refused = receiver.open(cut.header, &mut forged);
     assert_eq!(refused, Err(DropReason::RecordForged));
     let mut opened = record.clone();
-    let range = receiver.open(cut.header, &mut opened).expect("our record");
-    assert_eq!(&opened[range], plaintext, "another plaintext");
+    let found = receiver.open(cut.header, &mut opened).expect("our record");
+    assert_eq!(found.content_type, content_type);
+    assert_eq!(&opened[found.range], plaintext, "another plaintext");
     let again = receiver.open(cut.header, &mut record);
     assert_eq!(again, Err(DropReason::RecordReplayed));
 }
@@ -321,6 +333,7 @@ impl HelloServer {
             admit_handshakes: true,
             sessions: &NO_SESSIONS,
             revocations: &NoRevocations,
+            connection_ids: &RandomConnectionIds,
             random: &mut self.random,
             out: &mut self.out,
             drops: &mut |_| {},

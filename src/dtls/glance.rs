@@ -11,8 +11,6 @@ use crate::time::Now;
 
 /// Highest epoch that anybody has keys of: there is no renegotiation.
 const EPOCH_MAX: u16 = 1;
-/// Content type of records with a connection id (RFC 9146 section 4).
-const TLS12_CID: u8 = 25;
 
 /// What kind of work a datagram means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,18 +35,14 @@ pub enum Admission {
     New,
 }
 
-/// Sorts a datagram by the headers of its records.
+/// Sorts a datagram by the headers of its records; connection ids of ours have `cid_len` bytes.
 ///
 /// # Errors
 ///
 /// The first record cannot be one: a type or version that does not exist, an epoch that nobody can
 /// have keys of, or a length that is not there. Nothing behind it is looked at.
-pub fn glance(datagram: &[u8]) -> Result<Glance, DropReason> {
-    if datagram.first() == Some(&TLS12_CID) {
-        // Its length depends on whose it is, and it has keys in any case.
-        return Ok(Glance::Light);
-    }
-    let mut cursor = RecordCursor::default();
+pub fn glance(datagram: &[u8], cid_len: u8) -> Result<Glance, DropReason> {
+    let mut cursor = RecordCursor::new(cid_len);
     let first = cursor.next(datagram).ok_or(DropReason::RecordMalformed)??;
     if first.header.epoch > EPOCH_MAX {
         return Err(DropReason::RecordEpoch);
@@ -138,8 +132,19 @@ mod tests {
             ([data.clone(), hello].concat(), Glance::Handshake),
             ([data.clone(), data].concat(), Glance::Light),
         ] {
-            assert_eq!(glance(&datagram), Ok(expected), "{datagram:02x?}");
+            assert_eq!(glance(&datagram, 0), Ok(expected), "{datagram:02x?}");
         }
+    }
+
+    /// RFC 9146 section 4: the length stands behind the connection id, so only who knows how long
+    /// that is sees what comes next.
+    #[test]
+    fn expensive_records_cannot_hide_behind_one_with_a_connection_id() {
+        let mut with_id = vec![25, 0xfe, 0xfd, 0, 1, 0, 0, 0, 0, 0, 9];
+        with_id.extend_from_slice(&[7, 0, 0, 4, b'd', b'a', b't', b'a']);
+        assert_eq!(glance(&with_id, 2), Ok(Glance::Light));
+        let hidden = [with_id, record(22, 0, &[16, 0])].concat();
+        assert_eq!(glance(&hidden, 2), Ok(Glance::Handshake));
     }
 
     #[test]
@@ -157,7 +162,7 @@ mod tests {
             (record(23, 2, b"data"), DropReason::RecordEpoch),
             (record(22, 0xffff, b"data"), DropReason::RecordEpoch),
         ] {
-            assert_eq!(glance(&datagram), Err(reason), "{datagram:02x?}");
+            assert_eq!(glance(&datagram, 0), Err(reason), "{datagram:02x?}");
         }
     }
 }

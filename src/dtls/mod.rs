@@ -30,6 +30,7 @@ mod association;
 pub mod client;
 mod config;
 mod connection;
+mod connection_id;
 mod cookie;
 mod door;
 mod error;
@@ -45,6 +46,7 @@ mod message;
 mod received;
 mod record;
 mod revocation;
+mod routability;
 mod session;
 #[cfg(test)]
 mod tests;
@@ -53,6 +55,7 @@ pub use alert::{Alert, AlertDescription, AlertLevel};
 pub use association::{Accepted, Association, accept};
 pub use config::{Context, Credentials, ServerConfig};
 pub use connection::SealError;
+pub use connection_id::{ConnectionIdSource, RandomConnectionIds, cid_of};
 pub use cookie::{COOKIE_LEN, CookieFields, CookieJar};
 pub use error::Error;
 pub use glance::{Admission, Glance, admit, glance};
@@ -62,6 +65,7 @@ pub use key_log::KeyLog;
 pub use message::MaxFragmentLength;
 pub use received::{Plaintexts, RECORDS_PER_DATAGRAM_MAX, Received};
 pub use revocation::{NoRevocations, Revocations};
+pub use routability::PathCookie;
 pub use session::{
     NO_SESSIONS, ResumedBy, ResumptionRefusal, SessionCache, Sessions, TICKET_KEYS_MAX, TicketKey,
     TicketKeys,

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::alert::AlertDescription;
 use super::error::Error;
+use super::routability::PathCookie;
 use super::session::ResumedBy;
 
 /// Records read from one datagram; what comes behind them is dropped.
@@ -77,6 +78,12 @@ pub struct Received {
     pub closed: bool,
     /// Why a handshake or the connection ended, if one did.
     pub failure: Option<Error>,
+    /// An authentic record of the live session was newer than all before it: what RFC 9146 section
+    /// 6 asks of a datagram that moves the peer's address.
+    pub newest: bool,
+    /// The cookie of a path_response, to be compared with those sent to where it came from (RFC 9853
+    /// section 5).
+    pub path_response: Option<PathCookie>,
     /// An alert of the peer, authenticated or not, worth a log line (for example unknown_ca of a
     /// client that does not trust the server).
     pub peer_alert: Option<AlertDescription>,

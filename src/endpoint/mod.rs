@@ -11,7 +11,9 @@
 //! member makes room. No step visits idle peers: each has at most one entry in the timer wheel.
 
 mod addresses;
+mod connection_id;
 mod outbox;
+mod path;
 mod peer;
 mod revocation;
 #[cfg(test)]
@@ -25,8 +27,10 @@ use std::sync::Arc;
 use arc_swap::ArcSwapOption;
 
 use addresses::AddressLimits;
+use connection_id::{ConnectionIds, Owner};
 pub use outbox::{Handover, Note, Outbox, PeerSink, Port, Transmit};
-use peer::{Peer, coap_output};
+use path::{AMPLIFICATION_MAX, Arrival};
+use peer::{Peer, Transmission, coap_output};
 pub use waiting::WaitingDatagram;
 use waiting::WaitingHandshakes;
 
@@ -73,6 +77,10 @@ pub struct EndpointSettings {
     pub plain_peers_max: usize,
     /// Requests of one shard that the pool may have in work.
     pub requests_max: usize,
+    /// Shards of the server, to which datagrams are handed over by their connection ids.
+    pub shards: u16,
+    /// Second byte of connection ids of 5 bytes and more.
+    pub node_id: u8,
 }
 
 impl EndpointSettings {
@@ -92,6 +100,8 @@ impl EndpointSettings {
             handshakes_per_address: 6000,
             plain_peers_max: 1000,
             requests_max: 1000,
+            shards: 1,
+            node_id: 0,
         }
     }
 }
@@ -112,6 +122,9 @@ pub struct Endpoint {
     peers: Slab<Peer>,
     /// Keyed by what the peer chooses, so hashed with a secret key (std's SipHash).
     by_address: HashMap<PeerKey, Key>,
+    connection_ids: ConnectionIds,
+    /// The peer of the datagram in work, should that cause a panic.
+    in_hand: Option<Key>,
     /// Plain peers in the order in which they came; those that left on their own are still listed.
     plain_peers: VecDeque<Key>,
     timers: TimerWheel,
@@ -148,6 +161,14 @@ impl Endpoint {
                 u32::try_from(settings.sessions_max + settings.plain_peers_max).unwrap_or(u32::MAX),
             ),
             by_address: HashMap::new(),
+            connection_ids: ConnectionIds::new(
+                shard,
+                settings.shards,
+                settings.node_id,
+                Arc::clone(&metrics),
+                &mut *random,
+            ),
+            in_hand: None,
             plain_peers: VecDeque::new(),
             timers: TimerWheel::new(now.instant),
             secure_peers: 0,
@@ -177,6 +198,7 @@ impl Endpoint {
             address: canonical(from),
             port,
         };
+        self.in_hand = None;
         match port {
             Port::Plain => self.handle_plain(now, key, datagram, out),
             Port::Secure => self.handle_secure(now, key, datagram, out),
@@ -210,13 +232,41 @@ impl Endpoint {
         let Some(config) = config.as_ref() else {
             return;
         };
+        let length = config.connection_id_length.unwrap_or(0);
+        let known = match dtls::cid_of(datagram, length) {
+            None => self.by_address.get(&key).copied(),
+            Some(id) => match self.connection_ids.owner_of(id) {
+                Owner::Peer(peer) => Some(peer),
+                Owner::Shard(shard) => {
+                    out.handovers.push(Handover {
+                        shard,
+                        from: key.address,
+                        port: key.port,
+                        datagram: Box::from(&*datagram),
+                    });
+                    return;
+                }
+                Owner::Nobody(reason) => return self.metrics.count_drop(reason),
+            },
+        };
+        self.in_hand = known;
+        let received_len = datagram.len();
+        // To where nobody has shown to receive goes three times what came (RFC 9853 section 5).
+        let allowance = match known.and_then(|known| self.peers.get(known)) {
+            None => usize::MAX,
+            Some(peer) if peer.address != key.address => received_len * AMPLIFICATION_MAX,
+            Some(peer) => peer.path.as_ref().map_or(usize::MAX, |path| {
+                path.allowance() + received_len * AMPLIFICATION_MAX
+            }),
+        };
         let mut drops = |reason| self.metrics.count_drop(reason);
-        let mut sink = out.to(key.address, key.port);
+        let mut sink = out.limited(key.address, key.port, allowance);
         let mut context = dtls::Context {
             config,
             cookies: &self.settings.cookies,
             sessions: &self.settings.sessions,
             revocations: &*self.settings.revocations,
+            connection_ids: &self.connection_ids,
             // A known peer's new session takes the place of its old one.
             admit_handshakes: self.handshakes < self.settings.handshakes_max
                 && (self.by_address.contains_key(&key)
@@ -225,7 +275,7 @@ impl Endpoint {
             out: &mut sink,
             drops: &mut drops,
         };
-        let Some(&known) = self.by_address.get(&key) else {
+        let Some(known) = known else {
             match dtls::accept(now, address.as_slice(), datagram, &mut context) {
                 dtls::Accepted::Nothing => {}
                 dtls::Accepted::Refused(error) => self.note_failure(key, error, out),
@@ -240,7 +290,12 @@ impl Endpoint {
             return;
         };
         let was_handshaking = association.is_handshaking();
+        let ids = connection_id::index_keys(Some(association));
         let received = association.handle_datagram(now, address.as_slice(), datagram, &mut context);
+        let (sent, refused) = (sink.sent(), sink.refused());
+        for _ in 0..refused {
+            self.metrics.count_drop(DropReason::PathLimit);
+        }
         if !received.plaintexts.is_empty() || received.established {
             peer.last_activity = now.instant;
         }
@@ -254,6 +309,16 @@ impl Endpoint {
             out.note(Note::Alert(key.address, alert));
         }
         self.count_handshake(known, was_handshaking);
+        self.reindex(known, ids);
+        if received.newest {
+            let arrival = Arrival {
+                from: key,
+                received: received_len,
+                sent,
+                path_response: received.path_response.as_ref(),
+            };
+            self.on_newest(now, known, &arrival, out);
+        }
         let mut current = known;
         if received.established {
             self.metrics.increment(match received.resumed {
@@ -264,9 +329,11 @@ impl Endpoint {
                 return;
             };
             current = renewed;
+            self.in_hand = Some(renewed);
         }
         for range in &received.plaintexts {
             if let Some(message) = datagram.get(range.clone()) {
+                self.on_message_from(current, key.address, message);
                 self.handle_message(now, current, message, out);
             }
         }
@@ -299,11 +366,14 @@ impl Endpoint {
             port,
             association,
             coap,
+            path,
             ..
         } = peer;
         let layer = coap.get_or_insert_with(|| Box::new(MessageLayer::new(&mut *self.random)));
         let mut request = None;
-        let mut send = coap_output(*address, *port, association, out, &self.metrics);
+        let way = (*address, *port, path);
+        let again = Transmission::MayBeAgain;
+        let mut send = coap_output(way, again, association, out, &self.metrics);
         let mut context = coap::Context {
             settings: &self.settings.coap,
             random: &mut *self.random,
@@ -368,6 +438,7 @@ impl Endpoint {
             port,
             association,
             coap,
+            path,
             ..
         } = peer;
         let Some(layer) = coap else {
@@ -375,7 +446,8 @@ impl Endpoint {
             return;
         };
         count_response(&self.metrics, verdict.response.code);
-        let mut send = coap_output(*address, *port, association, out, &self.metrics);
+        let way = (*address, *port, path);
+        let mut send = coap_output(way, Transmission::First, association, out, &self.metrics);
         let mut context = coap::Context {
             settings: &self.settings.coap,
             random: &mut *self.random,
@@ -457,10 +529,11 @@ impl Endpoint {
     pub fn forget(&mut self, from: SocketAddr, port: Port) {
         self.metrics.count_drop(DropReason::Panicked);
         self.metrics.increment(Counter::Panics);
-        if let Some(&key) = self.by_address.get(&PeerKey {
+        let at_address = self.by_address.get(&PeerKey {
             address: canonical(from),
             port,
-        }) {
+        });
+        if let Some(key) = self.in_hand.take().or(at_address.copied()) {
             self.remove(key);
         }
     }
@@ -476,6 +549,7 @@ impl Endpoint {
         }
         self.by_address.clear();
         self.waiting.clear();
+        self.connection_ids.clear();
         self.plain_peers.clear();
         self.timers = TimerWheel::new(now.instant);
         self.secure_peers = 0;
@@ -501,6 +575,7 @@ impl Endpoint {
                     cookies: &self.settings.cookies,
                     sessions: &self.settings.sessions,
                     revocations: &*self.settings.revocations,
+                    connection_ids: &self.connection_ids,
                     admit_handshakes: false,
                     random: &mut *self.random,
                     out: &mut out.to(peer.address, peer.port),

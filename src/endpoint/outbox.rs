@@ -148,10 +148,18 @@ impl Outbox {
 
     /// A sink whose datagrams all go to one peer.
     pub fn to(&mut self, to: SocketAddr, port: Port) -> PeerSink<'_> {
+        self.limited(to, port, usize::MAX)
+    }
+
+    /// The same, for no more than `allowance` bytes: a datagram that is too long is refused.
+    pub fn limited(&mut self, to: SocketAddr, port: Port, allowance: usize) -> PeerSink<'_> {
         PeerSink {
             outbox: self,
             to,
             port,
+            allowance,
+            sent: 0,
+            refused: 0,
         }
     }
 }
@@ -162,10 +170,30 @@ pub struct PeerSink<'a> {
     outbox: &'a mut Outbox,
     to: SocketAddr,
     port: Port,
+    allowance: usize,
+    sent: usize,
+    refused: u32,
+}
+
+impl PeerSink<'_> {
+    /// Bytes that went out.
+    pub const fn sent(&self) -> usize {
+        self.sent
+    }
+
+    /// Datagrams beyond the allowance.
+    pub const fn refused(&self) -> u32 {
+        self.refused
+    }
 }
 
 impl DatagramSink for PeerSink<'_> {
     fn push_datagram(&mut self, datagram: &[u8]) {
+        if datagram.len() > self.allowance - self.sent {
+            self.refused += 1;
+            return;
+        }
+        self.sent += datagram.len();
         self.outbox.push(self.to, self.port, datagram);
     }
 }

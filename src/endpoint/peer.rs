@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use super::connection_id::index_keys;
+use super::path::Path;
 use super::{Endpoint, Outbox, PeerKey, Port};
 use crate::auth::request::Identity;
 use crate::coap::{self, MessageLayer};
@@ -19,6 +21,8 @@ pub(super) struct Peer {
     pub(super) association: Option<Association>,
     /// The CoAP message layer, while it has something to remember.
     pub(super) coap: Option<Box<MessageLayer>>,
+    /// What limits the bytes to `address` while it is not confirmed.
+    pub(super) path: Option<Box<Path>>,
     /// When a record of the peer was last authentic (DTLS) or a message arrived (plain).
     pub(super) last_activity: Instant,
     /// Datagrams of its handshake that wait to be handled.
@@ -27,10 +31,18 @@ pub(super) struct Peer {
     armed_at: Option<Instant>,
 }
 
-/// Sends CoAP messages to a peer, sealed when it has an association.
+/// Whether a CoAP message goes out for the first time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Transmission {
+    First,
+    MayBeAgain,
+}
+
+/// Sends CoAP messages to a peer, sealed when it has an association, and no more than its address
+/// may get.
 pub(super) fn coap_output<'a>(
-    to: SocketAddr,
-    port: Port,
+    (to, port, path): (SocketAddr, Port, &'a mut Option<Box<Path>>),
+    transmission: Transmission,
     association: &'a mut Option<Association>,
     out: &'a mut Outbox,
     metrics: &'a ShardMetrics,
@@ -39,12 +51,22 @@ pub(super) fn coap_output<'a>(
         None => out.push(to, port, message),
         Some(association) => {
             let (prefix, suffix) = association.record_overhead();
-            let sealed = out.push_with(to, port, prefix + message.len() + suffix, |record| {
+            let length = prefix + message.len() + suffix;
+            if path.as_ref().is_some_and(|path| path.allowance() < length) {
+                metrics.count_drop(DropReason::PathLimit);
+                return;
+            }
+            let sealed = out.push_with(to, port, length, |record| {
                 record[prefix..prefix + message.len()].copy_from_slice(message);
                 association.seal_application_data(record)
             });
             if sealed.is_err() {
                 metrics.count_drop(DropReason::SendFailed);
+            } else if let Some(path) = path {
+                path.on_sent(length);
+                if transmission == Transmission::First {
+                    path.on_message(message);
+                }
             }
         }
     }
@@ -57,7 +79,8 @@ impl Peer {
             .as_ref()
             .and_then(Association::next_timeout);
         let coap = self.coap.as_ref().and_then(|layer| layer.next_timeout());
-        association.into_iter().chain(coap).min()
+        let path = self.path.as_ref().and_then(|path| path.next_timeout());
+        association.into_iter().chain(coap).chain(path).min()
     }
 
     /// Who the session has proven to be.
@@ -109,13 +132,16 @@ impl Endpoint {
             port: key.port,
             association,
             coap: None,
+            path: None,
             last_activity: now.instant,
             waiting: 0,
             armed_at: None,
         };
         let secure = peer.association.is_some();
         let handshaking = peer.is_handshaking();
+        let ids = index_keys(peer.association.as_ref());
         let peer = self.peers.insert(peer).ok()?;
+        self.connection_ids.rekey(ids, peer);
         self.handshakes += usize::from(handshaking);
         self.secure_peers += usize::from(secure);
         self.by_address.insert(key, peer);
@@ -129,10 +155,16 @@ impl Endpoint {
             return;
         };
         self.timers.cancel(key.slot);
-        self.by_address.remove(&PeerKey {
+        let address = PeerKey {
             address: peer.address,
             port: peer.port,
-        });
+        };
+        // A peer that moved may have found another one at its address.
+        if self.by_address.get(&address) == Some(&key) {
+            self.by_address.remove(&address);
+        }
+        let ids = index_keys(peer.association.as_ref());
+        self.connection_ids.update(key, ids, [None; 2]);
         self.handshakes -= usize::from(peer.is_handshaking());
         self.secure_peers -= usize::from(peer.association.is_some());
         self.publish_gauges();
@@ -151,8 +183,12 @@ impl Endpoint {
         peer.coap = None;
         peer.armed_at = None;
         peer.last_activity = now.instant;
+        let ids = index_keys(peer.association.as_ref());
         let renewed = self.peers.insert(peer).ok()?;
-        self.by_address.insert(address, renewed);
+        if self.by_address.get(&address).is_none_or(|&at| at == key) {
+            self.by_address.insert(address, renewed);
+        }
+        self.connection_ids.rekey(ids, renewed);
         Some(renewed)
     }
 
@@ -198,6 +234,8 @@ impl Endpoint {
 
     /// Does what is due for one peer.
     pub(super) fn handle_peer_timeout(&mut self, now: Now, key: Key, out: &mut Outbox) {
+        self.handle_path_timeout(now, key, out);
+        let ids = self.index_keys_of(key);
         let Some(peer) = self.peers.get_mut(key) else {
             return;
         };
@@ -208,19 +246,22 @@ impl Endpoint {
             port,
             association,
             coap,
+            path,
             last_activity,
             ..
         } = peer;
         let mut alive = true;
         let config = self.settings.dtls.load();
         if let (Some(association), Some(config)) = (association.as_mut(), config.as_ref()) {
-            let mut sink = out.to(*address, *port);
+            let allowance = path.as_ref().map_or(usize::MAX, |path| path.allowance());
+            let mut sink = out.limited(*address, *port, allowance);
             let mut drops = |reason| self.metrics.count_drop(reason);
             let mut context = dtls::Context {
                 config,
                 cookies: &self.settings.cookies,
                 sessions: &self.settings.sessions,
                 revocations: &*self.settings.revocations,
+                connection_ids: &self.connection_ids,
                 admit_handshakes: false,
                 random: &mut *self.random,
                 out: &mut sink,
@@ -240,9 +281,17 @@ impl Endpoint {
                 self.metrics.increment(Counter::SessionsExpired);
                 alive = false;
             }
+            if let Some(path) = path {
+                path.on_sent(sink.sent());
+            }
+            for _ in 0..sink.refused() {
+                self.metrics.count_drop(DropReason::PathLimit);
+            }
         }
         if let Some(layer) = coap {
-            let mut send = coap_output(*address, *port, association, out, &self.metrics);
+            let way = (*address, *port, path);
+            let again = Transmission::MayBeAgain;
+            let mut send = coap_output(way, again, association, out, &self.metrics);
             let mut context = coap::Context {
                 settings: &self.settings.coap,
                 random: &mut *self.random,
@@ -259,6 +308,7 @@ impl Endpoint {
             alive = false;
         }
         self.count_handshake(key, was_handshaking);
+        self.reindex(key, ids);
         if alive {
             self.rearm(now, key);
         } else {

@@ -92,11 +92,13 @@ impl Endpoint {
         let (Some(association), Some(config)) = (&mut peer.association, config.as_ref()) else {
             return;
         };
+        let ids = super::connection_id::index_keys(Some(association));
         let is_empty = association.revoke(&mut dtls::Context {
             config,
             cookies: &self.settings.cookies,
             sessions: &self.settings.sessions,
             revocations: &*self.settings.revocations,
+            connection_ids: &self.connection_ids,
             admit_handshakes: false,
             random: &mut *self.random,
             out: &mut out.to(peer.address, peer.port),
@@ -105,6 +107,7 @@ impl Endpoint {
         // Requests in work, observations, what was acknowledged: all of it was the session's.
         peer.coap = None;
         self.metrics.increment(Counter::SessionsRevoked);
+        self.reindex(key, ids);
         if is_empty {
             self.remove(key);
         }

@@ -108,7 +108,11 @@ impl Endpoint {
         datagram: &mut [u8],
         out: &mut Outbox,
     ) {
-        match dtls::glance(datagram) {
+        let config = self.settings.dtls.load();
+        let cid_len = config
+            .as_ref()
+            .and_then(|config| config.connection_id_length);
+        match dtls::glance(datagram, cid_len.unwrap_or(0)) {
             Err(reason) => self.metrics.count_drop(reason),
             Ok(Glance::Light) => self.handle_records(now, key, datagram, out),
             Ok(Glance::Hello) => match self.admit_hello(now, key, datagram, out) {
@@ -155,6 +159,7 @@ impl Endpoint {
             cookies: &self.settings.cookies,
             sessions: &self.settings.sessions,
             revocations: &*self.settings.revocations,
+            connection_ids: &self.connection_ids,
             admit_handshakes: false,
             random: &mut *self.random,
             out: if is_spared {

@@ -38,6 +38,7 @@ pub(super) fn dtls_config(
         skip_client_validity_check: config.x509.skip_validity_check,
         groups: NamedGroup::ALL.to_vec(),
         cipher_suites: config.dtls.cipher_suites.clone(),
+        connection_id_length: config.dtls.connection_id_length,
         #[cfg(feature = "keylog")]
         key_log: super::key_log::of_environment()?,
         ..dtls::ServerConfig::new(Arc::new(dtls::Credentials {

@@ -219,6 +219,8 @@ impl Server {
                 .div_ceil(u32::try_from(shards).unwrap_or(u32::MAX)),
             plain_peers_max: PLAIN_PEERS_MAX,
             requests_max: REQUESTS_MAX,
+            shards: config.tidegate.shards,
+            node_id: config.tidegate.node_id,
         });
 
         tickets.publish(&settings.sessions);

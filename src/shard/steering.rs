@@ -76,13 +76,15 @@ pub fn attach(member: &Socket) -> io::Result<()> {
 /// The instructions. The length comes first: a load beyond the end of a datagram would end the
 /// program with 0, and give every short datagram to shard 0.
 fn program() -> [libc::sock_filter; 7] {
-    const FIRST_LEN: u32 = CID_OFFSET as u32 + 1;
+    /// The same in the program's type.
+    const CID_AT: u32 = 11;
+    const { assert!(CID_AT as usize == CID_OFFSET) };
     [
         statement(libc::BPF_LD | libc::BPF_W | libc::BPF_LEN, 0),
-        jump(libc::BPF_JGE, FIRST_LEN, 0, 4),
+        jump(libc::BPF_JGE, CID_AT + 1, 0, 4),
         statement(libc::BPF_LD | libc::BPF_B | libc::BPF_ABS, 0),
         jump(libc::BPF_JEQ, TLS12_CID.into(), 0, 2),
-        statement(libc::BPF_LD | libc::BPF_B | libc::BPF_ABS, FIRST_LEN - 1),
+        statement(libc::BPF_LD | libc::BPF_B | libc::BPF_ABS, CID_AT),
         statement(libc::BPF_RET | libc::BPF_A, 0),
         statement(libc::BPF_RET | libc::BPF_K, NO_SOCKET),
     ]

@@ -122,6 +122,7 @@ fn handshake(config: &Arc<ClientConfig>) -> Vec<Vec<u8>> {
             let mut context = tidegate::dtls::Context {
                 config: &server,
                 cookies: &cookies,
+                connection_ids: &tidegate::dtls::RandomConnectionIds,
                 admit_handshakes: true,
                 sessions: &tidegate::dtls::NO_SESSIONS,
                 revocations: &tidegate::dtls::NoRevocations,

@@ -2,6 +2,11 @@
 //!
 //! Each client does what a device does: handshake, one reading, and the reading is found stored.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests of a process run by the clock"
+)]
+
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -93,6 +93,7 @@ fn serve(
             cookies: &cookies,
             sessions: &tidegate::dtls::NO_SESSIONS,
             revocations: &dtls::NoRevocations,
+            connection_ids: &dtls::RandomConnectionIds,
             admit_handshakes: true,
             random: &mut random,
             out: &mut out,

@@ -8,8 +8,8 @@ use tidegate::crypto::suite::CipherSuite;
 use tidegate::drop_reason::DropReason;
 use tidegate::dtls::client::{self, ClientConfig, ClientConnection};
 use tidegate::dtls::{
-    self, Accepted, AlertDescription, Association, CookieJar, Error, NoRevocations, ResumedBy,
-    Revocations, ServerConfig, Sessions,
+    self, Accepted, AlertDescription, Association, CookieJar, Error, NoRevocations,
+    RandomConnectionIds, ResumedBy, Revocations, ServerConfig, Sessions,
 };
 use tidegate::random::{Random, SeededRandom};
 use tidegate::time::{Duration, Instant, Now};
@@ -266,6 +266,7 @@ impl World {
             cookies,
             sessions,
             revocations: &**revocations,
+            connection_ids: &RandomConnectionIds,
             admit_handshakes: *admit,
             random: &mut self.random,
             out: &mut out,
@@ -308,6 +309,7 @@ impl World {
             cookies,
             sessions,
             revocations: &**revocations,
+            connection_ids: &RandomConnectionIds,
             admit_handshakes: *admit,
             random: &mut self.random,
             out: &mut out,

@@ -14,4 +14,5 @@ mod durability;
 mod lifecycle;
 mod readme;
 mod settings;
+mod steering;
 mod vectors;

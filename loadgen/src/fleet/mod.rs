@@ -142,6 +142,8 @@ fn client_config(plan: &Plan, credentials: Option<Arc<Credentials>>) -> ClientCo
             .map_or_else(|| CipherSuite::ALL.to_vec(), |suite| vec![suite]),
         session_tickets: plan.resume_by == Some(ResumeBy::Ticket),
         keep_session: plan.resume_by.is_some(),
+        // Each device has a socket of its own, so they need not differ.
+        connection_id: plan.cid.map(|length| vec![0xc1; usize::from(length)]),
         ..ClientConfig::default()
     }
 }

@@ -115,7 +115,10 @@ impl ClientHandshake {
                 Some(alert) if alert.ends_connection() => Err(Error::PeerAlert(alert.description)),
                 _ => Ok(Progress::Pending),
             },
-            ContentType::ChangeCipherSpec | ContentType::ApplicationData => {
+            ContentType::ChangeCipherSpec
+            | ContentType::ApplicationData
+            | ContentType::ConnectionId
+            | ContentType::ReturnRoutabilityCheck => {
                 (cx.drops)(DropReason::RecordType);
                 Ok(Progress::Pending)
             }
@@ -134,7 +137,11 @@ impl ClientHandshake {
         let protection = match self.expect.protection() {
             Some(protection) if ready && header.epoch == 1 => protection,
             _ => {
-                if header.content_type != ContentType::Handshake || !self.early.keep(record) {
+                let may_be_finished = matches!(
+                    header.content_type,
+                    ContentType::Handshake | ContentType::ConnectionId
+                );
+                if !may_be_finished || !self.early.keep(record) {
                     (cx.drops)(DropReason::RecordEpoch);
                 }
                 return Ok(Progress::Pending);
@@ -144,21 +151,27 @@ impl ClientHandshake {
             (cx.drops)(DropReason::EarlyApplicationData);
             return Ok(Progress::Pending);
         }
-        let range = match protection.open(header, record) {
-            Ok(range) => range,
+        let opened = match protection.open(header, record) {
+            Ok(opened) => opened,
             Err(reason) => {
                 (cx.drops)(reason);
                 return Ok(Progress::Pending);
             }
         };
-        let plaintext = record.get(range).unwrap_or_default();
-        match header.content_type {
+        let plaintext = record.get(opened.range).unwrap_or_default();
+        match opened.content_type {
             ContentType::Handshake => self.handle_fragments(now, 1, plaintext, cx),
             ContentType::Alert => match Alert::decode(plaintext) {
                 Some(alert) if alert.ends_connection() => Err(Error::PeerAlert(alert.description)),
                 _ => Ok(Progress::Pending),
             },
-            ContentType::ChangeCipherSpec | ContentType::ApplicationData => Ok(Progress::Pending),
+            ContentType::ChangeCipherSpec
+            | ContentType::ApplicationData
+            | ContentType::ConnectionId
+            | ContentType::ReturnRoutabilityCheck => {
+                (cx.drops)(DropReason::RecordType);
+                Ok(Progress::Pending)
+            }
         }
     }
 
@@ -167,7 +180,9 @@ impl ClientHandshake {
             return Ok(Progress::Pending);
         }
         for mut record in self.early.take() {
-            let Some(Ok(slice)) = RecordCursor::default().next(&record) else {
+            let cid_len = self.core.config.connection_id.as_ref().map_or(0, Vec::len);
+            let mut cursor = RecordCursor::new(u8::try_from(cid_len).unwrap_or(u8::MAX));
+            let Some(Ok(slice)) = cursor.next(&record) else {
                 continue;
             };
             let progress = self.handle_protected_record(now, slice.header, &mut record, cx)?;

@@ -1,9 +1,11 @@
 //! Records of epoch 1 that came before they could be read.
 
+use crate::dtls::record::CID_LEN_MAX;
+
 /// Records kept.
 const RECORDS_MAX: usize = 2;
-/// Longest record kept: Finished with any suite.
-pub(in crate::dtls) const EARLY_RECORD_MAX: usize = 128;
+/// Longest record kept: Finished with any suite and connection id.
+pub(in crate::dtls) const EARLY_RECORD_MAX: usize = 128 + CID_LEN_MAX;
 
 /// A few small records that overtook what comes before them: Finished, when datagrams are
 /// reordered. More would only help a peer that can send again (RFC 6347 section 4.2.4).

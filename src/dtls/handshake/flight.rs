@@ -15,7 +15,7 @@
 
 use crate::dtls::error::Error;
 use crate::dtls::message::{FragmentHeader, HandshakeType, MESSAGE_HEADER_LEN, MaxFragmentLength};
-use crate::dtls::record::protection::Protection;
+use crate::dtls::record::protection::{OVERHEAD_MAX, Protection};
 use crate::dtls::record::{ContentType, HEADER_LEN, PLAINTEXT_MAX, RecordHeader, SEQUENCE_MAX};
 use crate::time::{Duration, Instant};
 use crate::wire::DatagramSink;
@@ -219,10 +219,11 @@ fn emit_message(
     }
     let mut offset = 0;
     loop {
-        // Always room for at least one byte, so that the loop ends, and no pieces of a few bytes.
+        // Always room for a few bytes, so that the loop ends soon.
         packer.reserve(overhead + body.len().saturating_sub(offset).min(PIECE_MIN));
-        let room = packer.room().saturating_sub(overhead).min(piece_max).max(1);
-        let end = body.len().min(offset + room);
+        // A long connection id may leave the smallest datagrams none: they grow by it then.
+        let room = packer.room().saturating_sub(overhead).min(piece_max);
+        let end = body.len().min(offset + room.max(PIECE_MIN));
         let piece = &body[offset.min(end)..end];
         let fragment = FragmentHeader {
             fragment_offset: offset,
@@ -237,10 +238,10 @@ fn emit_message(
             }
             Some(protection) => {
                 let record = packer.push(&[
-                    &[0; HEADER_LEN + 8][..prefix],
+                    &[0; OVERHEAD_MAX.0][..prefix],
                     &fragment.encode(),
                     piece,
-                    &[0; 16][..suffix],
+                    &[0; OVERHEAD_MAX.1][..suffix],
                 ]);
                 let sealed = protection.seal(ContentType::Handshake, record);
                 sealed.map_err(|_| Error::SequenceExhausted)?;

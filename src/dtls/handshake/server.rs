@@ -21,6 +21,7 @@
 //! it and the keys are there. The identity exists only in `Connection`, hence only after
 //! CertificateVerify and Finished.
 
+mod connection_id;
 mod expect;
 mod resume;
 
@@ -62,6 +63,8 @@ struct Core {
     flight: Flight,
     timer: Option<RetransmissionTimer>,
     deadline: Instant,
+    /// The connection id in records of epoch 1 to us, once it is settled; empty when they have none.
+    local_connection_id: Box<[u8]>,
     /// When the handshake started, in ms of UNIX: what it looks up is looked up later.
     started_unix_ms: u64,
 }
@@ -84,6 +87,7 @@ impl ServerHandshake {
                 plain: PlainWriter::new(record.sequence, record.version),
                 flight: Flight::default(),
                 timer: None,
+                local_connection_id: Box::default(),
                 config,
                 hello,
             },
@@ -93,6 +97,11 @@ impl ServerHandshake {
     /// Whether `random` is that of the ClientHello which started this handshake.
     pub(in crate::dtls) fn is_of_hello(&self, random: &[u8; 32]) -> bool {
         self.core.hello.random() == random
+    }
+
+    /// The connection id in records of epoch 1 to us; empty when they have none.
+    pub(in crate::dtls) fn local_connection_id(&self) -> &[u8] {
+        &self.core.local_connection_id
     }
 
     /// Takes a record of epoch 0; `body` is what follows its header.
@@ -126,10 +135,15 @@ impl ServerHandshake {
                 (cx.drops)(DropReason::EarlyApplicationData);
                 Ok(Progress::Pending)
             }
+            ContentType::ConnectionId | ContentType::ReturnRoutabilityCheck => {
+                (cx.drops)(DropReason::RecordType);
+                Ok(Progress::Pending)
+            }
         }
     }
 
-    /// Takes a record of epoch 1 that is no application data, and opens it in place.
+    /// Takes a record of epoch 1 that is no application data as far as can be seen, and opens it in
+    /// place.
     pub(in crate::dtls) fn handle_protected_record(
         &mut self,
         now: Now,
@@ -142,20 +156,26 @@ impl ServerHandshake {
             self.keep_early(header, record);
             return Ok(Progress::NotMine);
         };
-        let Ok(range) = protection.open(header, record) else {
+        let Ok(opened) = protection.open(header, record) else {
             if protection.is_worn() {
                 return Err(Error::TooManyForgeries);
             }
             return Ok(Progress::NotMine);
         };
-        let plaintext = record.get(range).unwrap_or_default();
-        match header.content_type {
+        let plaintext = record.get(opened.range).unwrap_or_default();
+        match opened.content_type {
             ContentType::Handshake => self.handle_fragments(now, 1, plaintext, cx),
             ContentType::Alert => match Alert::decode(plaintext) {
                 Some(alert) if alert.ends_connection() => Err(Error::PeerAlert(alert.description)),
                 _ => Ok(Progress::Pending),
             },
-            ContentType::ChangeCipherSpec | ContentType::ApplicationData => {
+            ContentType::ApplicationData => {
+                (cx.drops)(DropReason::EarlyApplicationData);
+                self.repeat_resumption(now.instant, cx)
+            }
+            ContentType::ChangeCipherSpec
+            | ContentType::ConnectionId
+            | ContentType::ReturnRoutabilityCheck => {
                 (cx.drops)(DropReason::RecordType);
                 Ok(Progress::Pending)
             }
@@ -163,8 +183,12 @@ impl ServerHandshake {
     }
 
     fn keep_early(&mut self, header: RecordHeader, record: &[u8]) {
+        let may_be_finished = matches!(
+            header.content_type,
+            ContentType::Handshake | ContentType::ConnectionId
+        );
         // Before flight 4 is out the client cannot have any keys.
-        if header.content_type == ContentType::Handshake && self.core.timer.is_some() {
+        if may_be_finished && self.core.timer.is_some() {
             self.early.keep(record);
         }
     }
@@ -256,7 +280,8 @@ impl ServerHandshake {
             return Ok(Progress::Pending);
         }
         for mut record in self.early.take() {
-            let mut cursor = RecordCursor::default();
+            let cid_len = u8::try_from(self.core.local_connection_id.len()).unwrap_or(u8::MAX);
+            let mut cursor = RecordCursor::new(cid_len);
             let Some(Ok(slice)) = cursor.next(&record) else {
                 continue;
             };
@@ -312,6 +337,14 @@ impl ServerHandshake {
             if protection.is_worn() {
                 return Err(Error::TooManyForgeries);
             }
+            return Ok(Progress::Pending);
+        }
+        self.repeat_resumption(now, cx)
+    }
+
+    /// The client has finished a resumption, and its Finished is not there: our flight again.
+    fn repeat_resumption(&mut self, now: Instant, cx: &mut Context<'_>) -> Result<Progress, Error> {
+        if !matches!(self.expect, Expect::ResumedFinished(_)) {
             return Ok(Progress::Pending);
         }
         let timer = self.core.timer.as_mut();

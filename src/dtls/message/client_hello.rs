@@ -130,6 +130,13 @@ mod emit {
             if config.extended_master_secret {
                 extension::emit(out, extension::EXTENDED_MASTER_SECRET, |_| {});
             }
+            if let Some(id) = &config.connection_id {
+                extension::emit_connection_id(out, id);
+                // RFC 9853 section 3: only together with connection_id.
+                if config.return_routability_check {
+                    extension::emit(out, extension::RETURN_ROUTABILITY_CHECK, |_| {});
+                }
+            }
             if let Some(name) = &config.server_name {
                 extension::emit_server_name(out, name);
             }

@@ -22,6 +22,8 @@ pub(super) const RECORD_SIZE_LIMIT: u16 = 28;
 pub(super) const SESSION_TICKET: u16 = 35;
 /// connection_id, RFC 9146 section 3.
 pub(super) const CONNECTION_ID: u16 = 54;
+/// rrc, RFC 9853 section 3.
+pub(super) const RETURN_ROUTABILITY_CHECK: u16 = 61;
 /// renegotiation_info, RFC 5746 section 3.2.
 pub(super) const RENEGOTIATION_INFO: u16 = 0xff01;
 
@@ -79,6 +81,8 @@ pub(in crate::dtls) struct Extensions<'a> {
     pub(in crate::dtls) session_ticket: Option<&'a [u8]>,
     /// The id that the sender wants to find in records that are sent to it; may be empty.
     pub(in crate::dtls) connection_id: Option<&'a [u8]>,
+    /// The sender knows the return routability check.
+    pub(in crate::dtls) return_routability_check: bool,
     /// The renegotiated_connection field.
     pub(in crate::dtls) renegotiation_info: Option<&'a [u8]>,
     /// Whether there was one that we do not know.
@@ -134,6 +138,7 @@ impl<'a> Extensions<'a> {
             RECORD_SIZE_LIMIT => self.record_size_limit = Some(reader.u16()?),
             SESSION_TICKET => self.session_ticket = Some(reader.rest()),
             CONNECTION_ID => self.connection_id = Some(reader.vec8()?),
+            RETURN_ROUTABILITY_CHECK => self.return_routability_check = true,
             RENEGOTIATION_INFO => self.renegotiation_info = Some(reader.vec8()?),
             _ => {
                 self.unknown = true;

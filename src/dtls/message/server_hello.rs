@@ -22,6 +22,8 @@ pub(in crate::dtls) struct ServerHello<'a> {
     pub(in crate::dtls) session_ticket: bool,
     /// The id that is to stand in records to us; may be empty.
     pub(in crate::dtls) connection_id: Option<&'a [u8]>,
+    /// Only together with `connection_id` (RFC 9853 section 3).
+    pub(in crate::dtls) return_routability_check: bool,
 }
 
 impl ServerHello<'_> {
@@ -66,6 +68,9 @@ impl ServerHello<'_> {
         }
         if let Some(id) = self.connection_id {
             extension::emit_connection_id(out, id);
+        }
+        if self.return_routability_check {
+            extension::emit(out, extension::RETURN_ROUTABILITY_CHECK, |_| {});
         }
     }
 }

@@ -52,6 +52,7 @@ fn no_bytes_make_a_decoder_panic() {
         record_size_limit: None,
         session_ticket: false,
         connection_id: None,
+        return_routability_check: false,
         random: &[1; 32],
         cipher_suite: 0xc02b,
         secure_renegotiation: true,

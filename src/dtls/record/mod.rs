@@ -19,8 +19,12 @@ use super::received::RECORDS_PER_DATAGRAM_MAX;
 use crate::drop_reason::DropReason;
 use crate::wire::Reader;
 
-/// Length of a record header in bytes.
+/// Length of a record header without a connection id in bytes.
 pub(super) const HEADER_LEN: usize = 13;
+/// Where the connection id of a tls12_cid record begins (RFC 9146 section 4).
+pub(super) const CID_OFFSET: usize = 11;
+/// Longest connection id (RFC 9146 section 3).
+pub(super) const CID_LEN_MAX: usize = 255;
 /// Most plaintext in a record (RFC 5246 section 6.2.1).
 pub(super) const PLAINTEXT_MAX: usize = 1 << 14;
 /// Most bytes in the fragment of a protected record (RFC 5246 section 6.2.3).
@@ -33,7 +37,7 @@ pub(super) const DTLS_1_0: u16 = 0xfeff;
 /// DTLS 1.2 on the wire.
 pub(super) const DTLS_1_2: u16 = 0xfefd;
 
-/// What a record carries (RFC 5246 section 6.2.1).
+/// What a record carries (RFC 5246 section 6.2.1, RFC 9146 section 4, RFC 9853 section 4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum ContentType {
@@ -41,15 +45,20 @@ pub(super) enum ContentType {
     Alert = 21,
     Handshake = 22,
     ApplicationData = 23,
+    /// tls12_cid: with a connection id, and the real type within.
+    ConnectionId = 25,
+    ReturnRoutabilityCheck = 27,
 }
 
 impl ContentType {
-    const fn from_code(code: u8) -> Option<Self> {
+    pub(super) const fn from_code(code: u8) -> Option<Self> {
         Some(match code {
             20 => Self::ChangeCipherSpec,
             21 => Self::Alert,
             22 => Self::Handshake,
             23 => Self::ApplicationData,
+            25 => Self::ConnectionId,
+            27 => Self::ReturnRoutabilityCheck,
             _ => return None,
         })
     }
@@ -95,9 +104,19 @@ pub(super) struct RecordSlice {
 pub(super) struct RecordCursor {
     offset: usize,
     count: usize,
+    /// Length of connection ids in records to us; 0 when there are none.
+    cid_len: u8,
 }
 
 impl RecordCursor {
+    /// A cursor over datagrams to an end whose connection ids have `cid_len` bytes.
+    pub(super) fn new(cid_len: u8) -> Self {
+        Self {
+            cid_len,
+            ..Self::default()
+        }
+    }
+
     /// The next record of `datagram`, or why what comes next is dropped; `None` at the end.
     ///
     /// After a record that cannot be delimited, and after 16 records, the rest of the datagram is
@@ -112,7 +131,7 @@ impl RecordCursor {
         }
         self.count += 1;
         let start = self.offset;
-        let Some((header, length)) = delimit(rest) else {
+        let Some((header, length)) = delimit(rest, usize::from(self.cid_len)) else {
             self.offset = datagram.len();
             return Some(Err(DropReason::RecordMalformed));
         };
@@ -125,18 +144,26 @@ impl RecordCursor {
 }
 
 /// Reads the header at the start of `bytes`; with it the length of the whole record. `None` when
-/// the end of the record cannot be told.
-fn delimit(bytes: &[u8]) -> Option<(Result<RecordHeader, DropReason>, usize)> {
+/// the end of the record cannot be told. Where no connection ids are in use, a tls12_cid record is
+/// one of an unknown type.
+fn delimit(bytes: &[u8], cid_len: usize) -> Option<(Result<RecordHeader, DropReason>, usize)> {
     let mut reader = Reader::new(bytes);
     let content_type = reader.u8().ok()?;
     let version = reader.u16().ok()?;
     let epoch = reader.u16().ok()?;
     let sequence = reader.u48().ok()?;
+    let content_type = ContentType::from_code(content_type)
+        .filter(|&t| t != ContentType::ConnectionId || cid_len > 0);
+    let cid_len = match content_type {
+        Some(ContentType::ConnectionId) => cid_len,
+        _ => 0,
+    };
+    reader.bytes(cid_len).ok()?;
     let length = usize::from(reader.u16().ok()?);
     if length > FRAGMENT_MAX || length > reader.remaining() {
         return None;
     }
-    let header = match (ContentType::from_code(content_type), version) {
+    let header = match (content_type, version) {
         (None, _) => Err(DropReason::RecordType),
         (Some(content_type), DTLS_1_0 | DTLS_1_2) => Ok(RecordHeader {
             content_type,
@@ -146,7 +173,7 @@ fn delimit(bytes: &[u8]) -> Option<(Result<RecordHeader, DropReason>, usize)> {
         }),
         _ => Err(DropReason::RecordVersion),
     };
-    Some((header, HEADER_LEN + length))
+    Some((header, HEADER_LEN + cid_len + length))
 }
 
 #[cfg(test)]

@@ -7,6 +7,14 @@
 //! record  header[13] | explicit nonce[8 or 0] | ciphertext | tag[16 or 8]
 //! ```
 //!
+//! With a connection id of n bytes in a direction (RFC 9146 section 4 and 5.3):
+//!
+//! ```text
+//! AAD     ff[8] | 25 | n | 25 | version[2] | epoch[2] | sequence[6] | cid[n] | inner length[2]
+//! inner   content | real type[1] | zeros
+//! record  header[13 + n] | explicit nonce[8 or 0] | encrypted inner | tag[16 or 8]
+//! ```
+//!
 //! We send `epoch | sequence` as explicit nonce, which never repeats as sequence numbers do not; a
 //! random one could. Received explicit nonces are taken as they come.
 //!
@@ -16,13 +24,33 @@
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use super::replay::ReplayWindow;
-use super::{ContentType, DTLS_1_2, HEADER_LEN, PLAINTEXT_MAX, RecordHeader, SEQUENCE_MAX};
+use super::{
+    CID_LEN_MAX, CID_OFFSET, ContentType, DTLS_1_2, HEADER_LEN, PLAINTEXT_MAX, RecordHeader,
+    SEQUENCE_MAX,
+};
 use crate::crypto::aead::{AeadAlgorithm, AeadKey};
 use crate::crypto::suite::CipherSuite;
 use crate::drop_reason::DropReason;
+use crate::dtls::connection_id::ConnectionIds;
 
 /// Sequence numbers kept back from application data, so that a last alert can always be sent.
 const SEQUENCES_RESERVED: u64 = 16;
+
+/// Padding that a peer may add to a record of the longest plaintext, with the real type.
+const PADDING_MAX: usize = 256;
+/// Longest additional data.
+const CID_AAD_MAX: usize = 23 + CID_LEN_MAX;
+/// Most bytes before the plaintext of a record, and behind it.
+pub(in crate::dtls) const OVERHEAD_MAX: (usize, usize) = (HEADER_LEN + CID_LEN_MAX + 8, 1 + 16);
+
+/// A record that was authentic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::dtls) struct Opened {
+    /// What it carries; never [`ContentType::ConnectionId`].
+    pub(in crate::dtls) content_type: ContentType,
+    /// Where the content lies in the record.
+    pub(in crate::dtls) range: std::ops::Range<usize>,
+}
 
 /// No sequence number is left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,6 +106,7 @@ pub(in crate::dtls) struct Protection {
     window: ReplayWindow,
     /// Records that did not verify since the keys are in use.
     forged: u32,
+    connection_ids: ConnectionIds,
     suite: CipherSuite,
     epoch: u16,
 }
@@ -97,9 +126,34 @@ impl Protection {
             next_write_sequence: 0,
             window: ReplayWindow::default(),
             forged: 0,
+            connection_ids: ConnectionIds::default(),
             suite,
             epoch,
         }
+    }
+
+    /// The same with connection ids in the directions in which they are not empty. To be called
+    /// before the first record.
+    #[must_use]
+    pub(in crate::dtls) fn with_connection_ids(mut self, ids: ConnectionIds) -> Self {
+        self.connection_ids = ids;
+        self
+    }
+
+    /// The connection id in records to us; empty when they have none.
+    pub(in crate::dtls) fn local_connection_id(&self) -> &[u8] {
+        self.connection_ids.local()
+    }
+
+    /// The connection id in records to the peer; empty when they have none.
+    #[cfg(any(test, feature = "client"))]
+    pub(in crate::dtls) fn peer_connection_id(&self) -> &[u8] {
+        self.connection_ids.peer()
+    }
+
+    /// The highest sequence number of an authentic record so far.
+    pub(in crate::dtls) const fn highest_read_sequence(&self) -> u64 {
+        self.window.highest()
     }
 
     /// The cipher suite.
@@ -112,10 +166,19 @@ impl Protection {
         self.epoch
     }
 
-    /// Bytes before the plaintext, header included, and behind it.
-    pub(in crate::dtls) const fn overhead(&self) -> (usize, usize) {
+    /// Bytes before the plaintext of a record to the peer, header included, and behind it.
+    pub(in crate::dtls) fn overhead(&self) -> (usize, usize) {
+        self.overhead_with(self.connection_ids.peer().len())
+    }
+
+    /// The same with a connection id of `cid_len` bytes: header and real type grow by it.
+    const fn overhead_with(&self, cid_len: usize) -> (usize, usize) {
         let aead = self.suite.aead();
-        (HEADER_LEN + aead.explicit_nonce_len(), aead.tag_len())
+        let real_type = if cid_len > 0 { 1 } else { 0 };
+        (
+            HEADER_LEN + cid_len + aead.explicit_nonce_len(),
+            real_type + aead.tag_len(),
+        )
     }
 
     /// Throws the cache away.
@@ -161,30 +224,49 @@ impl Protection {
             return Err(Exhausted);
         }
         self.next_write_sequence = sequence + 1;
-        let header = RecordHeader {
+        let mut header = RecordHeader {
             content_type,
             version: DTLS_1_2,
             epoch: self.epoch,
             sequence,
         };
         let aead = self.suite.aead();
-        let (prefix, suffix) = self.overhead();
+        let cid_len = self.connection_ids.peer().len();
+        let (prefix, suffix) = self.overhead_with(cid_len);
         let plaintext_len = record.len() - prefix - suffix;
         assert!(
             plaintext_len <= PLAINTEXT_MAX,
             "a record holds 2^14 bytes of plaintext"
         );
         let (head, rest) = record.split_at_mut(prefix);
-        let (plaintext, tag) = rest.split_at_mut(plaintext_len);
         let explicit = header.epoch_and_sequence();
-        let fragment_len = prefix - HEADER_LEN + plaintext_len + suffix;
-        head[..HEADER_LEN].copy_from_slice(&header.encode(fragment_len));
-        head[HEADER_LEN..].copy_from_slice(&explicit[..aead.explicit_nonce_len()]);
         let nonce = self.write_key.nonce(aead, explicit);
-        let aad = additional_data(header, plaintext_len);
+        let (fixed, nonce_part) = head.split_at_mut(HEADER_LEN + cid_len);
+        nonce_part.copy_from_slice(&explicit[..aead.explicit_nonce_len()]);
+        let fragment_len = nonce_part.len() + rest.len();
+        if cid_len == 0 {
+            fixed.copy_from_slice(&header.encode(fragment_len));
+            let (plaintext, tag) = rest.split_at_mut(plaintext_len);
+            let aad = additional_data(header, plaintext_len);
+            self.expanded()
+                .write
+                .seal_in_place(&nonce, &aad, plaintext, tag);
+            return Ok(());
+        }
+        // RFC 9146 section 4: the real type is the last byte that is not zero; we do not pad.
+        rest[plaintext_len] = content_type as u8;
+        header.content_type = ContentType::ConnectionId;
+        let encoded = header.encode(fragment_len);
+        let cid = self.connection_ids.peer();
+        fixed[..CID_OFFSET].copy_from_slice(&encoded[..CID_OFFSET]);
+        fixed[CID_OFFSET..CID_OFFSET + cid_len].copy_from_slice(cid);
+        fixed[CID_OFFSET + cid_len..].copy_from_slice(&encoded[CID_OFFSET..]);
+        let mut aad = [0; CID_AAD_MAX];
+        let aad_len = cid_additional_data(&mut aad, header, cid, plaintext_len + 1);
+        let (inner, tag) = rest.split_at_mut(plaintext_len + 1);
         self.expanded()
             .write
-            .seal_in_place(&nonce, &aad, plaintext, tag);
+            .seal_in_place(&nonce, &aad[..aad_len], inner, tag);
         Ok(())
     }
 
@@ -197,39 +279,80 @@ impl Protection {
         &mut self,
         header: RecordHeader,
         record: &mut [u8],
-    ) -> Result<std::ops::Range<usize>, DropReason> {
+    ) -> Result<Opened, DropReason> {
         debug_assert_eq!(header.epoch, self.epoch);
         if header.version != DTLS_1_2 {
             return Err(DropReason::RecordVersion);
+        }
+        let has_cid = header.content_type == ContentType::ConnectionId;
+        let cid_len = self.connection_ids.local().len();
+        // RFC 9146 section 3: with an id every record has it, without one none has.
+        if has_cid != (cid_len > 0) {
+            return Err(DropReason::ConnectionIdMissing);
         }
         if !self.window.is_new(header.sequence) {
             return Err(DropReason::RecordReplayed);
         }
         let aead = self.suite.aead();
-        let (prefix, suffix) = self.overhead();
         let malformed = DropReason::RecordMalformed;
-        let plaintext_len = record.len().checked_sub(prefix + suffix).ok_or(malformed)?;
-        if plaintext_len > PLAINTEXT_MAX {
+        let prefix = HEADER_LEN + cid_len + aead.explicit_nonce_len();
+        let (head, sealed) = record.split_at_mut_checked(prefix).ok_or(malformed)?;
+        let sealed_len = sealed.len();
+        let inner_len = sealed_len.checked_sub(aead.tag_len()).ok_or(malformed)?;
+        let padding_max = if has_cid { PADDING_MAX } else { 0 };
+        if inner_len > PLAINTEXT_MAX + padding_max {
             return Err(malformed);
         }
-        let (head, sealed) = record.split_at_mut_checked(prefix).ok_or(malformed)?;
-        let explicit = match head.get(HEADER_LEN..).and_then(<[u8]>::first_chunk) {
+        let explicit = match head
+            .get(HEADER_LEN + cid_len..)
+            .and_then(<[u8]>::first_chunk)
+        {
             Some(explicit) => *explicit,
             None => header.epoch_and_sequence(),
         };
         let nonce = self.read_key.nonce(aead, explicit);
-        let aad = additional_data(header, plaintext_len);
-        if self
-            .expanded()
-            .read
-            .open_in_place(&nonce, &aad, sealed)
-            .is_err()
-        {
+        let opened = if has_cid {
+            self.check_connection_id(head, aead.explicit_nonce_len() + sealed_len)?;
+            let mut aad = [0; CID_AAD_MAX];
+            let cid = self.connection_ids.local();
+            let aad_len = cid_additional_data(&mut aad, header, cid, inner_len);
+            let key = &self.expanded().read;
+            key.open_in_place(&nonce, &aad[..aad_len], sealed)
+        } else {
+            let aad = additional_data(header, inner_len);
+            self.expanded().read.open_in_place(&nonce, &aad, sealed)
+        };
+        if opened.is_err() {
             self.forged = self.forged.saturating_add(1);
             return Err(DropReason::RecordForged);
         }
         self.window.mark(header.sequence);
-        Ok(prefix..prefix + plaintext_len)
+        if !has_cid {
+            return Ok(Opened {
+                content_type: header.content_type,
+                range: prefix..prefix + inner_len,
+            });
+        }
+        let inner = sealed.get(..inner_len).unwrap_or_default();
+        let (content_type, length) = inner_content(inner)?;
+        Ok(Opened {
+            content_type,
+            range: prefix..prefix + length,
+        })
+    }
+
+    /// Whether the record at whose start `head` lies has our connection id, and behind it the length
+    /// that it was cut by.
+    fn check_connection_id(&self, head: &[u8], fragment_len: usize) -> Result<(), DropReason> {
+        let cid = self.connection_ids.local();
+        let rest = head.get(CID_OFFSET..).unwrap_or_default();
+        let length = rest.strip_prefix(cid).and_then(<[u8]>::first_chunk);
+        let length = length.ok_or(DropReason::ConnectionIdUnknown)?;
+        if usize::from(u16::from_be_bytes(*length)) == fragment_len {
+            Ok(())
+        } else {
+            Err(DropReason::RecordMalformed)
+        }
     }
 
     fn expanded(&mut self) -> &ExpandedKeys {
@@ -263,5 +386,40 @@ fn additional_data(header: RecordHeader, plaintext_len: usize) -> [u8; HEADER_LE
     [e0, e1, s0, s1, s2, s3, s4, s5, content_type, v0, v1, l0, l1]
 }
 
+/// RFC 9146 section 5.3; returns the length. `inner_len` counts content, real type and padding.
+fn cid_additional_data(
+    out: &mut [u8; CID_AAD_MAX],
+    header: RecordHeader,
+    cid: &[u8],
+    inner_len: usize,
+) -> usize {
+    const CID_TYPE: u8 = ContentType::ConnectionId as u8;
+    let [_, v0, v1, e0, e1, s0, s1, s2, s3, s4, s5, l0, l1] = header.encode(inner_len);
+    let cid_len = u8::try_from(cid.len()).unwrap_or(u8::MAX);
+    let (fixed, rest) = out.split_at_mut(21);
+    fixed[..8].fill(0xff);
+    fixed[8..].copy_from_slice(&[
+        CID_TYPE, cid_len, CID_TYPE, v0, v1, e0, e1, s0, s1, s2, s3, s4, s5,
+    ]);
+    rest[..cid.len()].copy_from_slice(cid);
+    rest[cid.len()..cid.len() + 2].copy_from_slice(&[l0, l1]);
+    23 + cid.len()
+}
+
+/// The real type and the length of the content before it (RFC 9146 section 4): the type is the last
+/// byte that is not zero; where all are zero the record is dropped.
+fn inner_content(inner: &[u8]) -> Result<(ContentType, usize), DropReason> {
+    let at = inner.iter().rposition(|&byte| byte != 0);
+    let at = at.ok_or(DropReason::RecordMalformed)?;
+    let code = inner.get(at).copied().unwrap_or_default();
+    match ContentType::from_code(code) {
+        None | Some(ContentType::ConnectionId) => Err(DropReason::RecordType),
+        Some(_) if at > PLAINTEXT_MAX => Err(DropReason::RecordMalformed),
+        Some(content_type) => Ok((content_type, at)),
+    }
+}
+
+#[cfg(test)]
+mod cid_tests;
 #[cfg(test)]
 mod tests;

@@ -20,7 +20,7 @@ use crate::dtls::record::protection::Protection;
 use crate::dtls::record::{ContentType, DTLS_1_2, HEADER_LEN, RecordCursor};
 use crate::dtls::{
     Accepted, AlertDescription, Association, Context, CookieJar, Credentials, Error, NoRevocations,
-    ServerConfig, accept,
+    RandomConnectionIds, ServerConfig, accept,
 };
 use crate::random::SeededRandom;
 use crate::time::{Duration, Instant, Now};
@@ -138,6 +138,7 @@ impl Script {
             cookies: &self.cookies,
             sessions: &crate::dtls::NO_SESSIONS,
             revocations: &NoRevocations,
+            connection_ids: &RandomConnectionIds,
             admit_handshakes: true,
             random: &mut self.random,
             out: &mut self.answers,
@@ -389,8 +390,9 @@ impl Script {
             while let Some(Ok(record)) = cursor.next(&datagram) {
                 if record.header.epoch == 1 {
                     let bytes = &mut datagram[record.range];
-                    let range = self.protection.as_mut().unwrap().open(record.header, bytes);
-                    read.push((record.header.content_type, bytes[range.unwrap()].to_vec()));
+                    let protection = self.protection.as_mut().unwrap();
+                    let opened = protection.open(record.header, bytes).unwrap();
+                    read.push((opened.content_type, bytes[opened.range].to_vec()));
                 }
             }
         }
@@ -404,6 +406,7 @@ impl Script {
             cookies: &self.cookies,
             sessions: &crate::dtls::NO_SESSIONS,
             revocations: &NoRevocations,
+            connection_ids: &RandomConnectionIds,
             admit_handshakes: true,
             random: &mut self.random,
             out: &mut self.answers,

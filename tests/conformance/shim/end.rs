@@ -6,8 +6,8 @@ use tidegate::crypto::fingerprint::device_fingerprint;
 use tidegate::crypto::random::SystemRandom;
 use tidegate::dtls::client::{self, ClientConnection, ResumableSession};
 use tidegate::dtls::{
-    self, Accepted, Association, CookieJar, NoRevocations, Received, SealError, ServerConfig,
-    Sessions,
+    self, Accepted, Association, CookieJar, NoRevocations, RandomConnectionIds, Received,
+    SealError, ServerConfig, Sessions,
 };
 use tidegate::time::{Duration, Instant, Now};
 use tidegate::wire::DatagramSink;
@@ -63,6 +63,7 @@ impl Server<'_> {
             cookies: &self.kept.cookies,
             sessions: &self.kept.sessions,
             revocations: &NoRevocations,
+            connection_ids: &RandomConnectionIds,
             admit_handshakes: true,
             random: &mut SystemRandom,
             out,

@@ -15,6 +15,7 @@ use crate::crypto::suite::{Authentication, CipherSuite};
 use crate::dtls::client::{ClientConfig, Context, ServerVerification};
 use crate::dtls::config::Credentials;
 use crate::dtls::connection::{Connection, Established};
+use crate::dtls::connection_id::ConnectionIds;
 use crate::dtls::cookie::equal;
 use crate::dtls::error::Error;
 use crate::dtls::identity::PeerIdentity;
@@ -66,6 +67,8 @@ pub(super) struct Parameters {
     /// The server's name for the session; empty when it has none.
     session_id: Vec<u8>,
     pub(super) ticket: Ticket,
+    pub(super) connection_ids: ConnectionIds,
+    pub(super) return_routability_check: bool,
 }
 
 /// A NewSessionTicket comes if and only if the ServerHello announced it (RFC 5077 section 3.3).
@@ -280,7 +283,10 @@ impl ExpectServerHello {
             || (extensions.server_name.is_some() && config.server_name.is_none())
             || extensions.record_size_limit.is_some()
             || (extensions.session_ticket.is_some() && !config.offers_session_ticket())
-            || extensions.connection_id.is_some()
+            || (extensions.connection_id.is_some() && config.connection_id.is_none())
+            // RFC 9853 section 3: not without connection_id.
+            || (extensions.return_routability_check
+                && (!config.return_routability_check || extensions.connection_id.is_none()))
             || extensions.signature_algorithms.is_some()
             || (extensions.extended_master_secret && !config.extended_master_secret)
             || (extensions.max_fragment_length.is_some()
@@ -315,6 +321,11 @@ impl ExpectServerHello {
             transcript,
             session_id: hello.session_id.to_vec(),
             ticket,
+            connection_ids: match (&config.connection_id, extensions.connection_id) {
+                (Some(local), Some(peer)) => ConnectionIds::new(local, peer),
+                _ => ConnectionIds::default(),
+            },
+            return_routability_check: extensions.return_routability_check,
         };
         Ok(match session {
             Some(session) => {
@@ -464,6 +475,7 @@ impl ExpectServerHelloDone {
             randoms,
             transcript,
             extended_master_secret,
+            connection_ids,
             ..
         } = &mut parameters;
         let mut push = |transcript: &mut Transcript, message_type, emit: &dyn Fn(&mut Vec<u8>)| {
@@ -501,7 +513,9 @@ impl ExpectServerHelloDone {
                 .emit(out);
             });
         }
-        let mut protection = master_secret.protection(Side::Client, randoms);
+        let mut protection = master_secret
+            .protection(Side::Client, randoms)
+            .with_connection_ids(connection_ids.clone());
         let verify_data = master_secret.verify_data(Side::Client, &transcript.digest());
         flight.push_change_cipher_spec();
         let finished = flight.push(HandshakeType::Finished, core.take_message_seq(), |out| {
@@ -563,6 +577,7 @@ impl ExpectFinished {
             hello_tag: [0; 8],
             session_tag: 0,
             resumed: None,
+            return_routability_check: parameters.return_routability_check,
         };
         Ok(Connection::new(protection, established, None))
     }

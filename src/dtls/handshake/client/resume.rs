@@ -65,7 +65,8 @@ impl ExpectResumedFinished {
     pub(super) fn new(parameters: Parameters, session: ResumableSession) -> Self {
         let protection = session
             .master_secret
-            .protection(Side::Client, &parameters.randoms);
+            .protection(Side::Client, &parameters.randoms)
+            .with_connection_ids(parameters.connection_ids.clone());
         Self {
             parameters,
             session,
@@ -126,6 +127,7 @@ impl ExpectResumedFinished {
             hello_tag: [0; 8],
             session_tag: 0,
             resumed: Some(by),
+            return_routability_check: parameters.return_routability_check,
         };
         if core.config.keep_session {
             core.session = Some(match fresh_ticket {

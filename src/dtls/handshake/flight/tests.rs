@@ -94,7 +94,7 @@ fn finished_is_protected_and_needs_keys() {
             while let Some(record) = cursor.next(&finished) {
                 let record = record.unwrap();
                 let bytes = &mut finished[record.range];
-                let range = protection.open(record.header, bytes).unwrap();
+                let range = protection.open(record.header, bytes).unwrap().range;
                 let fragment = Fragment::decode(&mut Reader::new(&bytes[range])).unwrap();
                 if let Some(message) = reassembly.insert(&fragment).unwrap() {
                     bodies.push(message.body.to_vec());

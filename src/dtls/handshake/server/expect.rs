@@ -6,6 +6,7 @@ use super::super::key_schedule::{MasterSecret, Randoms, Side};
 use super::super::negotiation::Negotiated;
 use super::super::transcript::Transcript;
 use super::Core;
+use super::connection_id::NegotiatedIds;
 use super::resume::{ExpectResumedFinished, Proven, Resumability, resume};
 use crate::crypto::CryptoError;
 use crate::crypto::certificate::LeafInfo;
@@ -61,6 +62,7 @@ pub(super) struct Parameters {
     randoms: Randoms,
     transcript: Transcript,
     resumability: Resumability,
+    connection_ids: NegotiatedIds,
     /// Number of our next message.
     next_message_seq: u16,
 }
@@ -171,6 +173,7 @@ impl ExpectClientHello {
         }
         let negotiated = Negotiated::choose(&hello, &core.config)?;
         let resumability = Resumability::choose(&hello, now, cx);
+        let connection_ids = NegotiatedIds::choose(&hello, core, cx);
         core.plain.set_version(DTLS_1_2);
         let mut randoms = Randoms {
             client: hello.prefix.random,
@@ -188,6 +191,7 @@ impl ExpectClientHello {
             randoms,
             transcript,
             resumability,
+            connection_ids,
             next_message_seq: message.message_seq,
         };
         parameters.build_flight_4(&negotiated, &key, core)?;
@@ -226,7 +230,8 @@ impl Parameters {
             server_name: false,
             record_size_limit: None,
             session_ticket: self.resumability.ticket(),
-            connection_id: None,
+            connection_id: self.connection_ids.answer(),
+            return_routability_check: self.connection_ids.return_routability_check,
             secure_renegotiation: negotiated.secure_renegotiation,
             extended_master_secret: negotiated.extended_master_secret,
             point_formats: negotiated.point_formats,
@@ -376,7 +381,10 @@ impl ExpectFinished {
         identity: PeerIdentity,
         not_after_unix_ms: Option<u64>,
     ) -> Self {
-        let protection = master_secret.protection(Side::Server, &parameters.randoms);
+        let ids = parameters.connection_ids.ids.clone();
+        let protection = master_secret
+            .protection(Side::Server, &parameters.randoms)
+            .with_connection_ids(ids);
         Self {
             parameters,
             master_secret,
@@ -453,6 +461,7 @@ impl ExpectFinished {
             hello_tag,
             session_tag,
             resumed: None,
+            return_routability_check: parameters.connection_ids.return_routability_check,
         };
         Ok(Next::Established(Box::new(Connection::new(
             protection,

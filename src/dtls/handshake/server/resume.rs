@@ -25,6 +25,7 @@ use super::super::key_schedule::{MasterSecret, Randoms, Side};
 use super::super::negotiation::check_hello;
 use super::super::transcript::Transcript;
 use super::Core;
+use super::connection_id::NegotiatedIds;
 use super::expect::Next;
 use crate::crypto::hash::{Hash, digest};
 use crate::crypto::key_exchange::NamedGroup;
@@ -53,6 +54,7 @@ pub(super) struct ExpectResumedFinished {
     session_tag: u64,
     randoms: Randoms,
     transcript: Transcript,
+    return_routability_check: bool,
     pub(super) protection: Protection,
 }
 
@@ -170,6 +172,7 @@ impl ExpectResumedFinished {
         cx: &mut Context<'_>,
     ) -> Result<Self, Error> {
         let secure_renegotiation = check_hello(hello, &core.config)?;
+        let connection_ids = NegotiatedIds::choose(hello, core, cx);
         core.plain.set_version(DTLS_1_2);
         let mut randoms = Randoms {
             client: hello.prefix.random,
@@ -189,7 +192,8 @@ impl ExpectResumedFinished {
             record_size_limit: None,
             // The ticket stays as good as it is until its time is over.
             session_ticket: false,
-            connection_id: None,
+            connection_id: connection_ids.answer(),
+            return_routability_check: connection_ids.return_routability_check,
             secure_renegotiation,
             extended_master_secret: true,
             point_formats: false,
@@ -197,7 +201,11 @@ impl ExpectResumedFinished {
         };
         #[cfg(feature = "keylog")]
         session.master_secret.log(&core.config, &randoms.client);
-        let mut protection = session.master_secret.protection(Side::Server, &randoms);
+        let return_routability_check = connection_ids.return_routability_check;
+        let mut protection = session
+            .master_secret
+            .protection(Side::Server, &randoms)
+            .with_connection_ids(connection_ids.ids.clone());
         let flight = &mut core.flight;
         flight.limit(session.max_fragment_length);
         let message_seq = message.message_seq;
@@ -233,6 +241,7 @@ impl ExpectResumedFinished {
             session_tag,
             randoms,
             transcript,
+            return_routability_check,
             protection,
         })
     }
@@ -249,6 +258,7 @@ impl ExpectResumedFinished {
             session_tag,
             randoms,
             transcript,
+            return_routability_check,
             protection,
         } = self;
         let expected = session
@@ -276,6 +286,7 @@ impl ExpectResumedFinished {
             hello_tag,
             session_tag,
             resumed: Some(by),
+            return_routability_check,
         };
         Ok(Next::Established(Box::new(Connection::new(
             protection,

@@ -3,7 +3,7 @@
 use super::*;
 use crate::dtls::record::{DTLS_1_0, RecordCursor};
 
-fn pair(suite: CipherSuite) -> (Protection, Protection) {
+pub(super) fn pair(suite: CipherSuite) -> (Protection, Protection) {
     let aead = suite.aead();
     let key = |seed: u8| TrafficKey::new(aead, &[seed; 32], &[seed ^ 0x55; 12]);
     (
@@ -26,8 +26,8 @@ fn open(to: &mut Protection, record: &[u8]) -> Result<Vec<u8>, DropReason> {
     let mut record = record.to_vec();
     let slice = RecordCursor::default().next(&record).unwrap()?;
     assert_eq!(slice.range, 0..record.len());
-    let range = to.open(slice.header, &mut record)?;
-    Ok(record[range].to_vec())
+    let opened = to.open(slice.header, &mut record)?;
+    Ok(record[opened.range].to_vec())
 }
 
 #[test]
