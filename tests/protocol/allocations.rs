@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use tidegate::crypto::suite::CipherSuite;
 use tidegate::dtls::client::ClientConfig;
-use tidegate::dtls::{Context, CookieJar, NoRevocations};
+use tidegate::dtls::{Context, CookieJar, NoRevocations, RandomConnectionIds, ServerConfig};
 use tidegate::random::SeededRandom;
 use tidegate::wire::DatagramSink;
 
@@ -65,23 +65,33 @@ fn neither_data_nor_noise_allocates() {
         1,
         "the count works"
     );
-    for &suite in &CipherSuite::ALL[..7] {
+    let ids = [None, Some(b"a connection id of the device".to_vec())];
+    for (&suite, id) in CipherSuite::ALL[..7]
+        .iter()
+        .flat_map(|suite| ids.iter().map(move |id| (suite, id)))
+    {
         let config = ClientConfig {
             cipher_suites: vec![suite],
+            connection_id: id.clone(),
             ..ClientConfig::default()
         };
-        let mut world = World::new(1, server_config(), &Arc::new(config));
+        let server = ServerConfig {
+            connection_id_length: Some(8),
+            ..server_config()
+        };
+        let mut world = World::new(1, server.clone(), &Arc::new(config));
         let hello = world.log[0].1.clone();
         assert!(world.establish());
         let mut datagrams: Vec<Vec<u8>> = (0..10).map(|_| world.client.seal(b"reading")).collect();
         let mut association = world.server.association.take().unwrap();
-        let config = Arc::new(server_config());
+        let config = Arc::new(server);
         let cookies = CookieJar::new([1; 32]);
         let mut cx = Context {
             config: &config,
             cookies: &cookies,
             sessions: &tidegate::dtls::NO_SESSIONS,
             revocations: &NoRevocations,
+            connection_ids: &RandomConnectionIds,
             admit_handshakes: true,
             random: &mut SeededRandom::new(1),
             out: &mut Discard,
@@ -105,7 +115,7 @@ fn neither_data_nor_noise_allocates() {
             }
             association.handle_datagram(now, PEER, &mut forged, &mut cx);
         });
-        assert_eq!((read, count), (9, 0), "{suite:?}");
+        assert_eq!((read, count), (9, 0), "{suite:?} {id:?}");
         let mut hello = hello;
         let count = allocations(|| {
             tidegate::dtls::accept(now, PEER, &mut hello, &mut cx);

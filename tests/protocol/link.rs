@@ -78,6 +78,7 @@ pub(crate) struct World {
     /// In flight: when it arrives, a tie-breaker, where to, and the bytes.
     in_flight: BTreeMap<(Instant, u64), (To, Vec<u8>)>,
     sent: u64,
+    client_cid_len: usize,
     /// Every datagram that each end sent, for a later look.
     pub(crate) log: Vec<(bool, Vec<u8>)>,
 }
@@ -116,6 +117,7 @@ impl World {
             random,
             in_flight: BTreeMap::new(),
             sent: 0,
+            client_cid_len: client.connection_id.as_ref().map_or(0, Vec::len),
             log: vec![],
         };
         world.send_all(To::Server, out);
@@ -393,9 +395,14 @@ impl World {
         for from_server in [false, true] {
             let mut seen = HashSet::new();
             for (_, datagram) in self.log.iter().filter(|(by, _)| *by == from_server) {
+                let cid_len = match from_server {
+                    true => self.client_cid_len,
+                    false => usize::from(self.server.config.connection_id_length.unwrap_or(0)),
+                };
                 let mut rest = &datagram[..];
                 while !rest.is_empty() {
-                    let length = 13 + usize::from(u16::from_be_bytes([rest[11], rest[12]]));
+                    let at = if rest[0] == 25 { 11 + cid_len } else { 11 };
+                    let length = at + 2 + usize::from(u16::from_be_bytes([rest[at], rest[at + 1]]));
                     let protected = rest[3..5] != [0, 0];
                     let fresh = seen.insert(rest[3..11].to_vec());
                     assert!(fresh || !protected, "number {:?} used twice", &rest[3..11]);

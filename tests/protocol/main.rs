@@ -6,6 +6,7 @@
 )]
 
 mod allocations;
+mod connection_id;
 mod faults;
 mod foreign;
 mod fragments;

@@ -39,6 +39,10 @@ pub(super) struct Device {
 
 impl Bench {
     pub(super) fn new(change: impl FnOnce(&mut EndpointSettings)) -> Self {
+        Self::on_shard(0, change)
+    }
+
+    pub(super) fn on_shard(shard: u16, change: impl FnOnce(&mut EndpointSettings)) -> Self {
         let now = Now {
             instant: Instant::from_micros(1_000_000),
             unix_ms: UNIX_MS,
@@ -49,7 +53,7 @@ impl Bench {
         });
         let metrics = Arc::new(ShardMetrics::new());
         let random = Box::new(SeededRandom::new(1));
-        let endpoint = Endpoint::new(0, Arc::new(settings), Arc::clone(&metrics), random, now);
+        let endpoint = Endpoint::new(shard, Arc::new(settings), Arc::clone(&metrics), random, now);
         Self {
             endpoint,
             metrics,
