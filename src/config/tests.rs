@@ -459,6 +459,36 @@ fn settings_without_effect_say_so_when_changed() {
     assert!(!effective(&config, name).in_effect);
 }
 
+/// Half of the ids in use is what finding a free one by chance can bear.
+#[test]
+fn connection_ids_too_short_for_the_sessions_are_warned_about() {
+    let warnings = |length: &str, shards: &str| {
+        let pairs = [
+            ("COAP_DTLS_ENABLED", "true"),
+            ("COAP_DTLS_CONNECTION_ID_LENGTH", length),
+            ("TIDEGATE_SESSIONS_MAX", "200000"),
+            ("TIDEGATE_SHARDS", shards),
+        ];
+        load(&pairs).unwrap().warnings
+    };
+    // A byte names the shard, from 5 bytes on another one the node.
+    for (length, ids) in [("1", "makes 1 "), ("2", "256"), ("3", "65536")] {
+        let warnings = warnings(length, "1");
+        assert_eq!(warnings.len(), 1, "{length}");
+        assert!(warnings[0].contains(ids), "{warnings:?}");
+    }
+    for (length, shards) in [
+        ("", "1"),
+        ("0", "1"),
+        ("4", "1"),
+        ("5", "1"),
+        ("255", "1"),
+        ("3", "8"),
+    ] {
+        assert!(warnings(length, shards).is_empty(), "{length} {shards}");
+    }
+}
+
 #[test]
 fn dev_brings_dtls_and_a_certificate_of_its_own() {
     let dev = |pairs: &[(&str, &str)]| {

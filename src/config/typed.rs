@@ -109,6 +109,7 @@ pub(super) fn build(resolved: Resolved, sources: &Sources) -> Result<Config, Con
             format!("{name} ({origin}) is accepted but has no effect in this version")
         })
     }));
+    warnings.extend(short_connection_ids(&values, &tidegate, &dtls));
     let effective = effective(&resolved.settings, &tidegate, &dtls);
     Ok(Config {
         x509: X509 {
@@ -256,6 +257,25 @@ fn contradictions(values: &Values<'_>, coap: &Coap, dtls: &Dtls) -> Vec<Problem>
         problems.push(values.problem("COAP_DTLS_BIND_PORT", reason, remedy));
     }
     problems
+}
+
+/// Connection ids that are too short for the sessions that a shard may hold: what finds none free
+/// goes without one.
+fn short_connection_ids(values: &Values<'_>, tidegate: &Tidegate, dtls: &Dtls) -> Option<String> {
+    let length = dtls.connection_id_length.filter(|&length| length > 0)?;
+    // Behind the bytes that name the shard and, from 5 bytes on, the node.
+    let random_bytes = u32::from(if length < 5 { length - 1 } else { length - 2 });
+    let ids = 256_usize.checked_pow(random_bytes)?;
+    let sessions = tidegate.sessions_max.div_ceil(tidegate.shards.into());
+    (dtls.enabled && ids / 2 < sessions).then(|| {
+        let name = "COAP_DTLS_CONNECTION_ID_LENGTH";
+        format!(
+            "{name}={length} ({origin}) makes {ids} connection ids for each shard, which may hold \
+             {sessions} sessions: sessions that find none free lose their peer when its address \
+             changes; write 8",
+            origin = values.find(name).origin,
+        )
+    })
 }
 
 fn effective(

@@ -9,6 +9,7 @@
 mod support;
 
 mod bad_input;
+mod connection_id;
 mod credentials;
 mod durability;
 mod lifecycle;

@@ -60,6 +60,29 @@ impl Link {
         )
     }
 
+    /// The same with a connection id (RFC 9146) in both directions, and the return routability check
+    /// (RFC 9853) if `with_check`.
+    pub fn with_connection_id(
+        server: &Server,
+        files: &(PathBuf, PathBuf),
+        with_check: bool,
+    ) -> Self {
+        let config = ClientConfig {
+            connection_id: Some(b"link".to_vec()),
+            return_routability_check: with_check,
+            ..certificate_config(&files.0, &files.1)
+        };
+        Self::open(server.secure_port, Some(config))
+    }
+
+    /// Goes on from another UDP port, as behind a NAT that forgot.
+    pub fn rebind(&mut self) {
+        let server = self.socket.peer_addr().expect("a peer");
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+        socket.connect(server).expect("a peer");
+        self.socket = socket;
+    }
+
     /// Ends this session's place and handshakes anew, as another device, from the same UDP port.
     pub fn handshake_again(&mut self, files: &(PathBuf, PathBuf)) {
         self.handshake(certificate_config(&files.0, &files.1));
