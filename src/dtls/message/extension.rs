@@ -134,7 +134,10 @@ impl<'a> Extensions<'a> {
                     Some(U16List::new(reader.vec16()?).ok_or(Error::Malformed)?);
             }
             EXTENDED_MASTER_SECRET => self.extended_master_secret = true,
-            SERVER_NAME => self.server_name = Some(reader.rest()),
+            SERVER_NAME => {
+                check_server_names(body)?;
+                self.server_name = Some(reader.rest());
+            }
             RECORD_SIZE_LIMIT => self.record_size_limit = Some(reader.u16()?),
             SESSION_TICKET => self.session_ticket = Some(reader.rest()),
             CONNECTION_ID => self.connection_id = Some(reader.vec8()?),
@@ -148,6 +151,23 @@ impl<'a> Extensions<'a> {
         reader.expect_end()?;
         Ok(())
     }
+}
+
+/// RFC 6066 section 3: a list of names, each a type and a length of 16 bits; nothing from a server.
+fn check_server_names(body: &[u8]) -> Result<(), Error> {
+    if body.is_empty() {
+        return Ok(());
+    }
+    let mut reader = Reader::new(body);
+    let mut names = Reader::new(reader.vec16()?);
+    reader.expect_end()?;
+    while !names.is_empty() {
+        names.u8()?;
+        if names.vec16()?.is_empty() {
+            return Err(Error::Malformed);
+        }
+    }
+    Ok(())
 }
 
 /// Appends one extension.

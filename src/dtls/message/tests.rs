@@ -165,6 +165,35 @@ fn extensions_that_are_doubled_or_misshapen_are_refused() {
     assert_eq!(decode(&with_length(&many)), Err(Error::Malformed));
 }
 
+/// RFC 6066 section 3: ServerNameList and HostName have their lengths, and nothing stands behind.
+#[test]
+fn server_names_are_a_list_to_the_end() {
+    let decode = |body: &[u8]| {
+        let length = |bytes: usize| u16::try_from(bytes).unwrap().to_be_bytes();
+        let extension = [
+            &length(body.len() + 4)[..],
+            &[0, 0],
+            &length(body.len()),
+            body,
+        ]
+        .concat();
+        ClientHello::decode(&hello_with_extensions(&extension))
+            .map(|hello| hello.extensions.server_name.map(<[u8]>::len))
+    };
+    assert_eq!(decode(&[0, 4, 0, 0, 1, b'a']), Ok(Some(6)));
+    assert_eq!(decode(&[0, 8, 0, 0, 1, b'a', 7, 0, 1, 9]), Ok(Some(10)));
+    assert_eq!(decode(&[]), Ok(Some(0)));
+    for bad in [
+        &[0][..],
+        &[0, 4, 0, 0, 1, b'a', 0],
+        &[0, 4, 0, 0, 2, b'a'],
+        &[0, 3, 0, 0, 0],
+        &[0, 5, 0, 0, 1, b'a'],
+    ] {
+        assert_eq!(decode(bad), Err(Error::Malformed), "{bad:?}");
+    }
+}
+
 /// RFC 5746 section 3.6: the SCSV or an empty extension; anything else ends the handshake.
 #[test]
 fn renegotiation_info_of_a_first_handshake_is_empty() {

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use tidegate::crypto::fingerprint::device_fingerprint;
 use tidegate::crypto::random::SystemRandom;
+use tidegate::drop_reason::DropReason;
 use tidegate::dtls::client::{self, ClientConnection, ResumableSession};
 use tidegate::dtls::{
     self, Accepted, Association, CookieJar, NoRevocations, RandomConnectionIds, Received,
     SealError, ServerConfig, Sessions,
 };
 use tidegate::time::{Duration, Instant, Now};
-use tidegate::wire::DatagramSink;
 
 use super::flags::{Flags, Outcome, Settings};
 
@@ -18,6 +18,14 @@ use super::flags::{Flags, Outcome, Settings};
 const FAR: Duration = Duration::from_secs(3600);
 /// The runner's address, to which the cookies are bound.
 const PEER: &[u8] = b"runner";
+
+/// What the steps of an end lead to.
+#[derive(Default)]
+pub(crate) struct Effects {
+    /// For the runner.
+    pub(crate) datagrams: Vec<Vec<u8>>,
+    pub(crate) drops: Vec<DropReason>,
+}
 
 /// What outlives the connections of one test.
 pub(crate) struct Kept {
@@ -55,7 +63,7 @@ pub(crate) struct Server<'a> {
 impl Server<'_> {
     fn with<T>(
         &mut self,
-        out: &mut dyn DatagramSink,
+        effects: &mut Effects,
         step: impl FnOnce(&mut Option<Association>, &mut dtls::Context<'_>) -> T,
     ) -> T {
         let mut cx = dtls::Context {
@@ -66,21 +74,21 @@ impl Server<'_> {
             connection_ids: &RandomConnectionIds,
             admit_handshakes: true,
             random: &mut SystemRandom,
-            out,
-            drops: &mut |_| {},
+            out: &mut effects.datagrams,
+            drops: &mut |reason| effects.drops.push(reason),
         };
         step(&mut self.association, &mut cx)
     }
 }
 
 impl<'a> End<'a> {
-    /// A server that waits, or a client that has sent its first flight into `out`.
+    /// A server that waits, or a client that has sent its first flight into `effects`.
     pub(crate) fn start(
         flags: &Flags,
         settings: &Settings,
         kept: &'a Kept,
         now: Now,
-        out: &mut Vec<Vec<u8>>,
+        effects: &mut Effects,
     ) -> Result<Self, Outcome> {
         if flags.server {
             return Ok(Self::Server(Box::new(Server {
@@ -91,7 +99,9 @@ impl<'a> End<'a> {
         }
         let mut config = settings.client_config()?;
         config.resume = kept.session.clone();
-        let connection = with_client(out, |cx| ClientConnection::new(now, Arc::new(config), cx));
+        let connection = with_client(effects, |cx| {
+            ClientConnection::new(now, Arc::new(config), cx)
+        });
         Ok(Self::Client(Box::new(connection), kept.session.clone()))
     }
 
@@ -99,10 +109,10 @@ impl<'a> End<'a> {
         &mut self,
         now: Now,
         datagram: &mut [u8],
-        out: &mut Vec<Vec<u8>>,
+        effects: &mut Effects,
     ) -> Received {
         match self {
-            Self::Server(server) => server.with(out, |association, cx| {
+            Self::Server(server) => server.with(effects, |association, cx| {
                 if let Some(association) = association {
                     return association.handle_datagram(now, PEER, datagram, cx);
                 }
@@ -115,7 +125,7 @@ impl<'a> End<'a> {
                 received
             }),
             Self::Client(connection, _) => {
-                with_client(out, |cx| connection.handle_datagram(now, datagram, cx))
+                with_client(effects, |cx| connection.handle_datagram(now, datagram, cx))
             }
         }
     }
@@ -124,11 +134,11 @@ impl<'a> End<'a> {
     pub(crate) fn handle_timeout(
         &mut self,
         now: Now,
-        out: &mut Vec<Vec<u8>>,
+        effects: &mut Effects,
     ) -> Result<(), Outcome> {
         match self {
             Self::Server(server) => {
-                let alive = server.with(out, |association, cx| {
+                let alive = server.with(effects, |association, cx| {
                     let association = association.as_mut();
                     association.is_none_or(|association| association.handle_timeout(now, cx))
                 });
@@ -136,7 +146,7 @@ impl<'a> End<'a> {
                 alive.then_some(()).ok_or_else(given_up)
             }
             Self::Client(connection, _) => {
-                let result = with_client(out, |cx| connection.handle_timeout(now, cx));
+                let result = with_client(effects, |cx| connection.handle_timeout(now, cx));
                 result.map_err(|error| Outcome::Failed(format!("{error:?}")))
             }
         }
@@ -170,7 +180,7 @@ impl<'a> End<'a> {
     pub(crate) fn send(
         &mut self,
         plaintext: &[u8],
-        out: &mut Vec<Vec<u8>>,
+        effects: &mut Effects,
     ) -> Result<(), SealError> {
         let (prefix, suffix) = match self {
             Self::Server(server) => server
@@ -189,18 +199,18 @@ impl<'a> End<'a> {
                 .seal_application_data(&mut record)?,
             Self::Client(connection, _) => connection.seal_application_data(&mut record)?,
         }
-        out.push(record);
+        effects.datagrams.push(record);
         Ok(())
     }
 
-    pub(crate) fn close(&mut self, out: &mut Vec<Vec<u8>>) {
+    pub(crate) fn close(&mut self, effects: &mut Effects) {
         match self {
-            Self::Server(server) => server.with(out, |association, cx| {
+            Self::Server(server) => server.with(effects, |association, cx| {
                 if let Some(association) = association {
                     association.close(cx);
                 }
             }),
-            Self::Client(connection, _) => with_client(out, |cx| connection.close(cx)),
+            Self::Client(connection, _) => with_client(effects, |cx| connection.close(cx)),
         }
     }
 
@@ -309,13 +319,10 @@ impl<'a> End<'a> {
 }
 
 /// Lends a client what it needs for one step.
-fn with_client<T>(
-    out: &mut dyn DatagramSink,
-    step: impl FnOnce(&mut client::Context<'_>) -> T,
-) -> T {
+fn with_client<T>(effects: &mut Effects, step: impl FnOnce(&mut client::Context<'_>) -> T) -> T {
     step(&mut client::Context {
         random: &mut SystemRandom,
-        out,
-        drops: &mut |_| {},
+        out: &mut effects.datagrams,
+        drops: &mut |reason| effects.drops.push(reason),
     })
 }

@@ -3,10 +3,11 @@
 use std::io;
 use std::time::SystemTime;
 
+use tidegate::drop_reason::DropReason;
 use tidegate::dtls::Received;
 use tidegate::time::{Duration, Instant, Now};
 
-use super::end::{End, Kept};
+use super::end::{Effects, End, Kept};
 use super::flags::{Flags, Outcome, Settings};
 use super::transport::{Event, Transport};
 
@@ -50,7 +51,7 @@ struct Exchange<'a> {
     now: Now,
     /// What the runner let pass and our clock, which counts microseconds, does not show yet.
     nanoseconds: u32,
-    out: Vec<Vec<u8>>,
+    effects: Effects,
     /// The last alert of the runner, for the error message.
     peer_alert: Option<String>,
     closed: bool,
@@ -67,9 +68,9 @@ impl<'a> Exchange<'a> {
         kept: &'a Kept,
         now: Now,
     ) -> Result<Self, Outcome> {
-        let mut out = Vec::new();
+        let mut effects = Effects::default();
         // What cannot be set up is found before the runner waits for a connection.
-        let end = End::start(flags, settings, kept, now, &mut out)?;
+        let end = End::start(flags, settings, kept, now, &mut effects)?;
         let transport = Transport::connect(flags.port, flags.ipv6, flags.shim_id)
             .map_err(|error| failed(&error))?;
         let mut exchange = Self {
@@ -78,7 +79,7 @@ impl<'a> Exchange<'a> {
             end,
             now,
             nanoseconds: 0,
-            out,
+            effects,
             peer_alert: None,
             closed: false,
         };
@@ -116,7 +117,7 @@ impl<'a> Exchange<'a> {
         if self.closed || !self.settings.check_close_notify {
             return Ok(());
         }
-        self.end.close(&mut self.out);
+        self.end.close(&mut self.effects);
         self.flush()?;
         while self.step()?.is_some() {}
         Ok(())
@@ -133,7 +134,7 @@ impl<'a> Exchange<'a> {
                 }
                 let received = self
                     .end
-                    .handle_datagram(self.now, &mut datagram, &mut self.out);
+                    .handle_datagram(self.now, &mut datagram, &mut self.effects);
                 self.flush()?;
                 self.note(&received)?;
                 let ranges = received.plaintexts.iter();
@@ -143,7 +144,7 @@ impl<'a> Exchange<'a> {
                 let duration = duration + Duration::from_nanos(self.nanoseconds.into());
                 self.nanoseconds = duration.subsec_nanos() % 1000;
                 pass(&mut self.now, duration);
-                let result = self.end.handle_timeout(self.now, &mut self.out);
+                let result = self.end.handle_timeout(self.now, &mut self.effects);
                 self.flush()?;
                 result?;
             }
@@ -178,8 +179,15 @@ impl<'a> Exchange<'a> {
         Ok(())
     }
 
+    /// Says what stood in the way, if something did: the runner's alert, and what was dropped.
     fn ended(&self, why: &str) -> Outcome {
-        Outcome::Failed(self.peer_alert.clone().unwrap_or_else(|| why.to_owned()))
+        let mut text = self.peer_alert.clone().unwrap_or_else(|| why.to_owned());
+        for reason in DropReason::ALL {
+            if self.effects.drops.contains(reason) {
+                text.push_str(&format!("; dropped: {}", reason.label()));
+            }
+        }
+        Outcome::Failed(text)
     }
 
     fn echo(&mut self, plaintexts: &[Vec<u8>]) -> Result<(), Outcome> {
@@ -191,13 +199,13 @@ impl<'a> Exchange<'a> {
     }
 
     fn send(&mut self, plaintext: &[u8]) -> Result<(), Outcome> {
-        let result = self.end.send(plaintext, &mut self.out);
+        let result = self.end.send(plaintext, &mut self.effects);
         result.map_err(|error| Outcome::Failed(format!("{error:?}")))?;
         self.flush()
     }
 
     fn flush(&mut self) -> Result<(), Outcome> {
-        for datagram in self.out.drain(..) {
+        for datagram in self.effects.datagrams.drain(..) {
             self.transport
                 .send(&datagram)
                 .map_err(|error| failed(&error))?;

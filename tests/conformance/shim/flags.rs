@@ -65,6 +65,7 @@ pub(crate) struct Settings {
     retransmission_timeout: Duration,
     max_transmission_unit: usize,
     refuse_peer: bool,
+    server_name: Option<String>,
     no_tickets: bool,
     expect_verify_result: bool,
     pub(crate) resumption_delay: Duration,
@@ -95,6 +96,7 @@ impl Default for Settings {
             retransmission_timeout: RETRANSMISSION_TIMEOUT,
             max_transmission_unit: MAX_TRANSMISSION_UNIT,
             refuse_peer: false,
+            server_name: None,
             no_tickets: false,
             expect_verify_result: false,
             resumption_delay: Duration::ZERO,
@@ -232,6 +234,7 @@ impl Settings {
             "expect-total-renegotiations" => {
                 check_version(values.number()?, |count| count == 0)?;
             }
+            "host-name" => self.server_name = Some(values.text()?.to_owned()),
             "verify-fail" => self.refuse_peer = true,
             "expect-verify-result" => self.expect_verify_result = true,
             "no-ticket" => self.no_tickets = true,
@@ -321,6 +324,7 @@ impl Settings {
         let mut config = ClientConfig {
             credentials: self.credentials()?,
             verification,
+            server_name: self.server_name.clone(),
             session_tickets: !self.no_tickets,
             keep_session: true,
             retransmission_timeout: self.retransmission_timeout,
