@@ -589,6 +589,36 @@ fn resumptions_survive_loss_duplication_and_reordering() {
     });
 }
 
+/// RFC 5077 section 3.3: the ticket is part of the handshake, so it is repeated with the last flight
+/// and comes unharmed however often that is lost.
+#[test]
+fn tickets_survive_loss_duplication_and_reordering() {
+    let fleet = Mutex::new(Fleet::new());
+    for_each_seed(200, |seed| {
+        let mut fleet = fleet
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        fleet.seed = seed * 7;
+        let mut dice = SeededRandom::new(seed ^ 0x71c7);
+        let client = fleet.client(ResumedBy::Ticket);
+        fleet.server.max_transmission_unit = 64 + dice.below(1200) as usize;
+        let mut world = fleet.world(&client);
+        world.faults = Faults {
+            loss: dice.below(400),
+            duplication: dice.below(300),
+            corruption: 0,
+            jitter_ms: dice.below(400),
+        };
+        world.run(Duration::from_secs(6), |world| {
+            world.client.connection.is_established() && world.server.is_established()
+        });
+        world.faults = Faults::default();
+        assert!(world.establish());
+        let session = world.client.connection.session().unwrap().clone();
+        assert_resumed(&mut fleet.again(&client, session), ResumedBy::Ticket);
+    });
+}
+
 /// RFC 6347 section 4.2.4: in an abbreviated handshake the client speaks last. Its flight is lost
 /// several times: the server repeats its own by time, and the client answers with its own.
 #[test]

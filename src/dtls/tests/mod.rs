@@ -2,5 +2,6 @@
 
 mod content;
 mod order;
+mod resume;
 mod script;
 mod session;

@@ -20,7 +20,7 @@ use crate::dtls::record::protection::Protection;
 use crate::dtls::record::{ContentType, DTLS_1_2, HEADER_LEN, RecordCursor};
 use crate::dtls::{
     Accepted, AlertDescription, Association, Context, CookieJar, Credentials, Error, NoRevocations,
-    RandomConnectionIds, ServerConfig, accept,
+    RandomConnectionIds, ServerConfig, Sessions, accept,
 };
 use crate::random::SeededRandom;
 use crate::time::{Duration, Instant, Now};
@@ -55,6 +55,7 @@ pub(super) struct Script {
     random: SeededRandom,
     pub(super) config: Arc<ServerConfig>,
     cookies: CookieJar,
+    pub(super) sessions: Sessions,
     pub(super) association: Option<Association>,
     pub(super) drops: BTreeMap<DropReason, usize>,
     pub(super) failure: Option<Error>,
@@ -71,6 +72,8 @@ pub(super) struct Script {
     randoms: Randoms,
     extended_master_secret: bool,
     pub(super) suite: CipherSuite,
+    /// Of the ServerHello.
+    pub(super) session_id: Vec<u8>,
     server_public_key: Vec<u8>,
     group: NamedGroup,
     master_secret: Option<MasterSecret>,
@@ -87,6 +90,7 @@ impl Script {
                 unix_ms: UNIX_MS,
             },
             cookies: CookieJar::generate(&mut random),
+            sessions: Sessions::new(None),
             random,
             config: Arc::new(config),
             association: None,
@@ -106,6 +110,7 @@ impl Script {
             },
             extended_master_secret: false,
             suite: CipherSuite::EcdheEcdsaAes128Gcm,
+            session_id: vec![],
             server_public_key: vec![],
             group: NamedGroup::Secp256r1,
             master_secret: None,
@@ -136,7 +141,7 @@ impl Script {
         let mut cx = Context {
             config: &self.config,
             cookies: &self.cookies,
-            sessions: &crate::dtls::NO_SESSIONS,
+            sessions: &self.sessions,
             revocations: &NoRevocations,
             connection_ids: &RandomConnectionIds,
             admit_handshakes: true,
@@ -259,6 +264,7 @@ impl Script {
                     HandshakeType::ServerHello => {
                         let hello = ReceivedServerHello::decode(fragment.body).unwrap();
                         self.randoms.server = hello.random;
+                        self.session_id = hello.session_id.to_vec();
                         self.extended_master_secret = hello.extensions.extended_master_secret;
                     }
                     HandshakeType::ServerKeyExchange => {
@@ -404,7 +410,7 @@ impl Script {
         let mut cx = Context {
             config: &self.config,
             cookies: &self.cookies,
-            sessions: &crate::dtls::NO_SESSIONS,
+            sessions: &self.sessions,
             revocations: &NoRevocations,
             connection_ids: &RandomConnectionIds,
             admit_handshakes: true,

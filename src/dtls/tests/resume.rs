@@ -1,0 +1,80 @@
+//! What of a session is kept, and from when to when.
+
+use super::script::Script;
+use crate::dtls::alert::Alert;
+use crate::dtls::record::ContentType;
+use crate::dtls::session::Session;
+use crate::dtls::{AlertDescription, SessionCache, Sessions};
+use crate::time::Duration;
+
+/// A server that keeps sessions by id.
+fn script() -> Script {
+    let mut script = Script::with_defaults();
+    let cache = SessionCache::new(100, Duration::from_secs(3600));
+    script.sessions = Sessions::new(Some(cache));
+    script
+}
+
+fn kept(script: &Script) -> Option<Session> {
+    let cache = script.sessions.cache().expect("a cache");
+    cache.lookup(&script.session_id)
+}
+
+/// A session is complete or not there: it is kept once the client's Finished was right, and under
+/// the id that the ServerHello named.
+#[test]
+fn a_session_is_kept_only_after_finished() {
+    let mut script = script();
+    script.hello();
+    assert_eq!(script.session_id.len(), 32);
+    script.certificate(&[]);
+    script.client_key_exchange();
+    script.change_cipher_spec();
+    assert_eq!(script.sessions.cached(), 0);
+    script.finished();
+    assert!(script.is_established());
+    let session = kept(&script).expect("a session");
+    assert_eq!(session.issued_unix_ms, script.now.unix_ms);
+    assert_eq!(session.expires_unix_ms, script.now.unix_ms + 3_600_000);
+}
+
+#[test]
+fn a_handshake_that_fails_leaves_no_session() {
+    let mut script = script();
+    script.hello();
+    script.certificate(&[]);
+    script.client_key_exchange();
+    script.change_cipher_spec();
+    script.finished_with(&[0; 12]);
+    assert!(script.failure.is_some());
+    assert_eq!(script.sessions.cached(), 0);
+}
+
+/// RFC 5246 section 7.2.2: a connection that a fatal alert ended MUST NOT be resumed. One that was
+/// closed may be.
+#[test]
+fn a_fatal_alert_ends_the_session_and_close_notify_does_not() {
+    for (alert, stays) in [
+        (Alert::warning(AlertDescription::CloseNotify), true),
+        (Alert::fatal(AlertDescription::DecodeError), false),
+    ] {
+        let mut script = script();
+        script.establish(None);
+        assert!(kept(&script).is_some());
+        let record = script.protected_record(ContentType::Alert, &alert.encode());
+        script.deliver(record);
+        assert!(script.association.is_none());
+        assert_eq!(kept(&script).is_some(), stays, "{alert:?}");
+    }
+}
+
+/// An alert in the clear is anybody's and ends no session.
+#[test]
+fn an_unauthenticated_alert_leaves_the_session() {
+    let mut script = script();
+    script.establish(None);
+    let fatal = Alert::fatal(AlertDescription::DecodeError).encode();
+    let record = script.plain_record(ContentType::Alert, &fatal);
+    script.deliver(record);
+    assert!(script.is_established() && kept(&script).is_some());
+}
