@@ -4,9 +4,10 @@
 //! must only grow; all of ours grow by one, as nothing that was sealed is left unsent.
 //!
 //! A device's connection has one set of keys, so its records are easy to follow. Several sets of the
-//! server's can be in use towards one address at a time: a session's, and that of a handshake which
-//! may replace it. From outside nobody sees which record is of which. So every way to attribute the
-//! records seen so far is kept, and when no way is left a number was used twice, or left out.
+//! server's can be in use towards one address: a session's, and those of handshakes which may
+//! replace it. From outside nobody sees which record is of which, nor which keys are gone. So every
+//! way to attribute the records seen so far is kept, and when no way is left a number was used twice,
+//! or left out.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -18,11 +19,8 @@ use crate::server::Sent;
 
 const HANDSHAKE: u8 = 22;
 const ALERT: u8 = 21;
-/// Sets of keys that can be in use towards one address: a session, the handshake beside it, and one
-/// whose place that handshake took.
-const GENERATIONS_MAX: usize = 3;
-
-/// A way to attribute the records so far: the next number of each set of keys, oldest first.
+/// A way to attribute the records so far: the next number of each set of keys, in the order of the
+/// numbers, as it does not matter which set is which.
 type Attribution = Vec<u64>;
 
 #[derive(Default)]
@@ -91,6 +89,7 @@ impl Stream {
                 if *number == record.sequence {
                     let mut attribution = attribution.clone();
                     attribution[index] += 1;
+                    attribution.sort_unstable();
                     next.insert(attribution);
                 }
             }
@@ -101,9 +100,7 @@ impl Stream {
             if begins {
                 let mut attribution = attribution.clone();
                 attribution.push(1);
-                if attribution.len() > GENERATIONS_MAX {
-                    attribution.remove(0);
-                }
+                attribution.sort_unstable();
                 next.insert(attribution);
             }
         }
