@@ -72,16 +72,13 @@ impl Pool {
             threads: Mutex::default(),
         };
         for (index, queues) in workers.into_iter().enumerate() {
-            let counters = Arc::new(Counters::new());
-            let mut worker = Worker {
+            let mut worker = Worker::new(
                 queues,
-                delivery: Delivery {
-                    inboxes: Arc::clone(&inboxes),
-                    counters: Arc::clone(&counters),
-                },
-                api: Arc::clone(&api),
-                store: Arc::clone(&store),
-            };
+                Arc::clone(&inboxes),
+                Arc::clone(&api),
+                Arc::clone(&store),
+            );
+            let counters = Arc::clone(&worker.delivery.counters);
             let thread = std::thread::Builder::new()
                 .name(format!("auth-{index}"))
                 .spawn(move || worker.run());
@@ -202,7 +199,8 @@ impl Touched {
     }
 }
 
-struct Worker {
+/// A worker without its thread: [`Pool`] runs each on a thread of its own, a simulation in turns.
+pub struct Worker {
     queues: WorkerQueues,
     delivery: Delivery,
     api: Arc<Api>,
@@ -210,6 +208,32 @@ struct Worker {
 }
 
 impl Worker {
+    /// A worker that takes from `queues` and answers to `inboxes`, indexed by shard.
+    pub fn new(
+        queues: WorkerQueues,
+        inboxes: Arc<[Arc<Inbox>]>,
+        api: Arc<Api>,
+        store: Arc<dyn Store>,
+    ) -> Self {
+        let counters = Arc::new(Counters::new());
+        Self {
+            queues,
+            delivery: Delivery { inboxes, counters },
+            api,
+            store,
+        }
+    }
+
+    /// Handles one batch of what is queued, without waiting; returns how many requests it had.
+    pub fn step(&mut self) -> usize {
+        let mut requests = Vec::new();
+        let taken = self.queues.take_now(&mut requests);
+        if taken > 0 {
+            self.handle_batch(&mut requests);
+        }
+        taken
+    }
+
     fn run(&mut self) {
         let mut requests = Vec::with_capacity(TAKE_MAX);
         while self.queues.take(&mut requests) {

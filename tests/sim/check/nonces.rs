@@ -1,0 +1,128 @@
+//! No nonce is used twice under a key.
+//!
+//! The nonce of every suite follows from epoch and sequence number, so under one key the numbers
+//! must only grow; all of ours grow by one, as nothing that was sealed is left unsent.
+//!
+//! A device's connection has one set of keys, so its records are easy to follow. Several sets of the
+//! server's can be in use towards one address: a session's, and those of handshakes which may
+//! replace it. From outside nobody sees which record is of which, nor which keys are gone. So every
+//! way to attribute the records seen so far is kept, and when no way is left a number was used twice,
+//! or left out.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use tidegate::endpoint::Port;
+
+use super::records;
+use super::wire::{Place, Record};
+use crate::server::Sent;
+
+const HANDSHAKE: u8 = 22;
+const ALERT: u8 = 21;
+/// A way to attribute the records so far: the next number of each set of keys, in the order of the
+/// numbers, as it does not matter which set is which.
+type Attribution = Vec<u64>;
+
+#[derive(Default)]
+struct Stream {
+    attributions: BTreeSet<Attribution>,
+    /// ServerHellos of different randoms: each may lead to a set of keys.
+    hellos: HashSet<[u8; 32]>,
+}
+
+/// The checker.
+#[derive(Default)]
+pub(crate) struct Nonces {
+    /// By device and connection: the next number.
+    clients: HashMap<(usize, u64), u64>,
+    servers: HashMap<Place, Stream>,
+    pub(crate) records: u64,
+}
+
+impl Nonces {
+    /// The server's process ended, and all of its keys with it.
+    pub(crate) fn forget_server(&mut self) {
+        self.servers.clear();
+    }
+
+    /// A device sends a datagram on one of its connections.
+    pub(crate) fn client_sent(&mut self, device: usize, connection: u64, datagram: &[u8]) {
+        let next = self.clients.entry((device, connection)).or_default();
+        for record in records(datagram).iter().filter(|record| record.epoch > 0) {
+            self.records += 1;
+            check_explicit_nonce(record);
+            assert_eq!(
+                (record.epoch, record.sequence),
+                (1, *next),
+                "device {device} skips or repeats a record number"
+            );
+            *next += 1;
+        }
+    }
+
+    /// A shard sends a datagram.
+    pub(crate) fn server_sent(&mut self, sent: &Sent) {
+        if sent.port != Port::Secure {
+            return;
+        }
+        let stream = self.servers.entry((sent.shard, sent.to)).or_default();
+        for record in records(&sent.bytes) {
+            stream.hellos.extend(record.server_random());
+            if record.epoch > 0 {
+                self.records += 1;
+                check_explicit_nonce(&record);
+                stream.attribute(&record, sent);
+            }
+        }
+    }
+}
+
+impl Stream {
+    fn attribute(&mut self, record: &Record<'_>, sent: &Sent) {
+        assert_eq!(record.epoch, 1, "there is no renegotiation");
+        if self.attributions.is_empty() {
+            self.attributions.insert(Vec::new());
+        }
+        let mut next = BTreeSet::new();
+        for attribution in &self.attributions {
+            for (index, number) in attribution.iter().enumerate() {
+                if *number == record.sequence {
+                    let mut attribution = attribution.clone();
+                    attribution[index] += 1;
+                    attribution.sort_unstable();
+                    next.insert(attribution);
+                }
+            }
+            // The first record of new keys: a Finished, or the alert in its stead.
+            let begins = record.sequence == 0
+                && matches!(record.content_type, HANDSHAKE | ALERT)
+                && attribution.len() < self.hellos.len();
+            if begins {
+                let mut attribution = attribution.clone();
+                attribution.push(1);
+                attribution.sort_unstable();
+                next.insert(attribution);
+            }
+        }
+        assert!(
+            !next.is_empty(),
+            "number {} of type {} to {} of shard {} fits no keys: {:?}",
+            record.sequence,
+            record.content_type,
+            sent.to,
+            sent.shard,
+            self.attributions
+        );
+        self.attributions = next;
+    }
+}
+
+/// The fleet offers suites with an explicit nonce only: it is epoch and sequence number, never
+/// anything random (RFC 5288 section 3, RFC 6655 section 3).
+fn check_explicit_nonce(record: &Record<'_>) {
+    assert_eq!(
+        record.body.get(..8),
+        record.bytes.get(3..11),
+        "the explicit nonce is not the record's number"
+    );
+}

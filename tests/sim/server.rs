@@ -1,0 +1,318 @@
+//! The server: the product's own shards, queues, worker and device API, run in turns.
+//!
+//! What a shard's executor does between socket and endpoint (`src/shard`) is here in its smallest
+//! form, under the virtual clock.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, LazyLock};
+
+use tidegate::auth::api::{Api, ApiSettings};
+use tidegate::auth::pool::Worker;
+use tidegate::auth::request::Request;
+use tidegate::dtls::{
+    self, CookieJar, Credentials, ServerConfig, SessionCache, TicketKey, TicketKeys,
+};
+use tidegate::endpoint::{Endpoint, EndpointSettings, Outbox, Port};
+use tidegate::metrics::{Counter, ShardMetrics};
+use tidegate::queue::{Inbox, RequestQueue, RequestQueues};
+use tidegate::random::{Random, SeededRandom};
+use tidegate::registry::Registry;
+use tidegate::store::Store;
+use tidegate::time::{Duration, Instant, Now};
+
+use crate::fleet::certificate;
+use crate::plan::Plan;
+use crate::registry::{Ended, TestRegistry};
+use crate::store::MemoryStore;
+
+/// The server's certificate, common to all seeds.
+static CREDENTIALS: LazyLock<Arc<Credentials>> = LazyLock::new(|| certificate("localhost"));
+
+/// A shard without its thread and sockets.
+pub(crate) struct Shard {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) metrics: Arc<ShardMetrics>,
+    pub(crate) inbox: Arc<Inbox>,
+    queue: RequestQueue,
+    outbox: Outbox,
+    /// When its inbox is looked at next.
+    inbox_at: Option<Instant>,
+    /// Requests handed to the queue, or refused by it.
+    submitted: u64,
+}
+
+/// A datagram that a shard sends.
+#[derive(Clone, Debug)]
+pub(crate) struct Sent {
+    pub(crate) shard: usize,
+    pub(crate) to: SocketAddr,
+    pub(crate) port: Port,
+    pub(crate) bytes: Vec<u8>,
+}
+
+/// The process: what a restart makes anew.
+pub(crate) struct Server {
+    pub(crate) shards: Vec<Shard>,
+    inboxes: Arc<[Arc<Inbox>]>,
+    queues: Arc<RequestQueues>,
+    worker: Worker,
+    worker_at: Option<Instant>,
+    pool_delay: Duration,
+    inbox_delay: Duration,
+}
+
+impl Server {
+    /// A server that has just started. Devices, readings and ticket keys outlive it, all else is its
+    /// own.
+    pub(crate) fn start(
+        plan: &Plan,
+        now: Now,
+        registry: &Arc<TestRegistry>,
+        store: &Arc<MemoryStore>,
+        ticket_keys: &Arc<TicketKeys>,
+        dice: &mut SeededRandom,
+    ) -> Self {
+        let settings = Arc::new(settings(plan, registry, ticket_keys, dice));
+        let (queues, mut workers) = RequestQueues::new(plan.shards, plan.queue_capacity, 1);
+        let inboxes: Arc<[Arc<Inbox>]> = (0..plan.shards)
+            .map(|_| Arc::new(Inbox::new(plan.requests_max)))
+            .collect();
+        let as_registry: Arc<dyn Registry> = Arc::clone(registry) as _;
+        let as_store: Arc<dyn Store> = Arc::clone(store) as _;
+        let api = Api::new(as_registry, Arc::clone(&as_store), ApiSettings::default());
+        let shards = (0..plan.shards)
+            .map(|index| {
+                let metrics = Arc::new(ShardMetrics::new());
+                Shard {
+                    endpoint: Endpoint::new(
+                        u16::try_from(index).expect("few shards"),
+                        Arc::clone(&settings),
+                        Arc::clone(&metrics),
+                        Box::new(SeededRandom::new(dice.next_u64())),
+                        now,
+                    ),
+                    metrics,
+                    inbox: Arc::clone(&inboxes[index]),
+                    queue: queues.shard(index).expect("a queue for each shard"),
+                    outbox: Outbox::default(),
+                    inbox_at: None,
+                    submitted: 0,
+                }
+            })
+            .collect();
+        let worker = workers.pop().expect("one worker");
+        Self {
+            shards,
+            worker: Worker::new(worker, Arc::clone(&inboxes), Arc::new(api), as_store),
+            inboxes,
+            queues,
+            worker_at: None,
+            pool_delay: plan.pool_delay,
+            inbox_delay: plan.inbox_delay,
+        }
+    }
+
+    /// From now on nothing waits longer than it must.
+    pub(crate) fn hurry(&mut self) {
+        self.pool_delay = Duration::from_millis(5);
+        self.inbox_delay = Duration::from_millis(1);
+    }
+
+    /// The shard that the kernel gives datagrams of an address to.
+    pub(crate) fn shard_of(&self, from: SocketAddr) -> usize {
+        (usize::from(from.port()) / 7) % self.shards.len()
+    }
+
+    /// A datagram arrives at a shard.
+    pub(crate) fn receive(
+        &mut self,
+        now: Now,
+        shard: usize,
+        (from, port): (SocketAddr, Port),
+        mut bytes: Vec<u8>,
+        dice: &mut SeededRandom,
+    ) -> Vec<Sent> {
+        let Shard {
+            endpoint, outbox, ..
+        } = &mut self.shards[shard];
+        endpoint.handle_datagram(now, from, port, &mut bytes, outbox);
+        self.finish(now, shard, dice)
+    }
+
+    /// When [`Self::step`] has something to do.
+    pub(crate) fn next_timeout(&self) -> Instant {
+        let shards = self
+            .shards
+            .iter()
+            .flat_map(|shard| [Some(shard.endpoint.next_timeout()), shard.inbox_at]);
+        let due = shards.chain([self.worker_at]).flatten().min();
+        due.expect("at least one shard")
+    }
+
+    /// Does what is due: timers, inboxes, one batch of the worker.
+    pub(crate) fn step(&mut self, now: Now, dice: &mut SeededRandom) -> Vec<Sent> {
+        let mut sent = Vec::new();
+        if self.worker_at.is_some_and(|at| at <= now.instant) {
+            self.worker_at = None;
+            self.worker.step();
+            self.schedule_worker(now, dice);
+            self.schedule_inboxes(now, dice);
+        }
+        for index in 0..self.shards.len() {
+            let shard = &mut self.shards[index];
+            if shard.endpoint.next_timeout() <= now.instant {
+                shard.endpoint.handle_timeout(now, &mut shard.outbox);
+            }
+            if shard.inbox_at.is_some_and(|at| at <= now.instant) {
+                shard.inbox_at = None;
+                shard.take_inbox(now);
+            }
+            sent.extend(self.finish(now, index, dice));
+        }
+        sent
+    }
+
+    /// Looks at the inboxes once more after something was put in.
+    pub(crate) fn schedule_inboxes(&mut self, now: Now, dice: &mut SeededRandom) {
+        for shard in &mut self.shards {
+            // What the shard would see before it sleeps.
+            if !shard.inbox.prepare_sleep() && shard.inbox_at.is_none() {
+                shard.inbox_at = Some(now.instant + up_to(self.inbox_delay, dice));
+            }
+            shard.inbox.awake();
+        }
+    }
+
+    fn schedule_worker(&mut self, now: Now, dice: &mut SeededRandom) {
+        if !self.queues.is_empty() && self.worker_at.is_none() {
+            self.worker_at = Some(now.instant + up_to(self.pool_delay, dice));
+        }
+    }
+
+    /// Every shard is to look for sessions whose credential ended.
+    pub(crate) fn revoke_since(&mut self, now: Now, dice: &mut SeededRandom) {
+        for inbox in self.inboxes.iter() {
+            inbox.revoke_since(now.unix_ms);
+        }
+        self.schedule_inboxes(now, dice);
+    }
+
+    /// What a shard does after each turn: requests to the queue, hand-overs to their owners,
+    /// datagrams to the network.
+    fn finish(&mut self, now: Now, index: usize, dice: &mut SeededRandom) -> Vec<Sent> {
+        let shard = &mut self.shards[index];
+        let requests: Vec<Request> = shard.outbox.requests.drain(..).collect();
+        for request in requests {
+            shard.submitted += 1;
+            if let Err(full) = shard.queue.submit(request) {
+                shard
+                    .endpoint
+                    .handle_refusal(now, &full.0, &mut shard.outbox);
+            }
+        }
+        for handover in shard.outbox.handovers.drain(..) {
+            let owner = usize::from(handover.shard);
+            assert_ne!(owner, index, "a shard hands over to itself");
+            if let Some(inbox) = self.inboxes.get(owner) {
+                // A full queue loses it, as the network would.
+                let _ = inbox.hand_over(handover);
+            }
+        }
+        let Shard { outbox, .. } = shard;
+        let sent = outbox
+            .transmits()
+            .iter()
+            .map(|transmit| Sent {
+                shard: index,
+                to: transmit.to,
+                port: transmit.port,
+                bytes: outbox.datagram(transmit).to_vec(),
+            })
+            .collect();
+        outbox.clear_transmits();
+        outbox.take_notes().for_each(drop);
+        self.schedule_worker(now, dice);
+        self.schedule_inboxes(now, dice);
+        sent
+    }
+
+    /// Shard `index` loses every peer, as after a panic in a step that concerned many.
+    pub(crate) fn forget_all(&mut self, now: Now, index: usize) {
+        self.shards[index].endpoint.forget_all(now);
+    }
+}
+
+impl Shard {
+    fn take_inbox(&mut self, now: Now) {
+        while let Some(mut handover) = self.inbox.pop_handover() {
+            let (from, port) = (handover.from, handover.port);
+            let outbox = &mut self.outbox;
+            let datagram = &mut handover.datagram;
+            self.endpoint
+                .handle_datagram(now, from, port, datagram, outbox);
+            // Never a second time.
+            outbox.handovers.clear();
+        }
+        if let Some(since) = self.inbox.take_revoked_since() {
+            self.endpoint.revoke_since(since);
+            while self.endpoint.drop_revoked(2, &mut self.outbox) {}
+        }
+        while let Some(verdict) = self.inbox.pop() {
+            self.endpoint
+                .handle_verdict(now, &verdict, &mut self.outbox);
+        }
+    }
+
+    /// Requests that wait for the pool.
+    pub(crate) fn queued(&self) -> usize {
+        self.queue.len()
+    }
+
+    pub(crate) fn submitted(&self) -> u64 {
+        self.submitted
+    }
+
+    pub(crate) fn count(&self, counter: Counter) -> u64 {
+        self.metrics.value(counter)
+    }
+}
+
+fn settings(
+    plan: &Plan,
+    registry: &TestRegistry,
+    ticket_keys: &Arc<TicketKeys>,
+    dice: &mut SeededRandom,
+) -> EndpointSettings {
+    let mut config = ServerConfig::new(Arc::clone(&CREDENTIALS));
+    config.max_transmission_unit = plan.server_transmission_unit;
+    config.retransmission_timeout = Duration::from_millis(800 + dice.below(8200));
+    let mut settings = EndpointSettings::new(CookieJar::generate(dice));
+    settings.dtls.store(Some(Arc::new(config)));
+    let lifetime = Duration::from_secs(3600);
+    settings.sessions = dtls::Sessions::new(Some(SessionCache::new(64, lifetime)));
+    settings
+        .sessions
+        .set_ticket_keys(Some(Arc::clone(ticket_keys)));
+    settings.revocations = Arc::new(Ended(Arc::clone(registry.revocations())));
+    settings.session_inactivity_timeout = plan.inactivity_timeout;
+    settings.session_report_timeout = plan.report_timeout;
+    settings.sessions_max = plan.sessions_max;
+    settings.handshakes_max = plan.handshakes_max;
+    settings.plain_peers_max = plan.plain_peers_max;
+    settings.requests_max = plan.requests_max;
+    settings
+}
+
+/// The ticket keys, which a server finds again after a restart.
+pub(crate) fn ticket_keys(dice: &mut SeededRandom) -> Arc<TicketKeys> {
+    let (mut name, mut secret) = ([0; 16], [0; 32]);
+    dice.fill(&mut name);
+    dice.fill(&mut secret);
+    let key = TicketKey::new(name, secret);
+    Arc::new(TicketKeys::new(vec![key], Duration::from_secs(3600)))
+}
+
+fn up_to(most: Duration, dice: &mut SeededRandom) -> Duration {
+    let micros = u64::try_from(most.as_micros()).expect("a short time");
+    Duration::from_micros(dice.below(micros + 1))
+}
