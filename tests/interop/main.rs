@@ -5,9 +5,15 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod dimpl;
+mod faults;
 mod gnutls;
 mod libcoap;
+mod mbedtls;
 mod openssl;
+mod peers;
+mod proxy;
+mod wolfssl;
 
 /// TB vector 1's message with the token and payload of the caller: CON POST
 /// /api/v1/{token}/telemetry, Content-Format 50.

@@ -424,7 +424,12 @@ impl Dialogue {
 
     /// Waits until the output holds `needle`; returns all output so far, as error when it ends first.
     pub fn expect(&mut self, needle: &[u8]) -> Result<Vec<u8>, String> {
-        let deadline = Instant::now() + PATIENCE;
+        self.expect_within(needle, PATIENCE)
+    }
+
+    /// The same with a patience of the caller.
+    pub fn expect_within(&mut self, needle: &[u8], patience: Duration) -> Result<Vec<u8>, String> {
+        let deadline = Instant::now() + patience;
         loop {
             let ended = self.child.try_wait().ok().flatten().is_some();
             let output = self.output.lock().unwrap().clone();
