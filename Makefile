@@ -2,7 +2,7 @@
 CARGO ?= cargo
 FEATURES ?=
 
-.PHONY: run test check fmt bench load fuzz clean help
+.PHONY: run test check fmt bench load deb fuzz clean help
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
@@ -34,6 +34,11 @@ load: ## put load on a development server that runs (make run)
 	$(CARGO) run --release -p tidegate-loadgen -- --target coaps://127.0.0.1:5684 \
 	  --scenario telemetry --devices 1000 --auth x509 --closed --duration 20s \
 	  --admin http://127.0.0.1:5680
+
+deb: ## a Debian package of the release build, in target/debian
+	@./.ci/setup build
+	$(CARGO) build --release --workspace
+	./packaging/build-deb
 
 fuzz: ## libFuzzer over what peers send, a minute for each target
 	CARGO=$(CARGO) ./tests/fuzz/run

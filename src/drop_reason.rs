@@ -81,6 +81,10 @@ drop_reasons! {
     CoapMessageIds = "coap_message_ids",
     /// A verdict for a peer or exchange that is gone.
     VerdictStale = "verdict_stale",
+    /// A datagram for another shard, whose queue for such was full.
+    HandoverQueueFull = "handover_queue_full",
+    /// A datagram for a shard that does not exist, or that two shards hold the other for its owner.
+    HandoverAstray = "handover_astray",
     /// The kernel cut the datagram at our buffer.
     DatagramTruncated = "datagram_truncated",
     /// The kernel did not take a datagram of ours.

@@ -19,6 +19,7 @@ pub mod coap;
 pub mod config;
 pub mod credentials;
 pub mod crypto;
+pub mod doctor;
 pub mod drop_reason;
 pub mod dtls;
 pub mod endpoint;

@@ -99,6 +99,18 @@ counters! {
         /// From the CoAPS port.
         BytesSentCoaps r#"port="coaps""#,
     }
+    Counter "tidegate_cid_datagrams_total" true "Datagrams with a connection id (RFC 9146), by the shard that they reached first." {
+        /// The shard that the connection id names: no hop.
+        CidDatagramsDirect r#"arrived="at_owner""#,
+        /// Another one.
+        CidDatagramsElsewhere r#"arrived="elsewhere""#,
+    }
+    Counter "tidegate_handovers_total" true "Datagrams handed from one shard to another; those that find no room are among the drops." {
+        /// Put into the owner's queue.
+        HandoversSent r#"direction="sent""#,
+        /// Taken from the own queue.
+        HandoversReceived r#"direction="received""#,
+    }
     Counter "tidegate_receive_batches_total" false "Batches in which datagrams were received." {
         /// One turn of a shard's loop that received something.
         ReceiveBatches "",
@@ -150,6 +162,8 @@ counters! {
         SessionsClosed r#"cause="closed""#,
         /// By a newer handshake of the same peer.
         SessionsReplaced r#"cause="replaced""#,
+        /// Its device was removed, or got another credential.
+        SessionsRevoked r#"cause="revoked""#,
         /// To make room, or because a limit of the session was reached.
         SessionsEvicted r#"cause="evicted""#,
     }

@@ -1,14 +1,17 @@
-//! The queues between the shards and the authenticator pool: requests over, verdicts back.
+//! The queues between the shards and the authenticator pool: requests over, verdicts back. And
+//! between the shards: datagrams that reached the wrong one.
 //!
 //! ```text
 //!  shard 0 --submit--> [ ArrayQueue ] \                 / worker 0 --push--> [ inbox 0 ] -> shard 0
 //!  shard 1 --submit--> [ ArrayQueue ] -+-- take, fair -+  worker 1 --push--> [ inbox 1 ] -> shard 1
 //!                        notify() once per batch          wake() once per batch
+//!  shard 0 --hand_over--> [ inbox 1 ] -> shard 1
 //! ```
 //!
 //! Both directions are bounded and lock-free, and neither side ever waits for the other: a full
 //! request queue hands the request back (the shard answers 5.03), and an inbox has room for every
-//! verdict because a shard holds a permit per request.
+//! verdict because a shard holds a permit per request. A datagram that finds no room is lost, as it
+//! might be on any link.
 //!
 //! # No lost wake-up
 //!
@@ -19,6 +22,7 @@
 //! one who wakes, so a sleeper is woken once.
 
 use crate::auth::request::{Request, Verdict};
+use crate::endpoint::Handover;
 use crossbeam::queue::ArrayQueue;
 use crossbeam::sync::{Parker, Unparker};
 use crossbeam::utils::CachePadded;
@@ -30,6 +34,9 @@ pub const WORKERS_MAX: usize = 64;
 
 /// Most requests that a worker takes at a time.
 pub const TAKE_MAX: usize = 64;
+
+/// Datagrams that may wait in a shard's inbox for their owner: two dozen batches, and at most 4 MiB.
+pub const HANDOVERS_MAX: usize = 1024;
 
 /// From this many waiting requests in a shard's queue on, a second worker is woken although one is
 /// awake. Below, the one that is awake gets there sooner than a wake-up would.
@@ -254,23 +261,49 @@ impl WorkerQueues {
     }
 }
 
-/// The verdicts for one shard.
+/// The verdicts for one shard, and the datagrams that others hand over to it.
 pub struct Inbox {
     verdicts: ArrayQueue<Verdict>,
+    handovers: ArrayQueue<Handover>,
     sleeping: CachePadded<AtomicBool>,
     waker: OnceLock<Box<dyn Fn() + Send + Sync>>,
     overflows: AtomicU64,
+    /// Earliest time, in ms of UNIX, from which credentials ended that the shard has not heard of.
+    revoked_since: CachePadded<AtomicU64>,
 }
+
+/// No time: nothing was revoked.
+const NOT_REVOKED: u64 = u64::MAX;
 
 impl Inbox {
     /// An inbox with room for `capacity` verdicts (at least 1): the number of the shard's permits.
     pub fn new(capacity: usize) -> Self {
         Self {
             verdicts: ArrayQueue::new(capacity.max(1)),
+            handovers: ArrayQueue::new(HANDOVERS_MAX),
             sleeping: CachePadded::default(),
             waker: OnceLock::new(),
             overflows: AtomicU64::new(0),
+            revoked_since: CachePadded::new(AtomicU64::new(NOT_REVOKED)),
         }
+    }
+
+    /// Tells the shard that credentials ended at `unix_ms`, and wakes it.
+    ///
+    /// Which ones is in the list that all shards share, so that one number holds any number of
+    /// messages: the earliest time wins, and nothing can overflow.
+    pub fn revoke_since(&self, unix_ms: u64) {
+        self.revoked_since.fetch_min(unix_ms, Ordering::SeqCst);
+        self.wake_always();
+    }
+
+    /// Takes the earliest time given to [`Self::revoke_since`] since the last call.
+    pub fn take_revoked_since(&self) -> Option<u64> {
+        if self.revoked_since.load(Ordering::SeqCst) == NOT_REVOKED {
+            return None;
+        }
+        let since = self.revoked_since.swap(NOT_REVOKED, Ordering::SeqCst);
+        (since != NOT_REVOKED).then_some(since)
     }
 
     /// Sets what wakes the shard; it is called from other threads. Only the first call counts.
@@ -288,7 +321,21 @@ impl Inbox {
         }
     }
 
-    /// Wakes the shard if it sleeps: once after a batch of [`Self::push`].
+    /// Hands a datagram over to this shard. The shard is not told before [`Self::wake`].
+    ///
+    /// # Errors
+    ///
+    /// Gives the datagram back when [`HANDOVERS_MAX`] wait already.
+    pub fn hand_over(&self, handover: Handover) -> Result<(), Full<Handover>> {
+        self.handovers.push(handover).map_err(Full)
+    }
+
+    /// Takes the datagram that was handed over first.
+    pub fn pop_handover(&self) -> Option<Handover> {
+        self.handovers.pop()
+    }
+
+    /// Wakes the shard if it sleeps: once after a batch of [`Self::push`] or [`Self::hand_over`].
     pub fn wake(&self) {
         fence(Ordering::SeqCst);
         if self.sleeping.load(Ordering::SeqCst)
@@ -312,12 +359,15 @@ impl Inbox {
         self.verdicts.pop()
     }
 
-    /// Announces that the shard is about to sleep. `true`: it may, and will be woken; `false`: a
-    /// verdict is there already. Either way it calls [`Self::awake`] or pops when it goes on.
+    /// Announces that the shard is about to sleep. `true`: it may, and will be woken; `false`:
+    /// something is there already. Either way it calls [`Self::awake`] or pops when it goes on.
     pub fn prepare_sleep(&self) -> bool {
         self.sleeping.store(true, Ordering::SeqCst);
         fence(Ordering::SeqCst);
-        if self.verdicts.is_empty() {
+        let is_empty = self.verdicts.is_empty()
+            && self.handovers.is_empty()
+            && self.revoked_since.load(Ordering::SeqCst) == NOT_REVOKED;
+        if is_empty {
             return true;
         }
         self.sleeping.store(false, Ordering::SeqCst);
@@ -349,6 +399,7 @@ impl std::fmt::Debug for Inbox {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Inbox")
             .field("verdicts", &self.verdicts.len())
+            .field("handovers", &self.handovers.len())
             .field("overflows", &self.overflows())
             .finish_non_exhaustive()
     }

@@ -121,6 +121,10 @@ struct Arguments {
     /// Write the latency percentiles as HdrHistogram text, in microseconds
     #[arg(long, value_name = "FILE")]
     hgrm: Option<PathBuf>,
+    /// Write a page with the latency distribution, the latency over time and the rates; it needs no
+    /// network to be read
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
     /// Failed operations that are put up with
     #[arg(long, value_name = "N", default_value_t = 0)]
     max_errors: u64,
@@ -176,6 +180,7 @@ pub(crate) struct Plan {
     pub(crate) server_pid: Option<u32>,
     pub(crate) json: Option<PathBuf>,
     pub(crate) hgrm: Option<PathBuf>,
+    pub(crate) html: Option<PathBuf>,
     pub(crate) max_errors: u64,
 }
 
@@ -232,6 +237,7 @@ impl Plan {
             server_pid: arguments.server_pid,
             json: arguments.json,
             hgrm: arguments.hgrm,
+            html: arguments.html,
             max_errors: arguments.max_errors,
         })
     }

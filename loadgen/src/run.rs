@@ -15,7 +15,7 @@ use crate::control::{Control, Phase};
 use crate::fleet;
 use crate::kit::Work;
 use crate::live::{self, Live};
-use crate::report::{self, Report, ServerUse, hints};
+use crate::report::{self, Report, Second, ServerUse, hints, per_second};
 use crate::server_process::{ServerProcess, Usage};
 use crate::sockets;
 use crate::stats::Sample;
@@ -39,7 +39,7 @@ const DRAIN_EXTRA: Duration = Duration::from_secs(35);
 pub(crate) fn run(plan: &Plan) -> Result<bool, String> {
     let mut live = Live::new();
     let server = plan.server_pid.map(ServerProcess::find).transpose()?;
-    for path in plan.json.iter().chain(&plan.hgrm) {
+    for path in plan.json.iter().chain(&plan.hgrm).chain(&plan.html) {
         check_directory(path)?;
     }
     // What cannot be is told before anything is registered.
@@ -67,6 +67,7 @@ pub(crate) fn run(plan: &Plan) -> Result<bool, String> {
         live,
         total: Sample::new(),
         interval: Sample::new(),
+        seconds: Vec::new(),
         devices: devices as u64,
         phase_start: clock.instant(),
         last_line: clock.instant(),
@@ -117,10 +118,10 @@ pub(crate) fn run(plan: &Plan) -> Result<bool, String> {
         server: measured.server,
         own_cpu: measured.own_cpu,
     };
-    finish(&report)
+    finish(&report, &leader.seconds)
 }
 
-fn finish(report: &Report<'_>) -> Result<bool, String> {
+fn finish(report: &Report<'_>, seconds: &[Second]) -> Result<bool, String> {
     // A reader that went away wants no more of it.
     let _ = stdout().write_all(report::table(report).as_bytes());
     if let Some(path) = &report.plan.json {
@@ -132,6 +133,9 @@ fn finish(report: &Report<'_>) -> Result<bool, String> {
             Scenario::Handshake => &report.total.handshake,
         };
         write(path, &report::hgrm(histogram))?;
+    }
+    if let Some(path) = &report.plan.html {
+        write(path, &report::html(report, seconds))?;
     }
     Ok(report.is_success())
 }
@@ -199,6 +203,8 @@ struct Leader<'a> {
     total: Sample,
     /// Since the last line.
     interval: Sample,
+    /// The course of the measured time, for the page.
+    seconds: Vec<Second>,
     devices: u64,
     phase_start: Instant,
     last_line: Instant,
@@ -322,7 +328,10 @@ impl Leader<'_> {
         self.control.set_times(start, end);
         self.enter(Phase::Run);
         loop {
-            self.tick("running", self.plan.scenario)?;
+            if let Some(length) = self.tick("running", self.plan.scenario)? {
+                let second = self.second(length);
+                self.seconds.push(second);
+            }
             let count_done = self.control.is_count_reached()
                 && self.control.sum(|shared| &shared.outstanding) == 0;
             if self.clock.instant() >= end || count_done || self.interrupt.load(Relaxed) {
@@ -366,14 +375,36 @@ impl Leader<'_> {
             .saturating_duration_since(self.phase_start)
     }
 
-    /// Sleeps a little; writes the live line when it is due; ends the run when something failed.
-    fn tick(&mut self, what: &str, shown: Scenario) -> Result<(), String> {
+    /// The interval that was just collected, of `length`.
+    fn second(&self, length: Duration) -> Second {
+        let counters = &self.interval.counters;
+        let (done, histogram) = match self.plan.scenario {
+            Scenario::Handshake => (counters.handshakes_completed, &self.interval.handshake),
+            Scenario::Telemetry => (counters.ok, &self.interval.latency),
+        };
+        let quantile = |quantile| match histogram.is_empty() {
+            true => 0,
+            false => histogram.value_at_quantile(quantile),
+        };
+        Second {
+            at: self.elapsed().as_secs_f64(),
+            per_s: per_second(done, length),
+            errors_per_s: per_second(counters.errors(), length),
+            p50: quantile(0.5),
+            p99: quantile(0.99),
+            max: quantile(1.0),
+        }
+    }
+
+    /// Sleeps a little; writes the live line when it is due, and returns the length of its interval;
+    /// ends the run when something failed.
+    fn tick(&mut self, what: &str, shown: Scenario) -> Result<Option<Duration>, String> {
         std::thread::sleep(TICK);
         self.check_failure()?;
         let now = self.clock.instant();
         let length = now.saturating_duration_since(self.last_line);
         if length < LINE_EVERY {
-            return Ok(());
+            return Ok(None);
         }
         self.last_line = now;
         self.collect();
@@ -386,7 +417,8 @@ impl Leader<'_> {
             length,
         );
         self.live.progress(&line);
-        self.check_silence()
+        self.check_silence()?;
+        Ok(Some(length))
     }
 
     /// Adds what the threads published to the total.

@@ -98,6 +98,8 @@ fn serve(socket: &UdpSocket, stop: &AtomicBool, close_at: Option<u64>) -> Counts
         let mut cx = Context {
             config: &config,
             cookies: &cookies,
+            sessions: &tidegate::dtls::NO_SESSIONS,
+            revocations: &tidegate::dtls::NoRevocations,
             admit_handshakes: true,
             random: &mut SystemRandom,
             out: &mut Sender(socket, from),

@@ -38,6 +38,8 @@ pub(super) enum Command {
     Data(DataArguments),
     /// Make and inspect certificates
     Cert(CertArguments),
+    /// Look at the host: what would stop or slow the server, why, and the command that mends it
+    Doctor(DoctorArguments),
 }
 
 /// Run the server in the foreground.
@@ -77,6 +79,24 @@ pub(super) struct CheckArguments {
     /// Say what each setting means
     #[arg(long, conflicts_with = "json")]
     pub(super) explain: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// Look at the host: what would stop or slow the server, why, and the command that mends it.
+///
+/// Reads kernel, io_uring, limits, socket buffers, receive queues, governor, clock and memory nodes.
+/// Changes nothing and opens no port. Exit code 1 when something would stop `serve`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  tidegate doctor
+  tidegate doctor --conf /etc/tidegate/tidegate.conf --json")]
+pub(super) struct DoctorArguments {
+    /// Read settings, of which TIDEGATE_SHARDS counts here, from FILE
+    #[arg(long, value_name = "FILE")]
+    pub(super) conf: Option<PathBuf>,
     /// Print one JSON object
     #[arg(long)]
     pub(super) json: bool,

@@ -9,6 +9,7 @@ mod cert;
 mod check;
 mod data;
 mod device;
+mod doctor;
 mod import;
 mod output;
 mod serve;
@@ -30,6 +31,7 @@ pub fn main() -> ExitCode {
         Command::Device(arguments) => device::run(arguments),
         Command::Data(arguments) => data::run(arguments),
         Command::Cert(arguments) => cert::run(arguments),
+        Command::Doctor(arguments) => doctor::run(arguments),
     };
     match done {
         // Who reads our output has seen enough (`| head`).

@@ -9,12 +9,14 @@
 //!
 //! The nonce is 12 bytes in every one; how it is made of its parts is the record layer's to say.
 
-use aes::{Aes128Enc, Aes256Enc};
+mod ccm;
+#[cfg(target_arch = "x86_64")]
+mod ccm_aesni;
+
 use aws_lc_rs::aead::{self, Aad, LessSafeKey, Nonce, UnboundKey};
-use ccm::aead::inout::InOutBuf;
-use ccm::consts::{U8, U12, U16};
-use ccm::{AeadInOut, Ccm, KeyInit};
 use zeroize::Zeroize;
+
+use self::ccm::CcmKey;
 
 /// An AEAD with its tag length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -89,10 +91,7 @@ pub struct AeadKey {
 
 enum Key {
     AwsLc(LessSafeKey),
-    Ccm128(Box<Ccm<Aes128Enc, U16, U12>>),
-    Ccm256(Box<Ccm<Aes256Enc, U16, U12>>),
-    Ccm128Short(Box<Ccm<Aes128Enc, U8, U12>>),
-    Ccm256Short(Box<Ccm<Aes256Enc, U8, U12>>),
+    Ccm(CcmKey),
 }
 
 const _: () = assert!(size_of::<AeadKey>() <= 40);
@@ -114,17 +113,12 @@ impl AeadKey {
             AeadAlgorithm::Aes128Gcm => aws_lc(&aead::AES_128_GCM),
             AeadAlgorithm::Aes256Gcm => aws_lc(&aead::AES_256_GCM),
             AeadAlgorithm::ChaCha20Poly1305 => aws_lc(&aead::CHACHA20_POLY1305),
-            AeadAlgorithm::Aes128Ccm => {
-                Key::Ccm128(Box::new(Ccm::new_from_slice(key).expect(LENGTH)))
-            }
-            AeadAlgorithm::Aes256Ccm => {
-                Key::Ccm256(Box::new(Ccm::new_from_slice(key).expect(LENGTH)))
-            }
-            AeadAlgorithm::Aes128Ccm8 => {
-                Key::Ccm128Short(Box::new(Ccm::new_from_slice(key).expect(LENGTH)))
-            }
-            AeadAlgorithm::Aes256Ccm8 => {
-                Key::Ccm256Short(Box::new(Ccm::new_from_slice(key).expect(LENGTH)))
+            AeadAlgorithm::Aes128Ccm
+            | AeadAlgorithm::Aes256Ccm
+            | AeadAlgorithm::Aes128Ccm8
+            | AeadAlgorithm::Aes256Ccm8 => {
+                assert!(key.len() == algorithm.key_len(), "{LENGTH}");
+                Key::Ccm(CcmKey::new(key, algorithm.tag_len()).expect(LENGTH))
             }
         };
         Self {
@@ -153,10 +147,7 @@ impl AeadKey {
                     .expect(LENGTH);
                 tag.copy_from_slice(sealed.as_ref());
             }
-            Key::Ccm128(key) => seal_ccm(&**key, nonce, aad, in_out, tag),
-            Key::Ccm256(key) => seal_ccm(&**key, nonce, aad, in_out, tag),
-            Key::Ccm128Short(key) => seal_ccm(&**key, nonce, aad, in_out, tag),
-            Key::Ccm256Short(key) => seal_ccm(&**key, nonce, aad, in_out, tag),
+            Key::Ccm(key) => key.seal(nonce, aad, in_out, tag).expect(LENGTH),
         }
     }
 
@@ -177,10 +168,10 @@ impl AeadKey {
                 let nonce = Nonce::assume_unique_for_key(*nonce);
                 key.open_in_place(nonce, Aad::from(aad), in_out).is_ok()
             }
-            Key::Ccm128(key) => open_ccm(&**key, nonce, aad, in_out.split_at_mut(length)),
-            Key::Ccm256(key) => open_ccm(&**key, nonce, aad, in_out.split_at_mut(length)),
-            Key::Ccm128Short(key) => open_ccm(&**key, nonce, aad, in_out.split_at_mut(length)),
-            Key::Ccm256Short(key) => open_ccm(&**key, nonce, aad, in_out.split_at_mut(length)),
+            Key::Ccm(key) => {
+                let (text, tag) = in_out.split_at_mut(length);
+                key.open(nonce, aad, text, tag).is_some()
+            }
         };
         if opened {
             in_out.get_mut(..length).ok_or(OpenError)
@@ -195,32 +186,6 @@ impl std::fmt::Debug for AeadKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("AeadKey")
     }
-}
-
-fn seal_ccm<C: AeadInOut<NonceSize = U12>>(
-    key: &C,
-    nonce: &[u8; 12],
-    aad: &[u8],
-    in_out: &mut [u8],
-    tag: &mut [u8],
-) {
-    let sealed = key
-        .encrypt_inout_detached(&(*nonce).into(), aad, InOutBuf::from(in_out))
-        .expect("a record is shorter than the AEAD's limit");
-    tag.copy_from_slice(&sealed);
-}
-
-fn open_ccm<C: AeadInOut<NonceSize = U12>>(
-    key: &C,
-    nonce: &[u8; 12],
-    aad: &[u8],
-    (in_out, tag): (&mut [u8], &mut [u8]),
-) -> bool {
-    // The comparison of tags inside is constant in time.
-    (&*tag).try_into().is_ok_and(|tag| {
-        key.decrypt_inout_detached(&(*nonce).into(), aad, InOutBuf::from(in_out), tag)
-            .is_ok()
-    })
 }
 
 #[cfg(test)]

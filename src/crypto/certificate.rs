@@ -54,6 +54,12 @@ impl<'a> LeafInfo<'a> {
         (self.not_before_unix_s..=self.not_after_unix_s).contains(&unix_s)
     }
 
+    /// The first millisecond after its validity; 0 when that ended before the UNIX epoch.
+    pub fn end_of_validity_unix_ms(&self) -> u64 {
+        let end_s = self.not_after_unix_s.saturating_add(1);
+        u64::try_from(end_s).unwrap_or(0).saturating_mul(1000)
+    }
+
     /// The leaf's public key.
     ///
     /// # Errors
@@ -91,6 +97,7 @@ mod tests {
         assert!(leaf.is_valid_at(1_704_067_200_000));
         assert!(leaf.is_valid_at(10_413_792_000_999));
         assert!(!leaf.is_valid_at(10_413_792_001_000));
+        assert_eq!(leaf.end_of_validity_unix_ms(), 10_413_792_001_000);
         assert!(!leaf.is_valid_at(u64::MAX));
         assert!(leaf.verifying_key().is_ok());
     }

@@ -17,6 +17,7 @@ pub mod key_exchange;
 pub(crate) mod password;
 pub mod prf;
 pub mod random;
+pub mod sealing;
 pub mod signature;
 pub mod suite;
 

@@ -25,6 +25,7 @@ use super::handshake::{EARLY_RECORD_MAX, Progress};
 use super::identity::PeerIdentity;
 use super::received::Received;
 use super::record::{ContentType, HEADER_LEN, RecordCursor, RecordHeader, RecordSlice};
+use super::session::ResumedBy;
 use crate::crypto::key_exchange::NamedGroup;
 use crate::crypto::suite::CipherSuite;
 use crate::drop_reason::DropReason;
@@ -140,11 +141,7 @@ impl Association {
         }
         let config = Arc::clone(cx.config);
         // The newest client at this address to prove itself wins over one that has not finished.
-        self.handshake = Some(Box::new(ServerHandshake::new(
-            now.instant,
-            verified,
-            config,
-        )));
+        self.handshake = Some(Box::new(ServerHandshake::new(now, verified, config)));
         true
     }
 
@@ -198,6 +195,9 @@ impl Association {
             } else {
                 DropReason::RecordEpoch
             });
+            if is_early && self.connection.is_none() {
+                self.on_early_application_data(now, header, record, cx, received);
+            }
             return None;
         };
         match connection.handle_record(now.instant, header, record, cx.out, cx.drops) {
@@ -208,12 +208,32 @@ impl Association {
                 if let Some(Error::PeerAlert(description)) = error {
                     received.peer_alert = Some(description);
                 }
+                if error.is_some() {
+                    // RFC 5246 section 7.2.2: not to be resumed after a fatal alert.
+                    let tag = connection.established().session_tag;
+                    cx.sessions.forget(tag);
+                }
                 received.failure = error;
                 self.connection = None;
                 received.closed = self.handshake.is_none();
             }
         }
         None
+    }
+
+    /// The data is dropped, but may say that the peer is further than we are.
+    fn on_early_application_data(
+        &mut self,
+        now: Now,
+        header: RecordHeader,
+        record: &mut [u8],
+        cx: &mut Context<'_>,
+        received: &mut Received,
+    ) {
+        if let Some(handshake) = &mut self.handshake {
+            let progress = handshake.on_early_application_data(now.instant, header, record, cx);
+            self.on_progress(progress, cx, received);
+        }
     }
 
     /// Hands a record of epoch 1 to the handshake; whether it was for it. The record is copied, as
@@ -253,6 +273,7 @@ impl Association {
                 // What was read before belongs to the old session and its identity.
                 received.plaintexts.clear();
                 received.established = true;
+                received.resumed = connection.established().resumed;
                 received.closed = false;
                 self.connection = Some(*connection);
                 self.handshake = None;
@@ -322,11 +343,17 @@ impl Association {
         self.connection.as_ref().map(Connection::suite)
     }
 
-    /// Group of the key exchange of the live session.
+    /// What the live session was found by, if it was resumed.
+    pub fn resumed(&self) -> Option<ResumedBy> {
+        let established = self.connection.as_ref().map(Connection::established);
+        established.and_then(|established| established.resumed)
+    }
+
+    /// Group of the key exchange of the live session, or of the full handshake before it.
     pub fn group(&self) -> Option<NamedGroup> {
         self.connection
             .as_ref()
-            .map(|connection| connection.established().group)
+            .and_then(|connection| connection.established().group)
     }
 
     /// Whether the master secret of the live session is the extended one (RFC 7627).
@@ -359,6 +386,19 @@ impl Association {
         if let Some(connection) = &mut self.connection {
             connection.forget_expanded_keys();
         }
+    }
+
+    /// Ends the live session because the credential behind it has ended: a fatal access_denied (RFC
+    /// 5246 section 7.2.2: the session must not be resumed). A handshake beside it goes on.
+    ///
+    /// Returns whether nothing is left and the association is to be forgotten.
+    #[must_use]
+    pub fn revoke(&mut self, cx: &mut Context<'_>) -> bool {
+        if let Some(mut connection) = self.connection.take() {
+            cx.sessions.forget(connection.established().session_tag);
+            connection.deny(cx.out);
+        }
+        self.handshake.is_none()
     }
 
     /// Sends close_notify (RFC 5246 section 7.2.1) and forgets everything.

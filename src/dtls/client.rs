@@ -6,13 +6,15 @@ use std::sync::Arc;
 use super::config::Credentials;
 use super::connection::{Connection, RecordOutcome, SealError};
 use super::error::Error;
-use super::handshake::Progress;
 use super::handshake::client::ClientHandshake;
+use super::handshake::{Progress, RETRANSMISSIONS_MAX};
 use super::message::MaxFragmentLength;
 use super::received::Received;
 #[cfg(feature = "fuzzing")]
 use super::record::ContentType;
 use super::record::{HEADER_LEN, RecordCursor, RecordHeader, RecordSlice};
+pub use super::session::ResumableSession;
+use super::session::ResumedBy;
 use crate::crypto::key_exchange::NamedGroup;
 use crate::crypto::suite::CipherSuite;
 use crate::drop_reason::DropReason;
@@ -44,8 +46,18 @@ pub struct ClientConfig {
     pub extended_master_secret: bool,
     /// Ask for records of no more plaintext than this (RFC 6066 section 4).
     pub max_fragment_length: Option<MaxFragmentLength>,
-    /// First retransmission of a flight; it doubles up to 60 s, four times at most.
+    /// The server's name, to be told to it (RFC 6066 section 3); at most 255 bytes of ASCII.
+    pub server_name: Option<String>,
+    /// Offer this session; the server may decide for a full handshake.
+    pub resume: Option<Arc<ResumableSession>>,
+    /// Ask for a ticket (RFC 5077), for [`ClientConnection::session`].
+    pub session_tickets: bool,
+    /// Keep the session for [`ClientConnection::session`], a few hundred bytes.
+    pub keep_session: bool,
+    /// First retransmission of a flight; it doubles up to 60 s.
     pub retransmission_timeout: Duration,
+    /// Retransmissions of a flight before the handshake is given up.
+    pub retransmissions_max: u8,
     /// Longest datagram of a handshake in bytes of UDP payload; at least 64.
     pub max_transmission_unit: usize,
     /// Time from the first ClientHello to Finished.
@@ -62,10 +74,23 @@ impl Default for ClientConfig {
             verification: ServerVerification::None,
             extended_master_secret: true,
             max_fragment_length: None,
+            server_name: None,
+            resume: None,
+            session_tickets: false,
+            keep_session: false,
             retransmission_timeout: Duration::from_secs(1),
+            retransmissions_max: RETRANSMISSIONS_MAX,
             max_transmission_unit: 1200,
             handshake_timeout: Duration::from_secs(30),
         }
+    }
+}
+
+impl ClientConfig {
+    /// Whether the ClientHello has the session_ticket extension.
+    pub(super) fn offers_session_ticket(&self) -> bool {
+        let has_ticket = |session: &Arc<ResumableSession>| !session.ticket().is_empty();
+        self.session_tickets || self.resume.as_ref().is_some_and(has_ticket)
     }
 }
 
@@ -83,6 +108,8 @@ pub struct Context<'a> {
 #[derive(Debug)]
 pub struct ClientConnection {
     state: State,
+    /// To be offered the next time.
+    session: Option<Box<ResumableSession>>,
     retransmissions: u64,
 }
 
@@ -103,6 +130,7 @@ impl ClientConnection {
         };
         Self {
             state,
+            session: None,
             retransmissions: 0,
         }
     }
@@ -158,6 +186,8 @@ impl ClientConnection {
                     Ok(Progress::Pending | Progress::NotMine) => {}
                     Ok(Progress::Established(connection)) => {
                         received.established = true;
+                        received.resumed = connection.established().resumed;
+                        self.session = handshake.take_session().map(Box::new);
                         self.state = State::Established(*connection);
                     }
                     Err(error) => {
@@ -243,10 +273,22 @@ impl ClientConnection {
         self.connection().map(Connection::suite)
     }
 
+    /// What can be offered to the server the next time: with [`ClientConfig::keep_session`], once
+    /// established, when the server gave an id or a ticket.
+    pub fn session(&self) -> Option<&ResumableSession> {
+        self.session.as_deref()
+    }
+
+    /// How the session was resumed, once established; `None` after a full handshake.
+    pub fn resumed(&self) -> Option<ResumedBy> {
+        self.connection()
+            .and_then(|connection| connection.established().resumed)
+    }
+
     /// The group of the key exchange, once established.
     pub fn group(&self) -> Option<NamedGroup> {
         self.connection()
-            .map(|connection| connection.established().group)
+            .and_then(|connection| connection.established().group)
     }
 
     /// Whether the master secret is the extended one (RFC 7627), once established.

@@ -3,6 +3,9 @@
 use std::sync::Arc;
 
 use super::cookie::CookieJar;
+use super::handshake::RETRANSMISSIONS_MAX;
+use super::revocation::Revocations;
+use super::session::Sessions;
 use crate::crypto::key_exchange::NamedGroup;
 use crate::crypto::signature::SigningKey;
 use crate::crypto::suite::CipherSuite;
@@ -29,8 +32,10 @@ pub struct ServerConfig {
     pub cipher_suites: Vec<CipherSuite>,
     /// Groups that may be used; the client's order decides among them.
     pub groups: Vec<NamedGroup>,
-    /// First retransmission of a flight; it doubles up to 60 s, four times at most.
+    /// First retransmission of a flight; it doubles up to 60 s.
     pub retransmission_timeout: Duration,
+    /// Retransmissions of a flight before the handshake is given up.
+    pub retransmissions_max: u8,
     /// Longest datagram of a handshake in bytes of UDP payload; at least 64.
     pub max_transmission_unit: usize,
     /// Accept client certificates before and after their validity.
@@ -51,6 +56,7 @@ impl ServerConfig {
             cipher_suites: CipherSuite::ALL.to_vec(),
             groups: NamedGroup::ALL.to_vec(),
             retransmission_timeout: Duration::from_secs(9),
+            retransmissions_max: RETRANSMISSIONS_MAX,
             max_transmission_unit: 1024,
             skip_client_validity_check: false,
             require_extended_master_secret: false,
@@ -65,6 +71,10 @@ pub struct Context<'a> {
     pub config: &'a Arc<ServerConfig>,
     /// Secrets of the cookies, common to all shards.
     pub cookies: &'a CookieJar,
+    /// Sessions that can be resumed, common to all shards.
+    pub sessions: &'a Sessions,
+    /// Tells which credentials have ended, common to all shards.
+    pub revocations: &'a dyn Revocations,
     /// Whether a handshake may start in this step. When a budget is spent, a ClientHello with a
     /// valid cookie is dropped and counted; the client's own timer is the retry.
     pub admit_handshakes: bool,

@@ -14,6 +14,7 @@ use super::identity::PeerIdentity;
 use super::message::{Fragment, HandshakeType, MaxFragmentLength};
 use super::record::protection::Protection;
 use super::record::{ContentType, PLAINTEXT_MAX, RecordHeader};
+use super::session::ResumedBy;
 use crate::crypto::key_exchange::NamedGroup;
 use crate::crypto::suite::CipherSuite;
 use crate::drop_reason::DropReason;
@@ -38,12 +39,17 @@ pub enum SealError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Established {
     pub(super) identity: PeerIdentity,
-    pub(super) group: NamedGroup,
+    /// Of the key exchange, if there was one.
+    pub(super) group: Option<NamedGroup>,
     pub(super) extended_master_secret: bool,
     /// The most plaintext that a record of ours may carry, if the client asked for a limit.
     pub(super) max_fragment_length: Option<MaxFragmentLength>,
     /// The end of the ClientHello's random, to know a late repetition of it.
     pub(super) hello_tag: [u8; 8],
+    /// By which the session can be forgotten (`SessionCache::forget`); zero when it is not kept.
+    pub(super) session_tag: u64,
+    /// What the session was found by, if it was resumed.
+    pub(super) resumed: Option<ResumedBy>,
 }
 
 /// Live keys with one peer.
@@ -223,6 +229,11 @@ impl Connection {
     /// Sends close_notify. Nothing may be sent afterwards (RFC 5246 section 7.2.1).
     pub(super) fn close(&mut self, out: &mut dyn DatagramSink) {
         self.send_alert(Alert::warning(AlertDescription::CloseNotify), out);
+    }
+
+    /// Tells the peer that it may not go on. Nothing may be sent afterwards.
+    pub(super) fn deny(&mut self, out: &mut dyn DatagramSink) {
+        self.send_alert(Alert::fatal(AlertDescription::AccessDenied), out);
     }
 
     /// Ends a connection whose keys were attacked too often.

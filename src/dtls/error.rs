@@ -44,6 +44,9 @@ pub enum Error {
     /// Incompatible: a certificate that is not one of those expected.
     #[error("the peer's certificate is not trusted")]
     UntrustedCertificate,
+    /// Incompatible: a credential that was removed or changed while it was being used.
+    #[error("the peer's credential was removed or changed")]
+    CredentialRevoked,
     /// Limit: the peer stayed silent.
     #[error("the handshake took too long")]
     TimedOut,
@@ -76,6 +79,7 @@ impl Error {
             }
             Self::BadCertificate => AlertDescription::BadCertificate,
             Self::UnsupportedCertificate => AlertDescription::UnsupportedCertificate,
+            Self::CredentialRevoked => AlertDescription::AccessDenied,
             Self::UntrustedCertificate => AlertDescription::UnknownCa,
             Self::TooManyForgeries => AlertDescription::BadRecordMac,
             Self::Internal => AlertDescription::InternalError,

@@ -26,6 +26,8 @@ use super::message::{
 use super::received::RECORDS_PER_DATAGRAM_MAX;
 use super::record::protection::{Protection, TrafficKey};
 use super::record::{ContentType, DTLS_1_2, HEADER_LEN, PLAINTEXT_MAX, RecordCursor, RecordHeader};
+use super::revocation::NoRevocations;
+use super::session::NO_SESSIONS;
 use crate::crypto::certificate::LeafInfo;
 use crate::crypto::signature::{SignatureScheme, SigningKey};
 use crate::crypto::suite::CipherSuite;
@@ -317,6 +319,8 @@ impl HelloServer {
             config: &self.config,
             cookies: &self.cookies,
             admit_handshakes: true,
+            sessions: &NO_SESSIONS,
+            revocations: &NoRevocations,
             random: &mut self.random,
             out: &mut self.out,
             drops: &mut |_| {},

@@ -16,12 +16,12 @@
 //! `message` turns bytes to meaning and back. [`accept`] takes datagrams of addresses that have no
 //! [`Association`], the association takes all others.
 //!
-//! Elliptic curve key exchange only, AEAD only, no compression, no renegotiation. RFC 5246, 5288,
-//! 5289, 5746, 6066 (max_fragment_length), 6347, 6655, 7251, 7627, 7905, 8422.
+//! Elliptic curve key exchange only, AEAD only, no compression, no renegotiation. RFC 5077, 5246,
+//! 5288, 5289, 5746, 6066 (max_fragment_length), 6347, 6655, 7251, 7627, 7905, 8422.
 //!
 //! Invariants: nothing is stored for an address that did not return a cookie; what is not
 //! authenticated never ends or changes an established connection; no identity without
-//! CertificateVerify and Finished; no sequence number twice under one key; all memory of a peer is
+//! CertificateVerify and Finished, or that of a session that is resumed and Finished; no sequence number twice under one key; all memory of a peer is
 //! bounded, that of a handshake ends with it.
 
 mod alert;
@@ -41,6 +41,8 @@ mod identity;
 mod message;
 mod received;
 mod record;
+mod revocation;
+mod session;
 #[cfg(test)]
 mod tests;
 
@@ -53,3 +55,8 @@ pub use error::Error;
 pub use identity::PeerIdentity;
 pub use message::MaxFragmentLength;
 pub use received::{Plaintexts, RECORDS_PER_DATAGRAM_MAX, Received};
+pub use revocation::{NoRevocations, Revocations};
+pub use session::{
+    NO_SESSIONS, ResumedBy, ResumptionRefusal, SessionCache, Sessions, TICKET_KEYS_MAX, TicketKey,
+    TicketKeys,
+};

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::alert::AlertDescription;
 use super::error::Error;
+use super::session::ResumedBy;
 
 /// Records read from one datagram; what comes behind them is dropped.
 pub const RECORDS_PER_DATAGRAM_MAX: usize = 16;
@@ -70,6 +71,8 @@ pub struct Received {
     pub plaintexts: Plaintexts,
     /// A handshake was proven in this datagram: a new session with its own identity.
     pub established: bool,
+    /// With [`Self::established`]: what the session was found by, if it was resumed.
+    pub resumed: Option<ResumedBy>,
     /// Nothing is left: forget the association.
     pub closed: bool,
     /// Why a handshake or the connection ended, if one did.

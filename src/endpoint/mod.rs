@@ -12,6 +12,7 @@
 
 mod outbox;
 mod peer;
+mod revocation;
 #[cfg(test)]
 mod tests;
 
@@ -21,7 +22,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 
-pub use outbox::{Note, Outbox, PeerSink, Port, Transmit};
+pub use outbox::{Handover, Note, Outbox, PeerSink, Port, Transmit};
 use peer::{Peer, coap_output};
 
 use crate::auth::request::{PeerRef, Request, Response, Verdict};
@@ -47,6 +48,10 @@ pub struct EndpointSettings {
     pub dtls: ArcSwapOption<dtls::ServerConfig>,
     /// Cookie secrets, common to all shards.
     pub cookies: dtls::CookieJar,
+    /// Sessions that can be resumed, common to all shards.
+    pub sessions: dtls::Sessions,
+    /// Which credentials have ended, common to all shards.
+    pub revocations: Arc<dyn dtls::Revocations>,
     /// CoAP message layer parameters.
     pub coap: coap::Settings,
     /// A session without traffic for this long is dropped (`TB_COAP_X509_DTLS_SESSION_INACTIVITY_TIMEOUT`).
@@ -61,6 +66,26 @@ pub struct EndpointSettings {
     pub plain_peers_max: usize,
     /// Requests of one shard that the pool may have in work.
     pub requests_max: usize,
+}
+
+impl EndpointSettings {
+    /// Settings without DTLS configuration, resumption and revocations, with ThingsBoard's times and
+    /// room for a thousand peers of each kind.
+    pub fn new(cookies: dtls::CookieJar) -> Self {
+        Self {
+            dtls: ArcSwapOption::empty(),
+            cookies,
+            sessions: dtls::Sessions::new(None),
+            revocations: Arc::new(dtls::NoRevocations),
+            coap: coap::Settings::default(),
+            session_inactivity_timeout: Duration::from_secs(86_400),
+            session_report_timeout: Duration::from_secs(1800),
+            sessions_max: 1000,
+            handshakes_max: 1000,
+            plain_peers_max: 1000,
+            requests_max: 1000,
+        }
+    }
 }
 
 /// Key of a peer: where its datagrams come from, and through which socket.
@@ -85,6 +110,7 @@ pub struct Endpoint {
     secure_peers: usize,
     handshakes: usize,
     requests_in_work: usize,
+    revocation_search: Option<revocation::Search>,
     /// Sessions dropped as idle since the last report, and when the sweep that counts them ends.
     idle_dropped: u64,
     sweep_at: Instant,
@@ -116,6 +142,7 @@ impl Endpoint {
             secure_peers: 0,
             handshakes: 0,
             requests_in_work: 0,
+            revocation_search: None,
             idle_dropped: 0,
             sweep_at: now.instant + Duration::from_micros(first),
             settings,
@@ -174,6 +201,8 @@ impl Endpoint {
         let mut context = dtls::Context {
             config,
             cookies: &self.settings.cookies,
+            sessions: &self.settings.sessions,
+            revocations: &*self.settings.revocations,
             // A known peer's new session takes the place of its old one.
             admit_handshakes: self.handshakes < self.settings.handshakes_max
                 && (self.by_address.contains_key(&key)
@@ -444,6 +473,8 @@ impl Endpoint {
                 association.close(&mut dtls::Context {
                     config,
                     cookies: &self.settings.cookies,
+                    sessions: &self.settings.sessions,
+                    revocations: &*self.settings.revocations,
                     admit_handshakes: false,
                     random: &mut *self.random,
                     out: &mut out.to(peer.address, peer.port),

@@ -35,6 +35,19 @@ pub struct Transmit {
     pub range: Range<usize>,
 }
 
+/// A datagram for another shard: its connection id says that it is that shard's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Handover {
+    /// The shard that owns the connection id.
+    pub shard: u16,
+    /// Who sent the datagram.
+    pub from: SocketAddr,
+    /// The socket that it came to.
+    pub port: Port,
+    /// Its bytes, as they came.
+    pub datagram: Box<[u8]>,
+}
+
 /// Something about a peer that an operator may want to read in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Note {
@@ -55,6 +68,8 @@ pub struct Outbox {
     notes: Vec<Note>,
     /// Requests for the authenticator pool, in order of arrival.
     pub requests: Vec<Request>,
+    /// Datagrams for other shards.
+    pub handovers: Vec<Handover>,
 }
 
 impl Outbox {

@@ -216,6 +216,8 @@ impl Endpoint {
             let mut context = dtls::Context {
                 config,
                 cookies: &self.settings.cookies,
+                sessions: &self.settings.sessions,
+                revocations: &*self.settings.revocations,
                 admit_handshakes: false,
                 random: &mut *self.random,
                 out: &mut sink,

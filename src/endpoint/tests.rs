@@ -1,28 +1,34 @@
 //! The endpoint as a whole, on plain CoAP: what crosses to the pool and what comes back.
 //!
-//! The DTLS side of it is tested with a client over a virtual link, in `tests/protocol`.
+//! The DTLS side of it is tested with a client over a virtual link, in `tests/protocol`; what is of
+//! the endpoint itself, in the modules below.
+
+mod revocation;
+mod secure;
 
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::auth::request::Identity;
 use crate::random::SeededRandom;
 
 /// TB vector 1: CON POST /api/v1/ACCESS01/telemetry, MID 1234, token deadbeef.
 const POST: &[u8] = b"\x44\x02\x12\x34\xde\xad\xbe\xef\xb3api\x02v1\x08ACCESS01\x09telemetry\x11\x32\xff{\"temperature\":25}";
 
-fn endpoint(change: impl FnOnce(&mut EndpointSettings)) -> Endpoint {
+fn settings(change: impl FnOnce(&mut EndpointSettings)) -> EndpointSettings {
     let mut settings = EndpointSettings {
-        dtls: ArcSwapOption::empty(),
-        cookies: dtls::CookieJar::new([7; 32]),
-        coap: coap::Settings::default(),
-        session_inactivity_timeout: Duration::from_secs(86_400),
-        session_report_timeout: Duration::from_secs(1800),
         sessions_max: 100,
         handshakes_max: 10,
         plain_peers_max: 4,
         requests_max: 8,
+        ..EndpointSettings::new(dtls::CookieJar::new([7; 32]))
     };
     change(&mut settings);
+    settings
+}
+
+fn endpoint(change: impl FnOnce(&mut EndpointSettings)) -> Endpoint {
+    let settings = settings(change);
     let metrics = Arc::new(ShardMetrics::new());
     let random = Box::new(SeededRandom::new(1));
     Endpoint::new(3, Arc::new(settings), metrics, random, at(0))

@@ -256,3 +256,21 @@ fn no_wake_up_is_lost_on_the_way_back() {
     writer.join().unwrap();
     assert_eq!(inbox.overflows(), 0);
 }
+
+#[test]
+fn any_number_of_revocations_is_one_message_that_is_never_lost() {
+    let inbox = Inbox::new(1);
+    assert_eq!(inbox.take_revoked_since(), None);
+    for at in [70, 50, 90] {
+        inbox.revoke_since(at);
+    }
+    assert!(!inbox.prepare_sleep(), "there is something to do");
+    assert_eq!(inbox.take_revoked_since(), Some(50));
+    assert_eq!(inbox.take_revoked_since(), None);
+    assert!(inbox.prepare_sleep());
+    let woken = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&woken);
+    inbox.set_waker(Box::new(move || flag.store(true, Ordering::SeqCst)));
+    inbox.revoke_since(60);
+    assert!(woken.load(Ordering::SeqCst));
+}

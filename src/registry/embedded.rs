@@ -3,14 +3,17 @@
 //! ```text
 //! devices:  id u64 big-endian -> device record (see `record`)
 //! meta:     "next-device" -> u64 big-endian, above every id given so far
+//!           "revoked" | identity[33] -> u64 big-endian, when its credential ended
 //! ```
 //!
 //! Reading takes one of many reader locks for the length of a hash lookup. Changes are made one at
-//! a time: checked, written, synced, and only then visible.
+//! a time: checked, written, synced, and only then visible. A credential that ends does so before
+//! it is written: the time of its end is that from which nobody finds it any more.
 
 mod index;
 mod record;
 
+use super::revocation::{Revocation, RevocationList, SessionIdentity};
 use super::{
     Credential, DEFAULT_PROFILE, Device, DeviceId, NewCredential, NewDevice, Registry,
     RegistryError, validate,
@@ -30,6 +33,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 const NEXT_DEVICE: &str = "next-device";
+const REVOKED: &[u8] = b"revoked";
 
 /// Devices and credentials in the data directory.
 pub struct EmbeddedRegistry {
@@ -37,6 +41,7 @@ pub struct EmbeddedRegistry {
     by_fingerprint: Index<FingerprintEntry>,
     by_id: Index<Arc<Device>>,
     by_name: RwLock<BTreeSet<ByName>>,
+    revocations: Arc<RevocationList>,
     /// Held by whoever changes something.
     writer: Mutex<Writer>,
     /// Keeps the data directory locked as long as the database may be in use.
@@ -77,6 +82,7 @@ impl EmbeddedRegistry {
             by_fingerprint: Index::new(),
             by_id: Index::new(),
             by_name: RwLock::default(),
+            revocations: Arc::default(),
             writer: Mutex::new(Writer {
                 database: database.clone(),
                 devices,
@@ -92,6 +98,7 @@ impl EmbeddedRegistry {
         };
         let mut guard = registry.writer();
         let writer = &mut *guard;
+        registry.revocations.load(read_revocations(&writer.meta)?);
         let next_device = writer.next_device;
         for entry in writer.devices.iter() {
             let (key, value) = entry.into_inner().map_err(|e| e.to_string())?;
@@ -143,6 +150,21 @@ impl EmbeddedRegistry {
             Credential::AccessToken(token) => self.by_token.remove(token.as_bytes()),
             Credential::X509 { fingerprint } => self.by_fingerprint.remove(fingerprint),
         }
+    }
+
+    /// Ends a device's credential and adds that to the batch which makes it durable. Returns when
+    /// it was, if sessions can have been made with it.
+    fn revoke(&self, device: &Device, writer: &Writer, batch: &mut OwnedWriteBatch) -> Option<u64> {
+        self.end_credential(device);
+        let identity = device.credential.session_identity()?;
+        // Whoever looked the credential up did so before this moment.
+        let unix_ms = unix_ms();
+        let forgotten = self.revocations.record(Revocation { identity, unix_ms });
+        batch.insert(&writer.meta, revoked_key(identity), unix_ms.to_be_bytes());
+        for old in forgotten {
+            batch.remove(&writer.meta, revoked_key(old.identity));
+        }
+        Some(unix_ms)
     }
 
     /// Makes a credential of what was asked for; the certificate's text is what is stored of it.
@@ -346,6 +368,10 @@ impl Registry for EmbeddedRegistry {
         results
     }
 
+    fn revocations(&self) -> &Arc<RevocationList> {
+        &self.revocations
+    }
+
     fn remove(&self, name: &str) -> Result<Arc<Device>, RegistryError> {
         let writer = self.writer();
         let device = self
@@ -356,13 +382,19 @@ impl Registry for EmbeddedRegistry {
             .batch()
             .durability(Some(PersistMode::SyncAll));
         batch.remove(&writer.devices, device.id.0.to_be_bytes());
-        batch.commit().map_err(storage)?;
-        self.end_credential(&device);
+        let revoked = self.revoke(&device, &writer, &mut batch);
+        if let Err(error) = batch.commit() {
+            self.insert(device);
+            return Err(storage(error));
+        }
         self.by_id.remove(&device.id);
         let mut names = self.by_name.write().unwrap_or_else(PoisonError::into_inner);
         names.remove(name);
         drop(names);
         drop(writer);
+        if let Some(unix_ms) = revoked {
+            self.revocations.publish(unix_ms);
+        }
         Ok(device)
     }
 
@@ -388,10 +420,16 @@ impl Registry for EmbeddedRegistry {
             .durability(Some(PersistMode::SyncAll));
         let record = record::encode(&after, &certificate);
         batch.insert(&writer.devices, after.id.0.to_be_bytes(), record);
-        batch.commit().map_err(storage)?;
-        self.end_credential(&before);
+        let revoked = self.revoke(&before, &writer, &mut batch);
+        if let Err(error) = batch.commit() {
+            self.insert(before);
+            return Err(storage(error));
+        }
         self.insert(Arc::clone(&after));
         drop(writer);
+        if let Some(unix_ms) = revoked {
+            self.revocations.publish(unix_ms);
+        }
         Ok(after)
     }
 }
@@ -428,6 +466,25 @@ impl Ord for ByName {
     fn cmp(&self, other: &Self) -> Ordering {
         self.0.name.cmp(&other.0.name)
     }
+}
+
+fn revoked_key(identity: SessionIdentity) -> Vec<u8> {
+    [REVOKED, &identity.encode()].concat()
+}
+
+/// The credentials that ended, as far as they are stored.
+fn read_revocations(meta: &Keyspace) -> Result<Vec<Revocation>, String> {
+    let mut revocations = Vec::new();
+    for entry in meta.prefix(REVOKED) {
+        let (key, value) = entry.into_inner().map_err(|e| e.to_string())?;
+        let identity = key.strip_prefix(REVOKED).and_then(SessionIdentity::decode);
+        let unix_ms = value.as_ref().try_into().ok().map(u64::from_be_bytes);
+        let (identity, unix_ms) = identity
+            .zip(unix_ms)
+            .ok_or_else(|| format!("the record of an ended credential, {key:?}, is damaged"))?;
+        revocations.push(Revocation { identity, unix_ms });
+    }
+    Ok(revocations)
 }
 
 #[allow(

@@ -10,8 +10,10 @@
 
 pub mod embedded;
 pub mod import;
+pub mod revocation;
 mod validate;
 
+use revocation::{RevocationList, SessionIdentity};
 use std::fmt;
 use std::sync::Arc;
 
@@ -36,6 +38,16 @@ pub enum Credential {
         /// [`Registry::certificate`].
         fingerprint: [u8; 32],
     },
+}
+
+impl Credential {
+    /// Who a DTLS session proves to be by it; `None` of one that each request proves anew.
+    pub const fn session_identity(&self) -> Option<SessionIdentity> {
+        match self {
+            Self::AccessToken(_) => None,
+            Self::X509 { fingerprint } => Some(SessionIdentity::Certificate(*fingerprint)),
+        }
+    }
 }
 
 /// A registered device. A change makes a new one: what a reader holds stays as it was.
@@ -172,6 +184,9 @@ pub trait Registry: Send + Sync {
 
     /// Adds devices, each for itself, made durable together. One result per device, in order.
     fn add_many(&self, devices: Vec<NewDevice>) -> Vec<Result<Arc<Device>, RegistryError>>;
+
+    /// The credentials that ended: recorded before the call that ended them returns.
+    fn revocations(&self) -> &Arc<RevocationList>;
 
     /// Removes a device; its credential ends at once. Its readings are the store's to remove.
     ///

@@ -34,7 +34,7 @@ pub enum StartError {
     #[error(
         "a shard's executor cannot start: {0}; it needs io_uring (kernel 5.8 or newer, not forbidden \
          by kernel.io_uring_disabled or a container's seccomp profile) and locked memory (raise \
-         `ulimit -l`, or LimitMEMLOCK= of the unit)"
+         `ulimit -l`, or LimitMEMLOCK= of the unit); `tidegate doctor` tells which"
     )]
     Executor(String),
     /// A shard ended while the server ran.

@@ -11,6 +11,7 @@
 mod credentials;
 mod dev;
 mod error;
+mod revocation;
 mod status;
 
 use std::io;
@@ -28,12 +29,14 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 pub use error::StartError;
 
 use self::credentials::CredentialWatch;
+use self::revocation::EndedCredentials;
 use self::status::ServerStatus;
 use crate::admin::{self, AdminSettings};
 use crate::auth::api::{Api, ApiSettings};
 use crate::auth::pool::Pool;
 use crate::config::Config;
 use crate::crypto::random::{SystemRandom, warm_up};
+use crate::doctor;
 use crate::dtls::CookieJar;
 use crate::endpoint::{EndpointSettings, Port};
 use crate::metrics::ShardMetrics;
@@ -42,6 +45,7 @@ use crate::random::Random;
 use crate::registry::Registry;
 use crate::shard::clock::Clock;
 use crate::shard::socket::Socket;
+use crate::shard::steering;
 use crate::shard::{self, ShardParts};
 use crate::store::Store;
 use crate::store::embedded::{Opened, StoreSettings};
@@ -126,9 +130,18 @@ impl Server {
         if !config.coap.enabled && !config.dtls.enabled {
             return Err(StartError::NothingToServe);
         }
+        // Asked here, as an executor without a ring ends in a panic of its own.
+        if let Err(error) = doctor::Host::of_machine().ring() {
+            return Err(StartError::Executor(error.to_owned()));
+        }
         let (dtls, watch) = credentials::dtls_config(config)?;
         let mut sockets: Vec<Vec<(Port, Socket)>> = (0..shards).map(|_| Vec::new()).collect();
         let mut addresses = Addresses::default();
+        // Of no bytes they name no shard.
+        let connection_ids = config
+            .dtls
+            .connection_id_length
+            .is_some_and(|length| length > 0);
         if config.coap.enabled {
             let setting = "COAP_BIND_ADDRESS and COAP_BIND_PORT";
             let bound = bind(config.coap.bind, shards, setting, Port::Plain, &mut sockets)?;
@@ -144,6 +157,9 @@ impl Server {
                 &mut sockets,
             )?;
             addresses.secure = Some(bound);
+            if connection_ids {
+                steer(&sockets);
+            }
         }
 
         let registry: Arc<dyn Registry> = opened.registry.clone();
@@ -176,6 +192,8 @@ impl Server {
         let settings = Arc::new(EndpointSettings {
             dtls: ArcSwapOption::from_pointee(dtls),
             cookies: CookieJar::new(master),
+            sessions: crate::dtls::Sessions::new(None),
+            revocations: Arc::new(EndedCredentials::new(registry.revocations())),
             coap: coap::Settings {
                 piggyback_timeout: config.coap.piggyback_timeout,
                 ..coap::Settings::default()
@@ -208,6 +226,8 @@ impl Server {
                     .shard(index)
                     .ok_or_else(|| StartError::Executor("no queue".into()))?,
                 inbox: Arc::clone(&inboxes[index]),
+                inboxes: Arc::clone(&inboxes),
+                connection_ids,
                 stop: Arc::clone(&stop),
                 clock,
                 started,
@@ -216,6 +236,7 @@ impl Server {
             spawned.push((handle, has_started));
         }
         let shards = await_start(spawned)?;
+        revocation::tell(registry.revocations(), Arc::clone(&inboxes));
 
         let status = Arc::new(ServerStatus::new(
             metrics,
@@ -368,6 +389,25 @@ fn bind(
         shard.push((port, socket));
     }
     Ok(bound)
+}
+
+/// Lets the kernel deliver datagrams with a connection id to the shards that own them.
+fn steer(sockets: &[Vec<(Port, Socket)>]) {
+    if sockets.len() < 2 {
+        return;
+    }
+    let mut first = sockets.iter().flatten();
+    let Some((_, member)) = first.find(|(port, _)| *port == Port::Secure) else {
+        return;
+    };
+    if let Err(error) = steering::attach(member) {
+        tracing::warn!(
+            %error,
+            "the kernel takes no steering program (SO_ATTACH_REUSEPORT_CBPF): datagrams of devices \
+             whose address changed reach their shard through another one, which costs CPU time; \
+             nothing is lost by it"
+        );
+    }
 }
 
 /// The cores that the process may run on, never empty.

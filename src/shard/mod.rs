@@ -3,6 +3,7 @@
 //! ```text
 //! socket tasks   readable -> receive a batch -> clock -> endpoint -> submit requests -> send
 //! inbox task     woken by the pool -> take verdicts -> endpoint -> send
+//!                or by a shard -> take datagrams of ours that reached it -> the same
 //! timer task     next_timeout -> endpoint -> send
 //! ```
 //!
@@ -11,11 +12,16 @@
 
 pub mod clock;
 mod driver;
+mod handover;
 pub mod socket;
+pub mod steering;
+#[cfg(test)]
+mod tests;
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
+use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,16 +33,21 @@ use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 
 use self::clock::Clock;
 use self::driver::{BoundPort, Waiter};
+use self::handover::Neighbours;
 use self::socket::{ReceiveBatch, Socket};
 use crate::crypto::random::SystemRandom;
 use crate::drop_reason::DropReason;
 use crate::endpoint::{Endpoint, EndpointSettings, Note, Outbox, Port};
 use crate::metrics::{Counter, ShardMetrics};
 use crate::queue::{Inbox, RequestQueue};
-use crate::time::Instant;
+use crate::time::{Instant, Now};
 
 /// Verdicts handled in one turn.
 const VERDICTS_PER_TURN: usize = 256;
+/// Peers looked at in one turn when a credential has ended.
+const REVOCATION_SLOTS_PER_TURN: u32 = 4096;
+/// Datagrams of other shards handled in one turn: as many as a socket's turn has.
+const HANDOVERS_PER_TURN: u64 = socket::BATCH as u64;
 /// Log lines about peers that a shard writes in one second.
 const NOTES_PER_SECOND: u32 = 10;
 /// How long a stopping shard waits for the answers to requests in work.
@@ -60,8 +71,12 @@ pub struct ShardParts {
     pub metrics: Arc<ShardMetrics>,
     /// Requests to the pool.
     pub queue: RequestQueue,
-    /// Verdicts from the pool.
+    /// Verdicts from the pool, and datagrams from other shards.
     pub inbox: Arc<Inbox>,
+    /// The inboxes of all shards, this one included, by their numbers.
+    pub inboxes: Arc<[Arc<Inbox>]>,
+    /// Whether our connection ids have a first byte, the number of their shard.
+    pub connection_ids: bool,
     /// Set, and the inbox woken, to stop the shard.
     pub stop: Arc<AtomicBool>,
     /// The clocks.
@@ -109,6 +124,7 @@ async fn run(parts: ShardParts) -> io::Result<()> {
             outbox: Outbox::default(),
             batch: ReceiveBatch::default(),
             ports,
+            neighbours: Neighbours::new(parts.index, parts.inboxes, parts.connection_ids),
         }),
         index: parts.index,
         metrics: parts.metrics,
@@ -163,6 +179,7 @@ struct State {
     outbox: Outbox,
     batch: ReceiveBatch,
     ports: Vec<BoundPort>,
+    neighbours: Neighbours,
 }
 
 impl Shard {
@@ -170,8 +187,9 @@ impl Shard {
         loop {
             waiter.readable().await;
             while self.receive_batch(port) > 0 {
-                // Verdicts that came meanwhile go out with this turn, without a wake-up of their own.
+                // What came meanwhile goes out with this turn, without a wake-up of its own.
                 self.take_verdicts();
+                self.take_handovers();
                 glommio::yield_if_needed().await;
             }
         }
@@ -185,6 +203,7 @@ impl Shard {
             outbox,
             batch,
             ports,
+            neighbours,
         } = &mut *state;
         let Some(bound) = ports.get(index) else {
             return 0;
@@ -215,16 +234,9 @@ impl Shard {
                 self.metrics.count_drop(DropReason::DatagramTruncated);
                 continue;
             }
-            let from = datagram.from;
             bytes += datagram.bytes.len() as u64;
-            let handled = catch_unwind(AssertUnwindSafe(|| {
-                endpoint.handle_datagram(now, from, port, datagram.bytes, outbox);
-            }));
-            if handled.is_err() {
-                // A defect of ours: the peer goes, the shard and all others stay.
-                tracing::error!(shard = self.index, peer = %from, "handling a datagram panicked");
-                endpoint.forget(from, port);
-            }
+            neighbours.count_arrival(port, datagram.bytes, &self.metrics);
+            self.handle_datagram(now, datagram.from, port, datagram.bytes, endpoint, outbox);
         }
         self.metrics.add(
             match port {
@@ -233,6 +245,34 @@ impl Shard {
             },
             bytes,
         );
+        neighbours.hand_over(&mut outbox.handovers, &self.metrics);
+        self.submit(now, endpoint, outbox);
+        self.flush(&mut state);
+        received
+    }
+
+    /// Hands one datagram to the endpoint.
+    fn handle_datagram(
+        &self,
+        now: Now,
+        from: SocketAddr,
+        port: Port,
+        datagram: &mut [u8],
+        endpoint: &mut Endpoint,
+        outbox: &mut Outbox,
+    ) {
+        let handled = catch_unwind(AssertUnwindSafe(|| {
+            endpoint.handle_datagram(now, from, port, datagram, outbox);
+        }));
+        if handled.is_err() {
+            // A defect of ours: the peer goes, the shard and all others stay.
+            tracing::error!(shard = self.index, peer = %from, "handling a datagram panicked");
+            endpoint.forget(from, port);
+        }
+    }
+
+    /// Hands the requests of a turn to the pool.
+    fn submit(&self, now: Now, endpoint: &mut Endpoint, outbox: &mut Outbox) {
         let mut requests = std::mem::take(&mut outbox.requests);
         for request in requests.drain(..) {
             if let Err(full) = self.queue.submit(request) {
@@ -241,8 +281,6 @@ impl Shard {
         }
         outbox.requests = requests;
         self.queue.notify();
-        self.flush(&mut state);
-        received
     }
 
     async fn serve_inbox(&self) {
@@ -254,9 +292,31 @@ impl Shard {
         .await;
         while !self.stop.load(Ordering::Acquire) {
             self.take_verdicts();
+            self.take_handovers();
+            if self.drop_revoked() {
+                // There is more, and the sockets have their turn first.
+                glommio::executor().yield_task_queue_now().await;
+                continue;
+            }
             self.sleep_until_woken().await;
             glommio::yield_if_needed().await;
         }
+    }
+
+    /// One turn of the search for sessions whose credential has ended; whether there is more to do.
+    fn drop_revoked(&self) -> bool {
+        let since = self.inbox.take_revoked_since();
+        let mut more = false;
+        self.guarded("dropping sessions", |shard, state| {
+            if let Some(since) = since {
+                state.endpoint.revoke_since(since);
+            }
+            more = state
+                .endpoint
+                .drop_revoked(REVOCATION_SLOTS_PER_TURN, &mut state.outbox);
+            shard.flush(state);
+        });
+        more
     }
 
     /// Sleeps until the pool wakes the inbox; returns at once when something is in it.
@@ -294,6 +354,34 @@ impl Shard {
                 shard.flush(state);
             }
         });
+    }
+
+    /// One turn of the datagrams that other shards received and this one owns.
+    fn take_handovers(&self) {
+        let mut state = self.state.borrow_mut();
+        let State {
+            endpoint, outbox, ..
+        } = &mut *state;
+        let mut taken = 0;
+        let mut latest = None;
+        while taken < HANDOVERS_PER_TURN
+            && let Some(mut handover) = self.inbox.pop_handover()
+        {
+            taken += 1;
+            let now = *latest.get_or_insert_with(|| self.clock.now());
+            let (from, port) = (handover.from, handover.port);
+            self.handle_datagram(now, from, port, &mut handover.datagram, endpoint, outbox);
+        }
+        let Some(now) = latest else {
+            return;
+        };
+        self.metrics.add(Counter::HandoversReceived, taken);
+        // Never a second time, or two shards that disagree would pass it to and fro.
+        for _ in outbox.handovers.drain(..) {
+            self.metrics.count_drop(DropReason::HandoverAstray);
+        }
+        self.submit(now, endpoint, outbox);
+        self.flush(&mut state);
     }
 
     /// Runs a step that concerns many peers. Should it panic, which is a defect of ours, nobody
@@ -401,6 +489,7 @@ impl Shard {
         let deadline = self.clock.instant() + DRAIN_TIMEOUT;
         loop {
             self.take_verdicts();
+            self.take_handovers();
             let waiting = self.state.borrow().endpoint.requests_in_work();
             if waiting == 0 || self.clock.instant() >= deadline {
                 break;

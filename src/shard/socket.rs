@@ -172,6 +172,14 @@ impl Socket {
     }
 }
 
+#[cfg(test)]
+impl Socket {
+    /// A socket that was bound elsewhere.
+    pub(super) fn from_std(socket: std::net::UdpSocket) -> Self {
+        Self(socket.into())
+    }
+}
+
 impl AsRawFd for Socket {
     fn as_raw_fd(&self) -> RawFd {
         self.0.as_raw_fd()

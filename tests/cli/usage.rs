@@ -21,6 +21,7 @@ const COMMANDS: &[&[&str]] = &[
     &["cert", "self-signed"],
     &["cert", "client"],
     &["cert", "inspect"],
+    &["doctor"],
 ];
 
 #[test]
@@ -33,6 +34,7 @@ fn every_command_explains_itself() {
         "device",
         "data",
         "cert",
+        "doctor",
         "Examples:",
         "Exit codes",
     ] {

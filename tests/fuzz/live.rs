@@ -13,7 +13,6 @@ use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwapOption;
 use tidegate::auth::request::{Identity, Request, Response, Verdict};
-use tidegate::coap;
 use tidegate::crypto::fingerprint::device_fingerprint;
 use tidegate::crypto::suite::CipherSuite;
 use tidegate::dtls::client::{ClientConfig, ClientConnection, Context};
@@ -100,14 +99,13 @@ impl World {
     fn new() -> Self {
         let settings = EndpointSettings {
             dtls: ArcSwapOption::new(Some(fuzzing::server_config())),
-            cookies: CookieJar::new([7; 32]),
-            coap: coap::Settings::default(),
             session_inactivity_timeout: Duration::from_secs(1 << 30),
             session_report_timeout: Duration::from_secs(1 << 20),
             sessions_max: SESSIONS_MAX,
             handshakes_max: HANDSHAKES_MAX,
             plain_peers_max: 2,
             requests_max: REQUESTS_MAX,
+            ..EndpointSettings::new(CookieJar::new([7; 32]))
         };
         let metrics = Arc::new(ShardMetrics::new());
         let now = Now {

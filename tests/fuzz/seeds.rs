@@ -123,6 +123,8 @@ fn handshake(config: &Arc<ClientConfig>) -> Vec<Vec<u8>> {
                 config: &server,
                 cookies: &cookies,
                 admit_handshakes: true,
+                sessions: &tidegate::dtls::NO_SESSIONS,
+                revocations: &tidegate::dtls::NoRevocations,
                 random: &mut random,
                 out: &mut to_client,
                 drops: &mut |_| {},

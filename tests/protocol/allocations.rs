@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use tidegate::crypto::suite::CipherSuite;
 use tidegate::dtls::client::ClientConfig;
-use tidegate::dtls::{Context, CookieJar};
+use tidegate::dtls::{Context, CookieJar, NoRevocations};
 use tidegate::random::SeededRandom;
 use tidegate::wire::DatagramSink;
 
@@ -80,6 +80,8 @@ fn neither_data_nor_noise_allocates() {
         let mut cx = Context {
             config: &config,
             cookies: &cookies,
+            sessions: &tidegate::dtls::NO_SESSIONS,
+            revocations: &NoRevocations,
             admit_handshakes: true,
             random: &mut SeededRandom::new(1),
             out: &mut Discard,

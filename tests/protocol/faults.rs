@@ -26,7 +26,7 @@ fn seeds(count: u64) -> std::ops::Range<u64> {
 }
 
 /// Runs `test` for each seed and says which one failed.
-fn for_each_seed(count: u64, test: impl Fn(u64)) {
+pub(crate) fn for_each_seed(count: u64, test: impl Fn(u64)) {
     for seed in seeds(count) {
         let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| test(seed)));
         if let Err(panic) = result {

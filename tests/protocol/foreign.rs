@@ -91,6 +91,8 @@ fn serve(
         let mut cx = dtls::Context {
             config,
             cookies: &cookies,
+            sessions: &tidegate::dtls::NO_SESSIONS,
+            revocations: &dtls::NoRevocations,
             admit_handshakes: true,
             random: &mut random,
             out: &mut out,

@@ -8,7 +8,8 @@ use tidegate::crypto::suite::CipherSuite;
 use tidegate::drop_reason::DropReason;
 use tidegate::dtls::client::{self, ClientConfig, ClientConnection};
 use tidegate::dtls::{
-    self, Accepted, AlertDescription, Association, CookieJar, Error, ServerConfig,
+    self, Accepted, AlertDescription, Association, CookieJar, Error, NoRevocations, ResumedBy,
+    Revocations, ServerConfig, Sessions,
 };
 use tidegate::random::{Random, SeededRandom};
 use tidegate::time::{Duration, Instant, Now};
@@ -45,10 +46,13 @@ pub(crate) struct Reading {
 pub(crate) struct Server {
     pub(crate) config: Arc<ServerConfig>,
     pub(crate) cookies: CookieJar,
+    pub(crate) sessions: Arc<Sessions>,
+    pub(crate) revocations: Arc<dyn Revocations>,
     pub(crate) association: Option<Association>,
     pub(crate) admit: bool,
     pub(crate) readings: Vec<Reading>,
     pub(crate) established: usize,
+    pub(crate) resumed: Vec<ResumedBy>,
     pub(crate) failures: Vec<Error>,
     pub(crate) alerts: Vec<AlertDescription>,
     pub(crate) drops: BTreeMap<DropReason, usize>,
@@ -93,10 +97,13 @@ impl World {
             server: Server {
                 config: Arc::new(server),
                 cookies: CookieJar::generate(&mut random),
+                sessions: Arc::new(Sessions::new(None)),
+                revocations: Arc::new(NoRevocations),
                 association: None,
                 admit: true,
                 readings: vec![],
                 established: 0,
+                resumed: vec![],
                 failures: vec![],
                 alerts: vec![],
                 drops: BTreeMap::new(),
@@ -246,6 +253,8 @@ impl World {
         let Server {
             config,
             cookies,
+            sessions,
+            revocations,
             association,
             drops,
             admit,
@@ -255,6 +264,8 @@ impl World {
         let mut cx = dtls::Context {
             config,
             cookies,
+            sessions,
+            revocations: &**revocations,
             admit_handshakes: *admit,
             random: &mut self.random,
             out: &mut out,
@@ -284,6 +295,8 @@ impl World {
         let Server {
             config,
             cookies,
+            sessions,
+            revocations,
             association,
             drops,
             admit,
@@ -293,6 +306,8 @@ impl World {
         let mut cx = dtls::Context {
             config,
             cookies,
+            sessions,
+            revocations: &**revocations,
             admit_handshakes: *admit,
             random: &mut self.random,
             out: &mut out,
@@ -317,6 +332,7 @@ impl World {
             self.server.readings.push(Reading { fingerprint, data });
         }
         self.server.established += usize::from(received.established);
+        self.server.resumed.extend(received.resumed);
         self.server.failures.extend(received.failure);
         self.server.alerts.extend(received.peer_alert);
         if received.closed {

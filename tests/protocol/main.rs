@@ -11,5 +11,6 @@ mod foreign;
 mod fragments;
 mod hostile;
 mod link;
+mod resume;
 mod suites;
 mod support;

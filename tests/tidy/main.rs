@@ -186,7 +186,12 @@ fn files_can_be_read_in_a_sitting() {
 
 #[test]
 fn unsafe_code_stays_where_it_is_allowed() {
-    const ALLOWED: &[&str] = &["shard/socket.rs", "shard/driver.rs"];
+    const ALLOWED: &[&str] = &[
+        "crypto/aead/ccm_aesni.rs",
+        "shard/socket.rs",
+        "shard/driver.rs",
+        "shard/steering.rs",
+    ];
     let mut wrong = Vec::new();
     for file in rust_files(&root().join("src")) {
         let relative = file

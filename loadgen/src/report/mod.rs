@@ -2,10 +2,12 @@
 
 mod hgrm;
 pub(crate) mod hints;
+mod html;
 mod json;
 mod table;
 
 pub(crate) use hgrm::hgrm;
+pub(crate) use html::{Second, html};
 pub(crate) use json::json;
 pub(crate) use table::table;
 

@@ -6,6 +6,7 @@
 use super::*;
 use crate::auth::api::ApiSettings;
 use crate::auth::request::{Identity, PeerRef, RequestMessage};
+use crate::registry::revocation::RevocationList;
 use crate::registry::{Device, DeviceId, NewCredential, NewDevice, Registry, RegistryError};
 use crate::store::embedded::{Opened, StoreSettings, open};
 use crate::store::{Attribute, AttributeScope, HistoryQuery, Point, StoreStatus, Value};
@@ -171,6 +172,9 @@ impl Registry for Panicking {
     }
     fn add_many(&self, devices: Vec<NewDevice>) -> Vec<Result<Arc<Device>, RegistryError>> {
         self.0.add_many(devices)
+    }
+    fn revocations(&self) -> &Arc<RevocationList> {
+        self.0.revocations()
     }
     fn remove(&self, name: &str) -> Result<Arc<Device>, RegistryError> {
         self.0.remove(name)

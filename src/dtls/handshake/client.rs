@@ -3,20 +3,22 @@
 //! ```text
 //! flight 1: ClientHello           ExpectServerHello <---+
 //! HelloVerifyRequest                     |   |          | flight 3: ClientHello with the cookie
-//! ServerHello                            |   +----------+
+//! ServerHello                            |   +----------+   (that resumes: see `resume`)
 //! Certificate                     ExpectCertificate
 //! ServerKeyExchange               ExpectServerKeyExchange
 //! CertificateRequest, or not      ExpectCertificateRequest
 //! ServerHelloDone                 ExpectServerHelloDone --> flight 5: [Certificate,]
 //!                                        |                  ClientKeyExchange, [CertificateVerify,]
 //!                                        v                  CCS, Finished
-//! Finished (epoch 1)              ExpectFinished ---------> Connection
+//! NewSessionTicket, if announced  ExpectFinished ---+
+//! Finished (epoch 1)                     |  <-------+ ----> Connection
 //! ```
 //!
 //! The messages that a suite demands cannot be left out by the server: each state takes one kind.
 //! An alert in the clear ends the handshake at once, as a load generator wants to know.
 
 mod expect;
+mod resume;
 
 use std::sync::Arc;
 
@@ -32,6 +34,7 @@ use crate::dtls::error::Error;
 use crate::dtls::message::{Fragment, HandshakeMessage};
 use crate::dtls::record::protection::Protection;
 use crate::dtls::record::{ContentType, DTLS_1_0, DTLS_1_2, RecordCursor, RecordHeader};
+use crate::dtls::session::ResumableSession;
 use crate::time::{Instant, Now};
 use crate::wire::Reader;
 
@@ -56,6 +59,8 @@ struct Core {
     timer: RetransmissionTimer,
     deadline: Instant,
     next_message_seq: u16,
+    /// For the next time, once the server's Finished was right.
+    session: Option<ResumableSession>,
 }
 
 impl ClientHandshake {
@@ -75,6 +80,7 @@ impl ClientHandshake {
             timer: RetransmissionTimer::new(now, config.retransmission_timeout),
             deadline: now + config.handshake_timeout,
             next_message_seq: 0,
+            session: None,
             config,
         };
         let expect = ExpectServerHello::send_hello(&mut core, now, &[], 0, cx)?;
@@ -125,8 +131,8 @@ impl ClientHandshake {
         cx: &mut Context<'_>,
     ) -> Result<Progress, Error> {
         let ready = self.change_cipher_spec;
-        let expect = match &mut self.expect {
-            Expect::Finished(expect) if ready && header.epoch == 1 => expect,
+        let protection = match self.expect.protection() {
+            Some(protection) if ready && header.epoch == 1 => protection,
             _ => {
                 if header.content_type != ContentType::Handshake || !self.early.keep(record) {
                     (cx.drops)(DropReason::RecordEpoch);
@@ -138,7 +144,7 @@ impl ClientHandshake {
             (cx.drops)(DropReason::EarlyApplicationData);
             return Ok(Progress::Pending);
         }
-        let range = match expect.protection.open(header, record) {
+        let range = match protection.open(header, record) {
             Ok(range) => range,
             Err(reason) => {
                 (cx.drops)(reason);
@@ -157,7 +163,7 @@ impl ClientHandshake {
     }
 
     fn handle_early_records(&mut self, now: Now, cx: &mut Context<'_>) -> Result<Progress, Error> {
-        if !matches!(self.expect, Expect::Finished(_)) {
+        if self.expect.protection().is_none() {
             return Ok(Progress::Pending);
         }
         for mut record in self.early.take() {
@@ -255,11 +261,12 @@ impl ClientHandshake {
     }
 
     fn retransmit(&mut self, cx: &mut Context<'_>) -> Result<(), Error> {
-        let protection = match &mut self.expect {
-            Expect::Finished(expect) => Some(&mut expect.protection),
-            _ => None,
-        };
-        self.core.emit(protection, cx)
+        self.core.emit(self.expect.protection(), cx)
+    }
+
+    /// What can be offered the next time, once established.
+    pub(in crate::dtls) const fn take_session(&mut self) -> Option<ResumableSession> {
+        self.core.session.take()
     }
 
     /// Tells the server why the handshake ends, if there is a way to tell it.
@@ -305,7 +312,8 @@ impl Core {
         cx: &mut Context<'_>,
     ) -> Result<(), Error> {
         self.flight = flight;
-        self.timer = RetransmissionTimer::new(now, self.config.retransmission_timeout);
+        self.timer = RetransmissionTimer::new(now, self.config.retransmission_timeout)
+            .retransmissions_max(self.config.retransmissions_max);
         self.emit(protection, cx)
     }
 

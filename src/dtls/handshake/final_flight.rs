@@ -1,9 +1,10 @@
-//! The server's last flight, kept for a client that did not get it (RFC 6347 section 4.2.4).
+//! The last flight of a handshake, kept for a peer that did not get it (RFC 6347 section 4.2.4): the
+//! server's in a full one, the client's in an abbreviated one.
 
 use super::flight::{Flight, PlainWriter, RetransmissionTimer};
 use crate::dtls::cookie::equal;
 use crate::dtls::error::Error;
-use crate::dtls::message::{Fragment, HandshakeType, VERIFY_DATA_LEN};
+use crate::dtls::message::{Fragment, HandshakeType, MaxFragmentLength, VERIFY_DATA_LEN};
 use crate::dtls::record::protection::Protection;
 use crate::time::{Duration, Instant};
 use crate::wire::DatagramSink;
@@ -12,12 +13,15 @@ use crate::wire::DatagramSink;
 /// earlier when the client sends data.
 const LIFETIME: Duration = Duration::from_secs(240);
 
-/// ChangeCipherSpec and Finished, and the client's Finished that asks for them.
+/// ChangeCipherSpec and Finished, a ticket before them perhaps, and the peer's Finished that asks for
+/// them.
 #[derive(Debug)]
 pub(in crate::dtls) struct FinalFlight {
     plain: PlainWriter,
     timer: RetransmissionTimer,
     expires: Instant,
+    ticket: Option<Vec<u8>>,
+    fragment_length: Option<MaxFragmentLength>,
     message_seq: u16,
     verify_data: [u8; VERIFY_DATA_LEN],
     peer_message_seq: u16,
@@ -26,9 +30,13 @@ pub(in crate::dtls) struct FinalFlight {
 }
 
 /// What a [`FinalFlight`] is made of.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct FinalFlightParts {
     pub(super) plain: PlainWriter,
+    /// The body of a NewSessionTicket.
+    pub(super) ticket: Option<Vec<u8>>,
+    pub(super) fragment_length: Option<MaxFragmentLength>,
+    /// Of the first message.
     pub(super) message_seq: u16,
     pub(super) verify_data: [u8; VERIFY_DATA_LEN],
     pub(super) peer_message_seq: u16,
@@ -50,6 +58,8 @@ impl FinalFlight {
             plain: parts.plain,
             timer,
             expires: now + LIFETIME,
+            ticket: parts.ticket,
+            fragment_length: parts.fragment_length,
             message_seq: parts.message_seq,
             verify_data: parts.verify_data,
             peer_message_seq: parts.peer_message_seq,
@@ -65,7 +75,7 @@ impl FinalFlight {
         self.expires
     }
 
-    /// The client sent a Finished again, in a new authentic record: repeats the flight if it is the
+    /// The peer sent a Finished again, in a new authentic record: repeats the flight if it is the
     /// very same Finished, at a limited rate.
     pub(in crate::dtls) fn on_peer_finished(
         &mut self,
@@ -89,9 +99,17 @@ impl FinalFlight {
         out: &mut dyn DatagramSink,
     ) -> Result<(), Error> {
         let mut flight = Flight::default();
+        flight.limit(self.fragment_length);
+        let mut message_seq = self.message_seq;
+        if let Some(ticket) = &self.ticket {
+            flight.push(HandshakeType::NewSessionTicket, message_seq, |out| {
+                out.extend_from_slice(ticket);
+            });
+            message_seq = message_seq.saturating_add(1);
+        }
         flight.push_change_cipher_spec();
         let body = self.verify_data;
-        flight.push(HandshakeType::Finished, self.message_seq, |out| {
+        flight.push(HandshakeType::Finished, message_seq, |out| {
             out.extend_from_slice(&body);
         });
         flight.emit(self.datagram_max, &mut self.plain, Some(protection), out)

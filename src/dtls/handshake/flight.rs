@@ -20,9 +20,9 @@ use crate::dtls::record::{ContentType, HEADER_LEN, PLAINTEXT_MAX, RecordHeader, 
 use crate::time::{Duration, Instant};
 use crate::wire::DatagramSink;
 
-/// Retransmissions of a flight before the handshake is given up (RFC 6347 section 4.2.4.1 leaves
-/// the number open; Californium's default).
-const RETRANSMISSIONS_MAX: u8 = 4;
+/// Retransmissions of a flight before the handshake is given up, unless a configuration says
+/// otherwise (RFC 6347 section 4.2.4.1 leaves the number open; Californium's default).
+pub(in crate::dtls) const RETRANSMISSIONS_MAX: u8 = 4;
 /// Longest time between two of them (RFC 6347 section 4.2.4.1: no less than 60 s).
 const INTERVAL_MAX: Duration = Duration::from_secs(60);
 /// After this many the path may be one that swallows large datagrams.
@@ -293,6 +293,7 @@ pub(in crate::dtls) struct RetransmissionTimer {
     /// `None` once the peer is thought to be gone; the handshake's deadline remains.
     due: Option<Instant>,
     retransmissions: u8,
+    retransmissions_max: u8,
     last_sent: Instant,
     repetitions: u8,
 }
@@ -304,9 +305,16 @@ impl RetransmissionTimer {
             interval,
             due: Some(now + interval),
             retransmissions: 0,
+            retransmissions_max: RETRANSMISSIONS_MAX,
             last_sent: now,
             repetitions: 0,
         }
+    }
+
+    /// Gives up after so many retransmissions.
+    pub(in crate::dtls) const fn retransmissions_max(mut self, count: u8) -> Self {
+        self.retransmissions_max = count;
+        self
     }
 
     /// When [`Self::handle_timeout`] is due.
@@ -319,7 +327,7 @@ impl RetransmissionTimer {
         if self.due.is_none_or(|due| now < due) {
             return TimerAction::Wait;
         }
-        if self.retransmissions == RETRANSMISSIONS_MAX {
+        if self.retransmissions >= self.retransmissions_max {
             return TimerAction::GiveUp;
         }
         self.retransmissions += 1;

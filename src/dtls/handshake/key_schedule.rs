@@ -6,6 +6,7 @@ use crate::crypto::hash::Digest;
 use crate::crypto::key_exchange::SharedSecret;
 use crate::crypto::prf::prf;
 use crate::crypto::suite::CipherSuite;
+use crate::dtls::cookie::equal;
 use crate::dtls::message::VERIFY_DATA_LEN;
 use crate::dtls::record::protection::{Protection, TrafficKey};
 
@@ -33,7 +34,7 @@ pub(in crate::dtls) enum Side {
 }
 
 /// The master secret with the suite that it is for. Wiped when dropped.
-#[derive(Zeroize, ZeroizeOnDrop)]
+#[derive(Clone, Zeroize, ZeroizeOnDrop)]
 pub(in crate::dtls) struct MasterSecret {
     bytes: [u8; 48],
     #[zeroize(skip)]
@@ -64,6 +65,24 @@ impl MasterSecret {
     ) -> Self {
         let seed = Randoms::concat(&randoms.client, &randoms.server);
         Self::derive(suite, premaster, b"master secret", &seed)
+    }
+
+    /// That of a session that is resumed.
+    pub(in crate::dtls) const fn from_bytes(suite: CipherSuite, bytes: &[u8; 48]) -> Self {
+        Self {
+            bytes: *bytes,
+            suite,
+        }
+    }
+
+    /// For a session that is kept.
+    pub(in crate::dtls) const fn bytes(&self) -> &[u8; 48] {
+        &self.bytes
+    }
+
+    /// The suite that it is for.
+    pub(in crate::dtls) const fn suite(&self) -> CipherSuite {
+        self.suite
     }
 
     fn derive(suite: CipherSuite, premaster: &SharedSecret, label: &[u8], seed: &[u8]) -> Self {
@@ -130,6 +149,14 @@ impl MasterSecret {
         out
     }
 }
+
+impl PartialEq for MasterSecret {
+    fn eq(&self, other: &Self) -> bool {
+        self.suite == other.suite && equal(&self.bytes, &other.bytes)
+    }
+}
+
+impl Eq for MasterSecret {}
 
 impl std::fmt::Debug for MasterSecret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -17,6 +17,8 @@ mod transcript;
 
 pub(super) use early::EARLY_RECORD_MAX;
 pub(super) use final_flight::FinalFlight;
+pub(super) use flight::RETRANSMISSIONS_MAX;
+pub(super) use key_schedule::MasterSecret;
 #[cfg(feature = "fuzzing")]
 pub(super) use reassembly::fuzzing::check_reassembly;
 
@@ -43,11 +45,12 @@ pub(super) enum Progress {
 }
 
 /// Whether a record of epoch 0 may carry DTLS 1.0 in its header (RFC 6347 section 4.2.1): before
-/// the version is settled a ClientHello, a HelloVerifyRequest or an alert may, and nothing else.
+/// the version is settled a hello, a HelloVerifyRequest or an alert may, and nothing else. The
+/// ServerHello of a server that knows no other version is among them, to be refused for it.
 fn may_be_dtls_1_0(content_type: ContentType, body: &[u8]) -> bool {
     match content_type {
         ContentType::Alert => true,
-        ContentType::Handshake => matches!(body.first(), Some(1 | 3)),
+        ContentType::Handshake => matches!(body.first(), Some(1..=3)),
         _ => false,
     }
 }

@@ -8,6 +8,9 @@ use crate::dtls::error::Error;
 use crate::dtls::message::{ClientHello, MaxFragmentLength, UNCOMPRESSED};
 use crate::dtls::record::DTLS_1_2;
 
+/// Versions of DTLS are complements of small numbers (RFC 6347 section 4.1).
+const DTLS_VERSIONS: u16 = 0x8000;
+
 /// The parameters of a session to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Negotiated {
@@ -27,7 +30,7 @@ impl Negotiated {
     /// Finds the client's best suite that is configured, fits the server's key, and has a group and
     /// a signature scheme.
     pub(super) fn choose(hello: &ClientHello<'_>, config: &ServerConfig) -> Result<Self, Error> {
-        check_version(hello.prefix.client_version)?;
+        let secure_renegotiation = check_hello(hello, config)?;
         let extensions = &hello.extensions;
         // RFC 8422 section 5.1.2: a client that sends the list must have uncompressed in it.
         if extensions
@@ -36,10 +39,6 @@ impl Negotiated {
         {
             return Err(Error::IllegalParameter);
         }
-        if config.require_extended_master_secret && !extensions.extended_master_secret {
-            return Err(Error::NoExtendedMasterSecret);
-        }
-        let secure_renegotiation = hello.secure_renegotiation()?;
         let key = &config.credentials.key;
         let authentication = match key.key_type() {
             KeyType::EcdsaP256 | KeyType::EcdsaP384 => Authentication::Ecdsa,
@@ -65,12 +64,21 @@ impl Negotiated {
     }
 }
 
-/// RFC 6347 section 4.1: versions count down from 0xfeff. A client that knows a later version says
-/// so here and accepts the server's 1.2 (RFC 5246 appendix E.1).
+/// What every ClientHello must have, of a full handshake or of a resumption. Returns whether the
+/// client knows of RFC 5746.
+pub(super) fn check_hello(hello: &ClientHello<'_>, config: &ServerConfig) -> Result<bool, Error> {
+    check_version(hello.prefix.client_version)?;
+    if config.require_extended_master_secret && !hello.extensions.extended_master_secret {
+        return Err(Error::NoExtendedMasterSecret);
+    }
+    hello.secure_renegotiation()
+}
+
+/// RFC 6347 section 4.1: versions count down from 0xfeff. A client that knows a later version, of
+/// whatever major number, says so here and accepts the server's 1.2 (RFC 5246 appendix E.1).
+/// Numbers of the lower half are no versions of DTLS but of TLS.
 fn check_version(client_version: u16) -> Result<(), Error> {
-    let [major, minor] = client_version.to_be_bytes();
-    let [our_major, our_minor] = DTLS_1_2.to_be_bytes();
-    if major == our_major && minor <= our_minor {
+    if (DTLS_VERSIONS..=DTLS_1_2).contains(&client_version) {
         Ok(())
     } else {
         Err(Error::NoCommonVersion)

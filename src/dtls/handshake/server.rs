@@ -2,7 +2,8 @@
 //! message, handed on by value so that nothing can be used before it exists or after it is spent.
 //!
 //! ```text
-//! ClientHello (cookie valid)  ExpectClientHello ------> flight 4: ServerHello, Certificate,
+//! ClientHello (cookie valid)  ExpectClientHello ------> a session is resumed: see `resume`; else
+//!                                    |                  flight 4: ServerHello, Certificate,
 //!                                    |                  ServerKeyExchange, CertificateRequest,
 //!                                    v                  ServerHelloDone
 //! Certificate, maybe empty    ExpectCertificate
@@ -21,6 +22,7 @@
 //! CertificateVerify and Finished.
 
 mod expect;
+mod resume;
 
 use std::sync::Arc;
 
@@ -35,6 +37,7 @@ use crate::dtls::config::{Context, ServerConfig};
 use crate::dtls::door::VerifiedHello;
 use crate::dtls::error::Error;
 use crate::dtls::message::{Fragment, HandshakeMessage, HandshakeType};
+use crate::dtls::record::protection::Protection;
 use crate::dtls::record::{ContentType, DTLS_1_2, RecordCursor, RecordHeader};
 use crate::time::{Instant, Now};
 use crate::wire::Reader;
@@ -55,20 +58,18 @@ struct Core {
     config: Arc<ServerConfig>,
     hello: VerifiedHello,
     plain: PlainWriter,
-    /// Flight 4 once it is out, with its timer.
+    /// Flight 4, or that of a resumption, once it is out, with its timer.
     flight: Flight,
     timer: Option<RetransmissionTimer>,
     deadline: Instant,
+    /// When the handshake started, in ms of UNIX: what it looks up is looked up later.
+    started_unix_ms: u64,
 }
 
 impl ServerHandshake {
     /// Starts with the ClientHello whose first piece passed the door; the records that carry it are
     /// to be handed in afterwards.
-    pub(in crate::dtls) fn new(
-        now: Instant,
-        hello: VerifiedHello,
-        config: Arc<ServerConfig>,
-    ) -> Self {
+    pub(in crate::dtls) fn new(now: Now, hello: VerifiedHello, config: Arc<ServerConfig>) -> Self {
         let record = hello.record();
         Self {
             expect: Expect::ClientHello(ExpectClientHello),
@@ -76,7 +77,8 @@ impl ServerHandshake {
             early: EarlyRecords::default(),
             change_cipher_spec: false,
             core: Core {
-                deadline: now + config.handshake_timeout,
+                deadline: now.instant + config.handshake_timeout,
+                started_unix_ms: now.unix_ms,
                 // RFC 6347 section 4.2.1: the ServerHello's record repeats the sequence number of
                 // the ClientHello's, and later ones count from there.
                 plain: PlainWriter::new(record.sequence, record.version),
@@ -135,16 +137,13 @@ impl ServerHandshake {
         record: &mut [u8],
         cx: &mut Context<'_>,
     ) -> Result<Progress, Error> {
-        let Expect::Finished(expect) = &mut self.expect else {
+        let ready = self.change_cipher_spec;
+        let Some(protection) = self.expect.protection().filter(|_| ready) else {
             self.keep_early(header, record);
             return Ok(Progress::NotMine);
         };
-        if !self.change_cipher_spec {
-            self.keep_early(header, record);
-            return Ok(Progress::NotMine);
-        }
-        let Ok(range) = expect.protection.open(header, record) else {
-            if expect.protection.is_worn() {
+        let Ok(range) = protection.open(header, record) else {
+            if protection.is_worn() {
                 return Err(Error::TooManyForgeries);
             }
             return Ok(Progress::NotMine);
@@ -227,7 +226,7 @@ impl ServerHandshake {
                 return Ok(progress);
             }
         }
-        if matches!(self.expect, Expect::Finished(_)) && self.change_cipher_spec {
+        if self.change_cipher_spec {
             return self.handle_early_records(now, cx);
         }
         Ok(Progress::Pending)
@@ -253,7 +252,7 @@ impl ServerHandshake {
 
     /// Reads the records of epoch 1 that came too early, now that they can be read.
     fn handle_early_records(&mut self, now: Now, cx: &mut Context<'_>) -> Result<Progress, Error> {
-        if !matches!(self.expect, Expect::Finished(_)) {
+        if self.expect.protection().is_none() {
             return Ok(Progress::Pending);
         }
         for mut record in self.early.take() {
@@ -280,7 +279,7 @@ impl ServerHandshake {
         fragment: &Fragment<'_>,
         cx: &mut Context<'_>,
     ) -> Result<(), Error> {
-        let waits_for_flight_5 = matches!(self.expect, Expect::Certificate(_));
+        let waits_for_flight_5 = self.expect.awaits_flight();
         let is_hello = fragment.header.message_type == HandshakeType::ClientHello
             && fragment.header.message_seq == self.core.hello.message_seq();
         let timer = self
@@ -289,9 +288,37 @@ impl ServerHandshake {
             .as_mut()
             .filter(|_| waits_for_flight_5 && is_hello);
         if timer.is_some_and(|timer| timer.on_peer_repetition(now)) {
-            self.core.retransmit(cx)?;
+            self.core.retransmit(self.expect.protection(), cx)?;
         }
         Ok(())
+    }
+
+    /// Application data under the keys, but before the client's Finished. In a resumption the client
+    /// is done then, and its Finished was lost or overtaken: our flight makes it send that again
+    /// (RFC 6347 section 4.2.4), long before the timer would. The data cannot be trusted yet and is
+    /// lost, as the section allows; who sent it repeats it.
+    pub(in crate::dtls) fn on_early_application_data(
+        &mut self,
+        now: Instant,
+        header: RecordHeader,
+        record: &mut [u8],
+        cx: &mut Context<'_>,
+    ) -> Result<Progress, Error> {
+        let Expect::ResumedFinished(expect) = &mut self.expect else {
+            return Ok(Progress::Pending);
+        };
+        let protection = &mut expect.protection;
+        if protection.open(header, record).is_err() {
+            if protection.is_worn() {
+                return Err(Error::TooManyForgeries);
+            }
+            return Ok(Progress::Pending);
+        }
+        let timer = self.core.timer.as_mut();
+        if timer.is_some_and(|timer| timer.on_peer_repetition(now)) {
+            self.core.retransmit(self.expect.protection(), cx)?;
+        }
+        Ok(Progress::Pending)
     }
 
     /// The peer, or someone in its name, said that it gives up. A hint: nothing is sent any more,
@@ -337,7 +364,7 @@ impl ServerHandshake {
             .as_mut()
             .map(|timer| timer.handle_timeout(now))
         {
-            Some(TimerAction::Retransmit) => self.core.retransmit(cx),
+            Some(TimerAction::Retransmit) => self.core.retransmit(self.expect.protection(), cx),
             Some(TimerAction::GiveUp) => Err(Error::TimedOut),
             Some(TimerAction::Wait) | None => Ok(()),
         }
@@ -352,11 +379,15 @@ impl Core {
             .map_or(configured, |timer| timer.datagram_max(configured))
     }
 
-    /// Sends flight 4, for the first time or again.
-    fn retransmit(&mut self, cx: &mut Context<'_>) -> Result<(), Error> {
+    /// Sends our flight, for the first time or again. That of a resumption needs the keys.
+    fn retransmit(
+        &mut self,
+        protection: Option<&mut Protection>,
+        cx: &mut Context<'_>,
+    ) -> Result<(), Error> {
         let datagram_max = self.datagram_max();
         self.flight
-            .emit(datagram_max, &mut self.plain, None, cx.out)
+            .emit(datagram_max, &mut self.plain, protection, cx.out)
     }
 }
 

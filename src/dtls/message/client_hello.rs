@@ -86,6 +86,7 @@ mod emit {
     use crate::crypto::signature::SignatureScheme;
     use crate::dtls::client::ClientConfig;
     use crate::dtls::record::DTLS_1_2;
+    use crate::dtls::session::ResumableSession;
     use crate::wire::Write;
 
     /// Appends the body of a client's ClientHello.
@@ -97,7 +98,10 @@ mod emit {
     ) {
         out.put_u16(DTLS_1_2);
         out.extend_from_slice(random);
-        out.put_vec8(|_| {});
+        let session = config.resume.as_deref();
+        out.put_vec8(|out| {
+            out.extend_from_slice(session.map_or(&[], ResumableSession::session_id))
+        });
         out.put_vec8(|out| out.extend_from_slice(cookie));
         out.put_vec16(|out| {
             for suite in &config.cipher_suites {
@@ -125,6 +129,16 @@ mod emit {
             }
             if config.extended_master_secret {
                 extension::emit(out, extension::EXTENDED_MASTER_SECRET, |_| {});
+            }
+            if let Some(name) = &config.server_name {
+                extension::emit_server_name(out, name);
+            }
+            if config.offers_session_ticket() {
+                // RFC 5077 section 3.2: empty when there is none yet.
+                let ticket = session.map_or(&[][..], ResumableSession::ticket);
+                extension::emit(out, extension::SESSION_TICKET, |out| {
+                    out.extend_from_slice(ticket);
+                });
             }
         });
     }

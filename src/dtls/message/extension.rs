@@ -52,7 +52,7 @@ impl MaxFragmentLength {
         256 << self as u8
     }
 
-    const fn from_code(code: u8) -> Option<Self> {
+    pub(in crate::dtls) const fn from_code(code: u8) -> Option<Self> {
         Some(match code {
             1 => Self::Bytes512,
             2 => Self::Bytes1024,
@@ -103,7 +103,7 @@ impl<'a> Extensions<'a> {
             let body = list.vec16()?;
             let seen = types.get(..count).unwrap_or_default();
             if seen.contains(&extension_type) {
-                return Err(Error::IllegalParameter);
+                return Err(Error::Malformed);
             }
             *types.get_mut(count).ok_or(Error::Malformed)? = extension_type;
             count += 1;
@@ -166,6 +166,17 @@ pub(super) fn emit_renegotiation_info(out: &mut Vec<u8>) {
 /// Appends max_fragment_length.
 pub(super) fn emit_max_fragment_length(out: &mut Vec<u8>, length: MaxFragmentLength) {
     emit(out, MAX_FRAGMENT_LENGTH, |out| out.push(length as u8));
+}
+
+/// Appends a client's server_name with one host_name (RFC 6066 section 3).
+#[cfg(any(test, feature = "client"))]
+pub(super) fn emit_server_name(out: &mut Vec<u8>, name: &str) {
+    emit(out, SERVER_NAME, |out| {
+        out.put_vec16(|out| {
+            out.push(0);
+            out.put_vec16(|out| out.extend_from_slice(name.as_bytes()));
+        });
+    });
 }
 
 /// Appends connection_id.

@@ -16,6 +16,7 @@ mod client_hello;
 mod client_key_exchange;
 mod extension;
 mod hello_verify_request;
+mod new_session_ticket;
 mod server_hello;
 mod server_key_exchange;
 #[cfg(test)]
@@ -35,6 +36,9 @@ pub(super) use extension::UNCOMPRESSED;
 #[cfg(any(test, feature = "client"))]
 pub(super) use hello_verify_request::HelloVerifyRequest;
 pub(super) use hello_verify_request::encode_hello_verify_request;
+#[cfg(any(test, feature = "client"))]
+pub(super) use new_session_ticket::NewSessionTicket;
+pub(super) use new_session_ticket::emit_new_session_ticket;
 #[cfg(any(test, feature = "client"))]
 pub(super) use server_hello::ReceivedServerHello;
 pub(super) use server_hello::ServerHello;
@@ -60,6 +64,7 @@ pub(super) enum HandshakeType {
     ClientHello = 1,
     ServerHello = 2,
     HelloVerifyRequest = 3,
+    NewSessionTicket = 4,
     Certificate = 11,
     ServerKeyExchange = 12,
     CertificateRequest = 13,
@@ -76,6 +81,7 @@ impl HandshakeType {
             1 => Self::ClientHello,
             2 => Self::ServerHello,
             3 => Self::HelloVerifyRequest,
+            4 => Self::NewSessionTicket,
             11 => Self::Certificate,
             12 => Self::ServerKeyExchange,
             13 => Self::CertificateRequest,

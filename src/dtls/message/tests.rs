@@ -143,11 +143,11 @@ fn extensions_that_are_doubled_or_misshapen_are_refused() {
     assert_eq!(decode(&[0, 4, 0, 99, 0, 0]), Ok(true));
     assert_eq!(
         decode(&[0, 8, 0, 99, 0, 0, 0, 99, 0, 0]),
-        Err(Error::IllegalParameter)
+        Err(Error::Malformed)
     );
     assert_eq!(
         decode(&[0, 8, 0, 23, 0, 0, 0, 23, 0, 0]),
-        Err(Error::IllegalParameter)
+        Err(Error::Malformed)
     );
     assert_eq!(decode(&[0, 5, 0, 23, 0, 1, 0]), Err(Error::Malformed));
     assert_eq!(decode(&[0, 6, 0, 10, 0, 2, 0, 0]), Err(Error::Malformed));

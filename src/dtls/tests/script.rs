@@ -19,8 +19,8 @@ use crate::dtls::message::{
 use crate::dtls::record::protection::Protection;
 use crate::dtls::record::{ContentType, DTLS_1_2, HEADER_LEN, RecordCursor};
 use crate::dtls::{
-    Accepted, AlertDescription, Association, Context, CookieJar, Credentials, Error, ServerConfig,
-    accept,
+    Accepted, AlertDescription, Association, Context, CookieJar, Credentials, Error, NoRevocations,
+    ServerConfig, accept,
 };
 use crate::random::SeededRandom;
 use crate::time::{Duration, Instant, Now};
@@ -136,6 +136,8 @@ impl Script {
         let mut cx = Context {
             config: &self.config,
             cookies: &self.cookies,
+            sessions: &crate::dtls::NO_SESSIONS,
+            revocations: &NoRevocations,
             admit_handshakes: true,
             random: &mut self.random,
             out: &mut self.answers,
@@ -400,6 +402,8 @@ impl Script {
         let mut cx = Context {
             config: &self.config,
             cookies: &self.cookies,
+            sessions: &crate::dtls::NO_SESSIONS,
+            revocations: &NoRevocations,
             admit_handshakes: true,
             random: &mut self.random,
             out: &mut self.answers,

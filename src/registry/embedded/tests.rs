@@ -255,3 +255,46 @@ fn readers_see_whole_changes_only() {
         stop.store(true, std::sync::atomic::Ordering::Relaxed);
     });
 }
+
+#[test]
+fn the_end_of_a_credential_is_known_at_once_and_after_a_restart() {
+    use crate::registry::revocation::SessionIdentity;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    let directory = TempDir::new().unwrap();
+    let started = unix_ms();
+    let identity = |device: &Device| device.credential.session_identity().unwrap();
+    let (removed, changed, kept): (SessionIdentity, SessionIdentity, SessionIdentity);
+    {
+        let registry = registry(&directory);
+        let told = Arc::new(AtomicU64::new(0));
+        let last = Arc::clone(&told);
+        let observer = move |unix_ms| last.store(unix_ms, Ordering::SeqCst);
+        registry.revocations().set_observer(observer);
+        let certificate = |bytes: &[u8]| NewCredential::Certificate(bytes.to_vec());
+        let added = registry.add(device("removed", certificate(b"1"))).unwrap();
+        removed = identity(&added);
+        changed = identity(&registry.add(device("changed", certificate(b"2"))).unwrap());
+        kept = identity(&registry.add(device("kept", certificate(b"3"))).unwrap());
+        registry.add(device("token", token("T"))).unwrap();
+        registry.remove("token").unwrap();
+        assert_eq!(
+            told.swap(0, Ordering::SeqCst),
+            0,
+            "a token is asked for each time"
+        );
+        registry.remove("removed").unwrap();
+        assert!(told.swap(0, Ordering::SeqCst) >= started);
+        let after = registry.set_credential("changed", token("U")).unwrap();
+        assert_eq!(after.credential.session_identity(), None);
+        assert!(told.swap(0, Ordering::SeqCst) >= started);
+    }
+    let registry = registry(&directory);
+    let list = registry.revocations();
+    assert_eq!(list.len(), 2);
+    for identity in [removed, changed] {
+        assert!(list.is_revoked(&identity, started));
+        assert!(!list.is_revoked(&identity, unix_ms() + 1));
+    }
+    assert!(!list.is_revoked(&kept, 0));
+}

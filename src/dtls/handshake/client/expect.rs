@@ -6,6 +6,7 @@ use super::super::flight::Flight;
 use super::super::key_schedule::{MasterSecret, Randoms, Side};
 use super::super::transcript::Transcript;
 use super::Core;
+use super::resume::{ExpectResumedFinished, read_ticket, resumed, session_of};
 use crate::crypto::CryptoError;
 use crate::crypto::certificate::LeafInfo;
 use crate::crypto::key_exchange::{EphemeralKey, NamedGroup};
@@ -38,6 +39,7 @@ pub(super) enum Expect {
     CertificateRequest(ExpectCertificateRequest),
     ServerHelloDone(ExpectServerHelloDone),
     Finished(ExpectFinished),
+    ResumedFinished(ExpectResumedFinished),
     /// The handshake is over.
     Nothing,
 }
@@ -58,9 +60,41 @@ pub(super) enum Next {
 pub(super) struct Parameters {
     suite: CipherSuite,
     extended_master_secret: bool,
-    max_fragment_length: Option<MaxFragmentLength>,
-    randoms: Randoms,
-    transcript: Transcript,
+    pub(super) max_fragment_length: Option<MaxFragmentLength>,
+    pub(super) randoms: Randoms,
+    pub(super) transcript: Transcript,
+    /// The server's name for the session; empty when it has none.
+    session_id: Vec<u8>,
+    pub(super) ticket: Ticket,
+}
+
+/// A NewSessionTicket comes if and only if the ServerHello announced it (RFC 5077 section 3.3).
+#[derive(Debug, Default)]
+pub(super) enum Ticket {
+    #[default]
+    NotAnnounced,
+    Announced,
+    /// Empty, or there.
+    Received(Option<Vec<u8>>),
+}
+
+impl Ticket {
+    pub(super) fn take(&mut self, message: &HandshakeMessage<'_>) -> Result<(), Error> {
+        match self {
+            Self::Announced => *self = Self::Received(read_ticket(message.body)?),
+            Self::NotAnnounced | Self::Received(_) => return Err(Error::UnexpectedMessage),
+        }
+        Ok(())
+    }
+
+    /// The server has finished: nothing may be missing.
+    pub(super) fn finish(self) -> Result<Option<Vec<u8>>, Error> {
+        match self {
+            Self::NotAnnounced => Ok(None),
+            Self::Announced => Err(Error::UnexpectedMessage),
+            Self::Received(ticket) => Ok(ticket),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -128,7 +162,7 @@ impl Expect {
                 Self::ServerHello(expect.handle_verify_request(message, core, now, cx)?)
             }
             (Self::ServerHello(expect), HandshakeType::ServerHello) => {
-                Self::Certificate(expect.handle(message, core)?)
+                expect.handle(message, core)?
             }
             (Self::Certificate(expect), HandshakeType::Certificate) => {
                 Self::ServerKeyExchange(expect.handle(message, &core.config)?)
@@ -145,12 +179,31 @@ impl Expect {
             (Self::ServerHelloDone(expect), HandshakeType::ServerHelloDone) => {
                 Self::Finished(expect.handle(message, core, now, cx)?)
             }
+            (Self::Finished(expect), HandshakeType::NewSessionTicket) => {
+                Self::Finished(expect.handle_ticket(message)?)
+            }
             (Self::Finished(expect), HandshakeType::Finished) => {
-                return Ok(Next::Established(Box::new(expect.handle(message)?)));
+                return Ok(Next::Established(Box::new(expect.handle(message, core)?)));
+            }
+            (Self::ResumedFinished(expect), HandshakeType::NewSessionTicket) => {
+                Self::ResumedFinished(expect.handle_ticket(message)?)
+            }
+            (Self::ResumedFinished(expect), HandshakeType::Finished) => {
+                let connection = expect.handle(message, core, now, cx)?;
+                return Ok(Next::Established(Box::new(connection)));
             }
             _ => return Err(Error::UnexpectedMessage),
         };
         Ok(Next::Expect(next))
+    }
+
+    /// The keys under which Finished is awaited, once there are any.
+    pub(super) const fn protection(&mut self) -> Option<&mut Protection> {
+        match self {
+            Self::Finished(expect) => Some(&mut expect.protection),
+            Self::ResumedFinished(expect) => Some(&mut expect.protection),
+            _ => None,
+        }
     }
 }
 
@@ -197,11 +250,7 @@ impl ExpectServerHello {
         )
     }
 
-    fn handle(
-        self,
-        message: &HandshakeMessage<'_>,
-        core: &mut Core,
-    ) -> Result<ExpectCertificate, Error> {
+    fn handle(self, message: &HandshakeMessage<'_>, core: &mut Core) -> Result<Expect, Error> {
         let hello = ReceivedServerHello::decode(message.body)?;
         if hello.server_version != DTLS_1_2 {
             return Err(Error::NoCommonVersion);
@@ -215,9 +264,9 @@ impl ExpectServerHello {
         let extensions = hello.extensions;
         let not_offered = extensions.unknown
             || extensions.supported_groups.is_some()
-            || extensions.server_name.is_some()
+            || (extensions.server_name.is_some() && config.server_name.is_none())
             || extensions.record_size_limit.is_some()
-            || extensions.session_ticket.is_some()
+            || (extensions.session_ticket.is_some() && !config.offers_session_ticket())
             || extensions.connection_id.is_some()
             || extensions.signature_algorithms.is_some()
             || (extensions.extended_master_secret && !config.extended_master_secret)
@@ -233,6 +282,12 @@ impl ExpectServerHello {
         {
             return Err(Error::NoCommonParameters);
         }
+        let ticket = match extensions.session_ticket {
+            None => Ticket::NotAnnounced,
+            Some([]) => Ticket::Announced,
+            Some(_) => return Err(Error::Malformed),
+        };
+        let session = resumed(&hello, suite, config)?;
         let mut transcript = Transcript::new(suite.prf_hash());
         transcript.add_bytes(&self.hello);
         transcript.add(message);
@@ -245,8 +300,15 @@ impl ExpectServerHello {
                 server: hello.random,
             },
             transcript,
+            session_id: hello.session_id.to_vec(),
+            ticket,
         };
-        Ok(ExpectCertificate { parameters })
+        Ok(match session {
+            Some(session) => {
+                Expect::ResumedFinished(ExpectResumedFinished::new(parameters, session))
+            }
+            None => Expect::Certificate(ExpectCertificate { parameters }),
+        })
     }
 }
 
@@ -444,7 +506,13 @@ impl ExpectServerHelloDone {
 }
 
 impl ExpectFinished {
-    fn handle(self, message: &HandshakeMessage<'_>) -> Result<Connection, Error> {
+    fn handle_ticket(mut self, message: &HandshakeMessage<'_>) -> Result<Self, Error> {
+        self.parameters.ticket.take(message)?;
+        self.parameters.transcript.add(message);
+        Ok(self)
+    }
+
+    fn handle(self, message: &HandshakeMessage<'_>, core: &mut Core) -> Result<Connection, Error> {
         let Self {
             parameters,
             group,
@@ -457,12 +525,25 @@ impl ExpectFinished {
         if !equal(body, &expected) {
             return Err(Error::BadFinished);
         }
+        let ticket = parameters.ticket.finish()?;
+        if core.config.keep_session {
+            core.session = session_of(
+                parameters.session_id,
+                ticket,
+                master_secret,
+                Some(group),
+                parameters.extended_master_secret,
+                parameters.max_fragment_length,
+            );
+        }
         let established = Established {
             identity: PeerIdentity::Anonymous,
-            group,
+            group: Some(group),
             extended_master_secret: parameters.extended_master_secret,
             max_fragment_length: parameters.max_fragment_length,
             hello_tag: [0; 8],
+            session_tag: 0,
+            resumed: None,
         };
         Ok(Connection::new(protection, established, None))
     }

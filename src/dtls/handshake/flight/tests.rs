@@ -141,6 +141,20 @@ fn the_timer_doubles_and_gives_up() {
 }
 
 #[test]
+fn the_number_of_retransmissions_can_be_set() {
+    let start = Instant::ZERO;
+    for count in [0, 1, 12] {
+        let mut timer =
+            RetransmissionTimer::new(start, Duration::from_secs(1)).retransmissions_max(count);
+        let mut retransmissions = 0;
+        while timer.handle_timeout(timer.due().unwrap()) == TimerAction::Retransmit {
+            retransmissions += 1;
+        }
+        assert_eq!(retransmissions, count);
+    }
+}
+
+#[test]
 fn repetitions_of_the_peer_are_answered_at_a_limited_rate() {
     let mut now = Instant::ZERO;
     let mut timer = RetransmissionTimer::new(now, Duration::from_secs(1));

@@ -6,6 +6,7 @@ use super::super::key_schedule::{MasterSecret, Randoms, Side};
 use super::super::negotiation::Negotiated;
 use super::super::transcript::Transcript;
 use super::Core;
+use super::resume::{ExpectResumedFinished, Proven, Resumability, resume};
 use crate::crypto::CryptoError;
 use crate::crypto::certificate::LeafInfo;
 use crate::crypto::fingerprint::device_fingerprint;
@@ -34,6 +35,7 @@ pub(super) enum Expect {
     ClientKeyExchange(ExpectClientKeyExchange),
     CertificateVerify(ExpectCertificateVerify),
     Finished(ExpectFinished),
+    ResumedFinished(ExpectResumedFinished),
     /// The handshake is over.
     Nothing,
 }
@@ -58,6 +60,7 @@ pub(super) struct Parameters {
     max_fragment_length: Option<MaxFragmentLength>,
     randoms: Randoms,
     transcript: Transcript,
+    resumability: Resumability,
     /// Number of our next message.
     next_message_seq: u16,
 }
@@ -92,6 +95,8 @@ pub(super) struct ExpectFinished {
     pub(super) protection: Protection,
     /// Proven by CertificateVerify, or nobody's.
     identity: PeerIdentity,
+    /// When the client's certificate ends, if that counts.
+    not_after_unix_ms: Option<u64>,
 }
 
 /// The client's leaf certificate, before its key is proven.
@@ -99,6 +104,8 @@ pub(super) struct ExpectFinished {
 pub(super) struct Leaf {
     key: VerifyingKey,
     fingerprint: [u8; 32],
+    /// End of its validity, unless that is not looked at.
+    not_after_unix_ms: Option<u64>,
 }
 
 impl Expect {
@@ -126,8 +133,23 @@ impl Expect {
             (Self::Finished(expect), HandshakeType::Finished) => {
                 expect.handle(message, core, now, cx)
             }
+            (Self::ResumedFinished(expect), HandshakeType::Finished) => expect.handle(message, cx),
             _ => Err(Error::UnexpectedMessage),
         }
+    }
+
+    /// The keys under which Finished is awaited, once there are any.
+    pub(super) const fn protection(&mut self) -> Option<&mut Protection> {
+        match self {
+            Self::Finished(expect) => Some(&mut expect.protection),
+            Self::ResumedFinished(expect) => Some(&mut expect.protection),
+            _ => None,
+        }
+    }
+
+    /// Whether nothing came yet of the flight that answers ours.
+    pub(super) const fn awaits_flight(&self) -> bool {
+        matches!(self, Self::Certificate(_) | Self::ResumedFinished(_))
     }
 }
 
@@ -144,7 +166,11 @@ impl ExpectClientHello {
         if !core.hello.is_start_of(&hello.prefix) {
             return Err(Error::IllegalParameter);
         }
+        if let Some(expect) = resume(&hello, message, core, now, cx)? {
+            return Ok(Next::Expect(Expect::ResumedFinished(expect)));
+        }
         let negotiated = Negotiated::choose(&hello, &core.config)?;
+        let resumability = Resumability::choose(&hello, now, cx);
         core.plain.set_version(DTLS_1_2);
         let mut randoms = Randoms {
             client: hello.prefix.random,
@@ -161,12 +187,16 @@ impl ExpectClientHello {
             max_fragment_length: negotiated.max_fragment_length,
             randoms,
             transcript,
+            resumability,
             next_message_seq: message.message_seq,
         };
         parameters.build_flight_4(&negotiated, &key, core)?;
-        let first_interval = core.config.retransmission_timeout;
-        core.timer = Some(RetransmissionTimer::new(now.instant, first_interval));
-        core.retransmit(cx)?;
+        let config = &core.config;
+        core.timer = Some(
+            RetransmissionTimer::new(now.instant, config.retransmission_timeout)
+                .retransmissions_max(config.retransmissions_max),
+        );
+        core.retransmit(None, cx)?;
         Ok(Next::Expect(Expect::Certificate(ExpectCertificate {
             parameters,
             key,
@@ -191,11 +221,11 @@ impl Parameters {
         let signature = config.credentials.key.sign(negotiated.scheme, &signed)?;
         let server_hello = ServerHello {
             random: &self.randoms.server,
-            session_id: &[],
+            session_id: self.resumability.session_id(),
             cipher_suite: self.suite.id(),
             server_name: false,
             record_size_limit: None,
-            session_ticket: false,
+            session_ticket: self.resumability.ticket(),
             connection_id: None,
             secure_renegotiation: negotiated.secure_renegotiation,
             extended_master_secret: negotiated.extended_master_secret,
@@ -267,6 +297,8 @@ impl Leaf {
         Ok(Self {
             key,
             fingerprint: device_fingerprint(der),
+            not_after_unix_ms: (!config.skip_client_validity_check)
+                .then(|| info.end_of_validity_unix_ms()),
         })
     }
 }
@@ -305,6 +337,7 @@ impl ExpectClientKeyExchange {
                 parameters,
                 master_secret,
                 PeerIdentity::Anonymous,
+                None,
             )),
         }))
     }
@@ -330,19 +363,26 @@ impl ExpectCertificateVerify {
             })?;
         parameters.transcript.add(message);
         let identity = PeerIdentity::Certificate(leaf.fingerprint);
-        let expect = ExpectFinished::new(parameters, master_secret, identity);
+        let expect =
+            ExpectFinished::new(parameters, master_secret, identity, leaf.not_after_unix_ms);
         Ok(Next::Expect(Expect::Finished(expect)))
     }
 }
 
 impl ExpectFinished {
-    fn new(parameters: Parameters, master_secret: MasterSecret, identity: PeerIdentity) -> Self {
+    fn new(
+        parameters: Parameters,
+        master_secret: MasterSecret,
+        identity: PeerIdentity,
+        not_after_unix_ms: Option<u64>,
+    ) -> Self {
         let protection = master_secret.protection(Side::Server, &parameters.randoms);
         Self {
             parameters,
             master_secret,
             protection,
             identity,
+            not_after_unix_ms,
         }
     }
 
@@ -358,6 +398,7 @@ impl ExpectFinished {
             master_secret,
             mut protection,
             identity,
+            not_after_unix_ms,
         } = self;
         let transcript = &mut parameters.transcript;
         let peer_verify_data = master_secret.verify_data(Side::Client, &transcript.digest());
@@ -365,9 +406,33 @@ impl ExpectFinished {
         if !equal(body, &peer_verify_data) {
             return Err(Error::BadFinished);
         }
+        // The key may have been looked up just before it was removed or replaced. Whoever starts
+        // now proves a certificate anew, and what that is worth is asked at every request.
+        if matches!(identity, PeerIdentity::PreSharedKey(_))
+            && cx.revocations.is_revoked(&identity, core.started_unix_ms)
+        {
+            return Err(Error::BadFinished);
+        }
         transcript.add(message);
+        let proven = Proven {
+            master_secret: &master_secret,
+            identity,
+            group: Some(parameters.group),
+            max_fragment_length: parameters.max_fragment_length,
+            not_after_unix_ms,
+        };
+        let ticket = parameters.resumability.new_session_ticket(&proven, now, cx);
+        if let Some(body) = &ticket {
+            transcript.add(&HandshakeMessage {
+                message_type: HandshakeType::NewSessionTicket,
+                message_seq: parameters.next_message_seq,
+                body,
+            });
+        }
         let parts = FinalFlightParts {
             plain: core.plain,
+            ticket,
+            fragment_length: parameters.max_fragment_length,
             message_seq: parameters.next_message_seq,
             verify_data: master_secret.verify_data(Side::Server, &transcript.digest()),
             peer_message_seq: message.message_seq,
@@ -375,14 +440,17 @@ impl ExpectFinished {
             datagram_max: core.datagram_max(),
         };
         let final_flight = FinalFlight::send(now.instant, parts, &mut protection, cx.out)?;
+        let session_tag = parameters.resumability.keep(&proven, now, cx);
         let mut hello_tag = [0; 8];
         hello_tag.copy_from_slice(&parameters.randoms.client[24..]);
         let established = Established {
             identity,
-            group: parameters.group,
+            group: Some(parameters.group),
             extended_master_secret: parameters.extended_master_secret,
             max_fragment_length: parameters.max_fragment_length,
             hello_tag,
+            session_tag,
+            resumed: None,
         };
         Ok(Next::Established(Box::new(Connection::new(
             protection,

@@ -1,0 +1,165 @@
+//! Reading the host.
+
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+
+/// The host as its files tell it.
+#[derive(Debug)]
+pub struct Host {
+    root: PathBuf,
+    /// What an attempt to make a small ring gave.
+    ring: Result<(), String>,
+}
+
+/// A soft limit of the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Limit {
+    Unlimited,
+    At(u64),
+}
+
+impl Limit {
+    pub(super) fn is_below(self, wanted: u64) -> bool {
+        match self {
+            Self::Unlimited => false,
+            Self::At(limit) => limit < wanted,
+        }
+    }
+}
+
+/// A network interface with hardware behind it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Interface {
+    pub(super) name: String,
+    pub(super) receive_queues: usize,
+    /// Whether software spreads packets of at least one queue over cores (RPS).
+    pub(super) receive_packet_steering: bool,
+    pub(super) numa_node: Option<u32>,
+}
+
+impl Host {
+    /// This machine.
+    pub fn of_machine() -> Self {
+        Self {
+            root: PathBuf::from("/"),
+            ring: try_ring().map_err(|error| error.to_string()),
+        }
+    }
+
+    /// A machine whose files lie below `root`, and whose ring is `ring`.
+    #[cfg(test)]
+    pub(super) fn pretended(root: &std::path::Path, ring: Result<(), String>) -> Self {
+        Self {
+            root: root.to_owned(),
+            ring,
+        }
+    }
+
+    /// # Errors
+    /// Why no ring can be made.
+    pub fn ring(&self) -> Result<(), &str> {
+        self.ring.as_ref().copied().map_err(String::as_str)
+    }
+
+    fn path(&self, path: &str) -> PathBuf {
+        self.root.join(path.trim_start_matches('/'))
+    }
+
+    /// The trimmed content of a file; `None` when it is not there or cannot be read.
+    pub(super) fn text(&self, path: &str) -> Option<String> {
+        let text = fs::read_to_string(self.path(path)).ok()?;
+        Some(text.trim().to_owned())
+    }
+
+    pub(super) fn number(&self, path: &str) -> Option<u64> {
+        self.text(path)?.parse().ok()
+    }
+
+    /// Names in a directory, sorted.
+    fn names(&self, path: &str) -> Vec<String> {
+        let mut names: Vec<_> = fs::read_dir(self.path(path))
+            .into_iter()
+            .flatten()
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+            .collect();
+        names.sort();
+        names
+    }
+
+    /// Major and minor number of the kernel's release.
+    pub(super) fn kernel(&self) -> Option<(u32, u32)> {
+        let release = self.text("/proc/sys/kernel/osrelease")?;
+        let mut numbers = release.split(|c: char| !c.is_ascii_digit());
+        Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+    }
+
+    /// The soft limit of this name in /proc/self/limits.
+    pub(super) fn limit(&self, name: &str) -> Option<Limit> {
+        let limits = self.text("/proc/self/limits")?;
+        let line = limits.lines().find_map(|line| line.strip_prefix(name))?;
+        match line.split_whitespace().next()? {
+            "unlimited" => Some(Limit::Unlimited),
+            number => number.parse().ok().map(Limit::At),
+        }
+    }
+
+    /// Frequency governors in use, each once; none where the hypervisor keeps them.
+    pub(super) fn governors(&self) -> Vec<String> {
+        let mut governors: Vec<_> = self
+            .names("/sys/devices/system/cpu")
+            .iter()
+            .filter_map(|cpu| {
+                self.text(&format!(
+                    "/sys/devices/system/cpu/{cpu}/cpufreq/scaling_governor"
+                ))
+            })
+            .collect();
+        governors.sort();
+        governors.dedup();
+        governors
+    }
+
+    /// Numbers of the memory nodes.
+    pub(super) fn numa_nodes(&self) -> Vec<u32> {
+        self.names("/sys/devices/system/node")
+            .iter()
+            .filter_map(|name| name.strip_prefix("node")?.parse().ok())
+            .collect()
+    }
+
+    /// Interfaces with a device behind them: no loopback, no bridges.
+    pub(super) fn interfaces(&self) -> Vec<Interface> {
+        self.names("/sys/class/net")
+            .into_iter()
+            .filter(|name| self.path(&format!("/sys/class/net/{name}/device")).exists())
+            .map(|name| self.interface(name))
+            .collect()
+    }
+
+    fn interface(&self, name: String) -> Interface {
+        let queues: Vec<_> = self
+            .names(&format!("/sys/class/net/{name}/queues"))
+            .into_iter()
+            .filter(|queue| queue.starts_with("rx-"))
+            .collect();
+        let steers = |queue: &String| {
+            let mask = self.text(&format!("/sys/class/net/{name}/queues/{queue}/rps_cpus"));
+            mask.is_some_and(|mask| mask.chars().any(|c| c.is_ascii_hexdigit() && c != '0'))
+        };
+        Interface {
+            receive_queues: queues.len(),
+            receive_packet_steering: queues.iter().any(steers),
+            // -1 on machines with a single node.
+            numa_node: self
+                .text(&format!("/sys/class/net/{name}/device/numa_node"))
+                .and_then(|node| node.parse().ok()),
+            name,
+        }
+    }
+}
+
+/// Makes a ring as small as they come, and throws it away.
+fn try_ring() -> io::Result<()> {
+    io_uring::IoUring::new(8).map(drop)
+}

@@ -1,0 +1,234 @@
+//! Pretended hosts, good and bad.
+
+use super::*;
+use std::fs;
+use std::path::Path;
+use tempfile::TempDir;
+
+const LIMITS: &str = "\
+Limit                     Soft Limit           Hard Limit           Units     \n\
+Max open files            65536                65536                files     \n\
+Max locked memory         unlimited            unlimited            bytes     \n";
+
+fn write(root: &Path, path: &str, text: &str) {
+    let path = root.join(path);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, text).unwrap();
+}
+
+/// A host on which nothing is to be mended, for up to eight shards.
+fn good() -> TempDir {
+    let root = TempDir::new().unwrap();
+    let at = root.path();
+    write(at, "proc/sys/kernel/osrelease", "6.1.0-49-amd64\n");
+    write(at, "proc/sys/kernel/io_uring_disabled", "0\n");
+    write(at, "proc/self/limits", LIMITS);
+    write(at, "proc/sys/net/core/rmem_max", "8388608\n");
+    write(at, "proc/sys/net/core/wmem_max", "8388608\n");
+    let clock = "sys/devices/system/clocksource/clocksource0/current_clocksource";
+    write(at, clock, "tsc\n");
+    write(at, "sys/devices/system/node/node0/cpulist", "0-7\n");
+    for cpu in 0..8 {
+        let governor = format!("sys/devices/system/cpu/cpu{cpu}/cpufreq/scaling_governor");
+        write(at, &governor, "performance\n");
+        write(
+            at,
+            &format!("sys/class/net/eth0/queues/rx-{cpu}/rps_cpus"),
+            "00\n",
+        );
+    }
+    write(at, "sys/class/net/eth0/device/numa_node", "-1\n");
+    write(at, "sys/class/net/lo/queues/rx-0/rps_cpus", "0\n");
+    root
+}
+
+fn findings(root: &TempDir, shards: usize) -> Vec<Finding> {
+    examine(&Host::pretended(root.path(), Ok(())), Needs { shards })
+}
+
+fn one<'a>(findings: &'a [Finding], subject: &str) -> &'a Finding {
+    let mut of_it = findings.iter().filter(|finding| finding.subject == subject);
+    let finding = of_it
+        .next()
+        .unwrap_or_else(|| panic!("{subject} was not looked at"));
+    assert!(of_it.next().is_none());
+    finding
+}
+
+#[test]
+fn nothing_is_said_against_a_good_host() {
+    for finding in findings(&good(), 8) {
+        assert_eq!(finding.severity, Severity::Fine, "{finding:?}");
+        assert!(finding.why.is_empty() && finding.remedy.is_empty());
+    }
+}
+
+/// One change to the good host, and what must be said of it.
+#[test]
+fn each_defect_is_named_with_its_remedy() {
+    let limits = |files: &str, locked: &str| {
+        LIMITS
+            .replace("65536   ", files)
+            .replace("unlimited   ", locked)
+    };
+    let cases: &[(&str, &str, &str, Severity, &str)] = &[
+        (
+            "proc/sys/kernel/osrelease",
+            "5.4.0-1",
+            "kernel",
+            Severity::Stops,
+            "newer kernel",
+        ),
+        (
+            "proc/sys/kernel/osrelease",
+            "junk",
+            "kernel",
+            Severity::Stops,
+            "newer kernel",
+        ),
+        (
+            "proc/self/limits",
+            &limits("65536   ", "65536       "),
+            "locked memory",
+            Severity::Stops,
+            "ulimit -l 4096",
+        ),
+        (
+            "proc/self/limits",
+            &limits("65536   ", "1048576     "),
+            "locked memory",
+            Severity::Slows,
+            "LimitMEMLOCK",
+        ),
+        (
+            "proc/self/limits",
+            &limits("100     ", "unlimited   "),
+            "open files",
+            Severity::Stops,
+            "ulimit -n",
+        ),
+        (
+            "proc/self/limits",
+            &limits("1024    ", "unlimited   "),
+            "open files",
+            Severity::Slows,
+            "LimitNOFILE",
+        ),
+        (
+            "proc/sys/net/core/rmem_max",
+            "212992",
+            "receive buffer",
+            Severity::Slows,
+            "sysctl -w net.core.rmem_max=8388608",
+        ),
+        (
+            "proc/sys/net/core/wmem_max",
+            "212992",
+            "send buffer",
+            Severity::Slows,
+            "sysctl -w net.core.wmem_max=8388608",
+        ),
+        (
+            "sys/devices/system/cpu/cpu3/cpufreq/scaling_governor",
+            "powersave",
+            "governor",
+            Severity::Slows,
+            "performance",
+        ),
+        (
+            "sys/devices/system/clocksource/clocksource0/current_clocksource",
+            "hpet",
+            "clock source",
+            Severity::Slows,
+            "tsc",
+        ),
+        (
+            "sys/devices/system/node/node1/cpulist",
+            "8-15",
+            "memory nodes",
+            Severity::Slows,
+            "numactl",
+        ),
+    ];
+    for &(file, text, subject, severity, remedy) in cases {
+        let root = good();
+        write(root.path(), file, text);
+        let findings = findings(&root, 8);
+        let finding = one(&findings, subject);
+        assert_eq!(finding.severity, severity, "{finding:?}");
+        assert!(finding.remedy.contains(remedy), "{finding:?}");
+        assert!(!finding.why.is_empty());
+        let others = findings.iter().filter(|other| other.subject != subject);
+        assert!(
+            others
+                .into_iter()
+                .all(|other| other.severity == Severity::Fine)
+        );
+        // What matters most comes first.
+        assert_eq!(findings[0].subject, subject);
+    }
+}
+
+#[test]
+fn a_forbidden_ring_is_told_from_a_filtered_one() {
+    let root = good();
+    let refused = |root: &TempDir| {
+        let host = Host::pretended(root.path(), Err("Operation not permitted".into()));
+        examine(&host, Needs { shards: 1 }).remove(0)
+    };
+    assert!(refused(&root).remedy.contains("seccomp"));
+    write(root.path(), "proc/sys/kernel/io_uring_disabled", "1");
+    assert!(refused(&root).remedy.contains("io_uring_group"));
+    write(root.path(), "proc/sys/kernel/io_uring_disabled", "2");
+    let finding = refused(&root);
+    assert!(finding.remedy.contains("kernel.io_uring_disabled=0"));
+    assert_eq!(
+        (finding.subject, finding.severity),
+        ("io_uring", Severity::Stops)
+    );
+}
+
+#[test]
+fn interfaces_with_fewer_queues_than_shards_are_told_unless_software_steers() {
+    let root = good();
+    let all = findings(&root, 16);
+    let finding = one(&all, "receive queues");
+    assert_eq!(finding.severity, Severity::Slows);
+    assert!(finding.remedy.contains("ethtool -L eth0 combined 16"));
+    assert!(finding.remedy.contains("echo ffff >"));
+    assert!(
+        !finding.found.contains("lo "),
+        "loopback has no queues to speak of"
+    );
+    write(
+        root.path(),
+        "sys/class/net/eth0/queues/rx-0/rps_cpus",
+        "ffff",
+    );
+    assert_eq!(
+        one(&findings(&root, 16), "receive queues").severity,
+        Severity::Fine
+    );
+}
+
+#[test]
+fn a_tracked_flow_is_told_and_a_full_table_more_so() {
+    let root = good();
+    let conntrack = |count: &str| {
+        write(
+            root.path(),
+            "proc/sys/net/netfilter/nf_conntrack_max",
+            "1000",
+        );
+        write(
+            root.path(),
+            "proc/sys/net/netfilter/nf_conntrack_count",
+            count,
+        );
+        one(&findings(&root, 8), "connection tracking").clone()
+    };
+    assert_eq!(conntrack("0").severity, Severity::Fine);
+    assert!(conntrack("10").why.contains("lookup"));
+    assert!(conntrack("800").why.contains("nearly full"));
+    assert!(conntrack("800").remedy.contains("notrack"));
+}

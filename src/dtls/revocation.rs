@@ -1,0 +1,32 @@
+//! Identities whose credential has ended: what a handshake must not rely on any more.
+//!
+//! A full handshake with a certificate proves its key anew and asks nobody. Two things outlive the
+//! credential that they came from, and are checked here: a session that could be resumed, and the
+//! answer to a look-up of a pre-shared key.
+
+use std::fmt;
+
+use super::identity::PeerIdentity;
+
+/// Knows when the credential of an identity was removed or changed.
+///
+/// Asked on a shard's way, so an implementation neither waits nor reads from disk.
+pub trait Revocations: fmt::Debug + Send + Sync {
+    /// Whether the credential of `identity` was removed or changed at or after `since_unix_ms`
+    /// (milliseconds since the UNIX epoch, of the wall clock). [`PeerIdentity::Anonymous`] has none
+    /// that could end.
+    ///
+    /// An implementation that no longer knows says yes: a full handshake then takes the place of a
+    /// resumption.
+    fn is_revoked(&self, identity: &PeerIdentity, since_unix_ms: u64) -> bool;
+}
+
+/// No credential ever ends: for tests and for servers without a registry.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NoRevocations;
+
+impl Revocations for NoRevocations {
+    fn is_revoked(&self, _identity: &PeerIdentity, _since_unix_ms: u64) -> bool {
+        false
+    }
+}

@@ -1,0 +1,159 @@
+//! An endpoint and DTLS clients that talk to it without a network.
+
+use super::*;
+use crate::crypto::signature::SigningKey;
+use crate::dtls::client::{ClientConfig, ClientConnection, Context};
+use crate::dtls::{Credentials, ServerConfig};
+
+/// Some time in 2026.
+pub(super) const UNIX_MS: u64 = 1_790_000_000_000;
+
+/// A self-signed P-256 certificate and its key.
+pub(super) fn credentials() -> Arc<Credentials> {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut parameters = rcgen::CertificateParams::new(["device".to_owned()]).unwrap();
+    parameters.not_before = rcgen::date_time_ymd(2020, 1, 1);
+    parameters.not_after = rcgen::date_time_ymd(2100, 1, 1);
+    Arc::new(Credentials {
+        chain: vec![parameters.self_signed(&key).unwrap().der().to_vec()],
+        key: SigningKey::from_der(&key.serialize_der()).unwrap(),
+    })
+}
+
+/// An endpoint with a clock of its own.
+pub(super) struct Bench {
+    pub(super) endpoint: Endpoint,
+    pub(super) metrics: Arc<ShardMetrics>,
+    pub(super) now: Now,
+    random: SeededRandom,
+}
+
+/// A client and its address.
+pub(super) struct Device {
+    pub(super) address: SocketAddr,
+    pub(super) connection: ClientConnection,
+    /// Plaintexts that came for it.
+    pub(super) received: Vec<Vec<u8>>,
+    pub(super) alert: Option<dtls::AlertDescription>,
+}
+
+impl Bench {
+    pub(super) fn new(change: impl FnOnce(&mut EndpointSettings)) -> Self {
+        let now = Now {
+            instant: Instant::from_micros(1_000_000),
+            unix_ms: UNIX_MS,
+        };
+        let settings = settings(|settings| {
+            settings.dtls = ArcSwapOption::from_pointee(ServerConfig::new(credentials()));
+            change(settings);
+        });
+        let metrics = Arc::new(ShardMetrics::new());
+        let random = Box::new(SeededRandom::new(1));
+        let endpoint = Endpoint::new(0, Arc::new(settings), Arc::clone(&metrics), random, now);
+        Self {
+            endpoint,
+            metrics,
+            now,
+            random: SeededRandom::new(2),
+        }
+    }
+
+    pub(super) fn sleep(&mut self, time: Duration) {
+        self.now.instant = self.now.instant + time;
+        self.now.unix_ms += u64::try_from(time.as_millis()).unwrap();
+    }
+
+    /// Starts a client; its first ClientHello is returned, not delivered.
+    pub(super) fn start(
+        &mut self,
+        address: SocketAddr,
+        config: ClientConfig,
+    ) -> (Device, Vec<Vec<u8>>) {
+        let mut out = Vec::new();
+        let mut context = Context {
+            random: &mut self.random,
+            out: &mut out,
+            drops: &mut |_| {},
+        };
+        let connection = ClientConnection::new(self.now, Arc::new(config), &mut context);
+        let device = Device {
+            address,
+            connection,
+            received: Vec::new(),
+            alert: None,
+        };
+        (device, out)
+    }
+
+    /// A client whose handshake is done.
+    pub(super) fn connect(&mut self, port: u16, credentials: Option<Arc<Credentials>>) -> Device {
+        let config = ClientConfig {
+            credentials,
+            ..ClientConfig::default()
+        };
+        let (mut device, hello) = self.start(peer(port), config);
+        self.talk(&mut device, hello);
+        assert!(device.connection.is_established(), "the handshake ended");
+        device
+    }
+
+    /// Hands one datagram to the endpoint.
+    pub(super) fn deliver(&mut self, from: SocketAddr, mut datagram: Vec<u8>) -> Outbox {
+        let mut out = Outbox::default();
+        let secure = Port::Secure;
+        self.endpoint
+            .handle_datagram(self.now, from, secure, &mut datagram, &mut out);
+        out
+    }
+
+    /// Delivers datagrams of a device and what follows from them, until both are silent. Returns
+    /// the requests that reached the pool.
+    pub(super) fn talk(&mut self, device: &mut Device, datagrams: Vec<Vec<u8>>) -> Vec<Request> {
+        let mut requests = Vec::new();
+        let mut waiting = datagrams;
+        while !waiting.is_empty() {
+            let mut next = Vec::new();
+            for datagram in waiting {
+                let mut out = self.deliver(device.address, datagram);
+                requests.append(&mut out.requests);
+                next.extend(self.hand_over(device, &out));
+            }
+            waiting = next;
+        }
+        requests
+    }
+
+    /// Gives a device what the endpoint sent to it; returns its answers.
+    pub(super) fn hand_over(&mut self, device: &mut Device, out: &Outbox) -> Vec<Vec<u8>> {
+        let mut answers = Vec::new();
+        for (to, mut datagram) in sent(out) {
+            if to != device.address {
+                continue;
+            }
+            let mut context = Context {
+                random: &mut self.random,
+                out: &mut answers,
+                drops: &mut |_| {},
+            };
+            let received = device
+                .connection
+                .handle_datagram(self.now, &mut datagram, &mut context);
+            device.alert = device.alert.or(received.peer_alert);
+            for range in &received.plaintexts {
+                device.received.push(datagram[range].to_vec());
+            }
+        }
+        answers
+    }
+}
+
+impl Device {
+    /// A record of application data.
+    pub(super) fn seal(&mut self, plaintext: &[u8]) -> Vec<u8> {
+        let (prefix, suffix) = self.connection.record_overhead();
+        let mut record = vec![0; prefix + plaintext.len() + suffix];
+        record[prefix..prefix + plaintext.len()].copy_from_slice(plaintext);
+        self.connection.seal_application_data(&mut record).unwrap();
+        record
+    }
+}
