@@ -59,6 +59,10 @@ drop_reasons! {
     AlertUnauthenticated = "alert_unauthenticated",
     /// The budget of half-open handshakes is spent.
     HandshakeBudget = "handshake_budget",
+    /// ClientHellos come faster than they can be answered.
+    HelloVerifyBudget = "hello_verify_budget",
+    /// Others wait, and this address starts more handshakes than its share.
+    AddressLimit = "address_limit",
     /// The session table is full.
     SessionBudget = "session_budget",
     /// A CoAP message whose header or options cannot be read (RFC 7252 section 3).

@@ -4,7 +4,7 @@ use crate::cli::arguments::CheckArguments;
 use crate::cli::{Failure, load_config, output};
 use crate::config::table::Setting;
 use crate::config::{Config, EffectiveSetting};
-use crate::credentials::{self, inspect};
+use crate::credentials::{self, TicketKeyring, inspect};
 use serde_json::{Value, json};
 use std::io::Write as _;
 
@@ -47,6 +47,15 @@ fn check_credentials(
         Err(error) => return (None, Some(error.to_string())),
     };
     warnings.extend(loaded.warnings);
+    // Our own keys are in the data directory, which is the server's alone.
+    if let (Some(lifetime), Some(file)) =
+        (config.dtls.ticket_lifetime, &config.dtls.ticket_keys_file)
+    {
+        match TicketKeyring::shared(file, lifetime) {
+            Ok(keyring) => warnings.extend(keyring.warning()),
+            Err(error) => return (None, Some(error.to_string())),
+        }
+    }
     let chain = &loaded.credentials.chain;
     let leaf = chain.first().and_then(|der| {
         let mut reports = inspect::inspect(der).ok()?.into_iter();

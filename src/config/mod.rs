@@ -86,6 +86,12 @@ pub struct Dtls {
     pub cipher_suites: Vec<CipherSuite>,
     /// Where the server's certificate and key are.
     pub credentials: CredentialSettings,
+    /// `TIDEGATE_TICKET_LIFETIME`, up to a week; `None`: no tickets.
+    pub ticket_lifetime: Option<Duration>,
+    /// `TIDEGATE_TICKET_KEYS_FILE`; `None`: our own keys in the data directory.
+    pub ticket_keys_file: Option<PathBuf>,
+    /// `TIDEGATE_SESSION_CACHE_SIZE`: sessions that can be resumed by id, over all shards.
+    pub session_cache_size: usize,
 }
 
 /// Client certificates and idle sessions.
@@ -138,6 +144,8 @@ pub struct Tidegate {
     pub sessions_max: usize,
     /// `TIDEGATE_HANDSHAKES_MAX`: handshakes in progress, over all shards.
     pub handshakes_max: usize,
+    /// Handshakes that one address may start in a minute while others wait.
+    pub handshakes_per_address: u32,
     /// Whether `--dev` was given.
     pub dev: bool,
 }

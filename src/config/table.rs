@@ -159,7 +159,11 @@ pub const SETTINGS: &[Setting] = &[
     setting(Tidegate, "TIDEGATE_LOG", Kind::LogFilter, "info", "", "Log filter: a level, or target=level pairs with commas"),
     setting(Tidegate, "TIDEGATE_LOG_FORMAT", Kind::Choice(&["text", "json"]), "text", "", "Log lines for people, or one JSON object a line"),
     setting(Tidegate, "TIDEGATE_CIPHER_SUITES", Kind::Suites, "", "", "IANA names with commas; default: all that are supported. The client's order wins"),
+    setting(Tidegate, "TIDEGATE_TICKET_LIFETIME", Kind::OptionalInteger { min: 0, max: 7 * 86_400 }, "86400", "s", "How long after its full handshake a session can be resumed by a ticket (RFC 5077); 0 or empty: no tickets"),
+    setting(Tidegate, "TIDEGATE_TICKET_KEYS_FILE", Kind::Text, "", "", "Keys for tickets that several nodes share, read again on SIGHUP; empty: our own, rotated, in the data directory"),
+    setting(Tidegate, "TIDEGATE_SESSION_CACHE_SIZE", Kind::Integer { min: 0, max: 10_000_000 }, "20000", "sessions", "Sessions that clients without tickets can resume by id, for a day at most; 0: none"),
     planned(Tidegate, "TIDEGATE_NODE_ID", Kind::Integer { min: 0, max: 255 }, "0", "", "Second byte of connection ids of 5 bytes and more"),
     setting(Tidegate, "TIDEGATE_SESSIONS_MAX", Kind::Integer { min: 1, max: 100_000_000 }, "1000000", "sessions", "DTLS sessions held by the process"),
     setting(Tidegate, "TIDEGATE_HANDSHAKES_MAX", Kind::Integer { min: 1, max: 10_000_000 }, "10000", "handshakes", "Handshakes in progress in the process"),
+    setting(Tidegate, "TIDEGATE_HANDSHAKES_PER_ADDRESS", Kind::Integer { min: 1, max: 1_000_000_000 }, "6000", "per minute", "Handshakes that one address (IPv4, or IPv6 /64) may start while more wait than can be done at once; a NAT's crowd counts as one"),
 ];

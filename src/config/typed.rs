@@ -164,6 +164,14 @@ fn dtls(values: &Values<'_>, sources: &Sources) -> Dtls {
             .filter(|length| [512, 1024, 2048, 4096].contains(length)),
         cipher_suites,
         credentials: credentials(values, sources),
+        ticket_lifetime: values
+            .optional_number("TIDEGATE_TICKET_LIFETIME")
+            .filter(|&seconds| seconds > 0)
+            .map(Duration::from_secs),
+        ticket_keys_file: Some(values.text("TIDEGATE_TICKET_KEYS_FILE"))
+            .filter(|file| !file.is_empty())
+            .map(PathBuf::from),
+        session_cache_size: values.number("TIDEGATE_SESSION_CACHE_SIZE"),
     }
 }
 
@@ -215,6 +223,7 @@ fn tidegate(values: &Values<'_>, sources: &Sources) -> Tidegate {
         node_id: values.number("TIDEGATE_NODE_ID"),
         sessions_max: values.number("TIDEGATE_SESSIONS_MAX"),
         handshakes_max: values.number("TIDEGATE_HANDSHAKES_MAX"),
+        handshakes_per_address: values.number("TIDEGATE_HANDSHAKES_PER_ADDRESS"),
         dev: sources.dev,
     }
 }

@@ -25,6 +25,7 @@ mod pbe;
 mod pem;
 mod pem_files;
 mod private_key;
+mod ticket_keys;
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -32,6 +33,7 @@ use std::str::FromStr;
 use zeroize::Zeroizing;
 
 pub use error::{CredentialError, Origin};
+pub use ticket_keys::{TicketKeyring, TicketKeysError};
 
 use crate::crypto::signature::SigningKey;
 

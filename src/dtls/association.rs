@@ -327,6 +327,12 @@ impl Association {
         self.handshake.is_some()
     }
 
+    /// Whether the handshake that runs was started by the ClientHello with this random.
+    pub(super) fn is_of_running_hello(&self, random: &[u8; 32]) -> bool {
+        let handshake = self.handshake.as_ref();
+        handshake.is_some_and(|handshake| handshake.is_of_hello(random))
+    }
+
     /// Device fingerprint of the leaf whose key the peer proved in the live session.
     pub fn peer_fingerprint(&self) -> Option<[u8; 32]> {
         self.identity().fingerprint()

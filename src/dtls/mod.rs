@@ -36,6 +36,7 @@ mod error;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
+mod glance;
 mod handshake;
 mod identity;
 mod message;
@@ -52,6 +53,7 @@ pub use config::{Context, Credentials, ServerConfig};
 pub use connection::SealError;
 pub use cookie::{COOKIE_LEN, CookieFields, CookieJar};
 pub use error::Error;
+pub use glance::{Admission, Glance, admit, glance};
 pub use identity::PeerIdentity;
 pub use message::MaxFragmentLength;
 pub use received::{Plaintexts, RECORDS_PER_DATAGRAM_MAX, Received};

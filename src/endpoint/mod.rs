@@ -10,11 +10,13 @@
 //! peer before its cookie was valid; a plain CoAP peer takes a place in a bounded ring whose oldest
 //! member makes room. No step visits idle peers: each has at most one entry in the timer wheel.
 
+mod addresses;
 mod outbox;
 mod peer;
 mod revocation;
 #[cfg(test)]
 mod tests;
+mod waiting;
 
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
@@ -22,8 +24,11 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 
+use addresses::AddressLimits;
 pub use outbox::{Handover, Note, Outbox, PeerSink, Port, Transmit};
 use peer::{Peer, coap_output};
+pub use waiting::WaitingDatagram;
+use waiting::WaitingHandshakes;
 
 use crate::auth::request::{PeerRef, Request, Response, Verdict};
 use crate::coap::{self, Input, MessageLayer};
@@ -62,6 +67,8 @@ pub struct EndpointSettings {
     pub sessions_max: usize,
     /// Half-open handshakes of one shard.
     pub handshakes_max: usize,
+    /// Handshakes that one address may start in a minute on one shard while others wait.
+    pub handshakes_per_address: u32,
     /// Plain CoAP peers of one shard.
     pub plain_peers_max: usize,
     /// Requests of one shard that the pool may have in work.
@@ -82,6 +89,7 @@ impl EndpointSettings {
             session_report_timeout: Duration::from_secs(1800),
             sessions_max: 1000,
             handshakes_max: 1000,
+            handshakes_per_address: 6000,
             plain_peers_max: 1000,
             requests_max: 1000,
         }
@@ -111,6 +119,9 @@ pub struct Endpoint {
     handshakes: usize,
     requests_in_work: usize,
     revocation_search: Option<revocation::Search>,
+    waiting: WaitingHandshakes,
+    /// When a session last sent data.
+    last_data: Instant,
     /// Sessions dropped as idle since the last report, and when the sweep that counts them ends.
     idle_dropped: u64,
     sweep_at: Instant,
@@ -143,6 +154,8 @@ impl Endpoint {
             handshakes: 0,
             requests_in_work: 0,
             revocation_search: None,
+            waiting: WaitingHandshakes::new(AddressLimits::new(settings.handshakes_per_address)),
+            last_data: Instant::ZERO,
             idle_dropped: 0,
             sweep_at: now.instant + Duration::from_micros(first),
             settings,
@@ -190,7 +203,8 @@ impl Endpoint {
         self.rearm(now, peer);
     }
 
-    fn handle_secure(&mut self, now: Now, key: PeerKey, datagram: &mut [u8], out: &mut Outbox) {
+    /// Hands a datagram of the secure port to its association, or to the door.
+    fn handle_records(&mut self, now: Now, key: PeerKey, datagram: &mut [u8], out: &mut Outbox) {
         let address = AddressBytes::new(key.address);
         let config = self.settings.dtls.load();
         let Some(config) = config.as_ref() else {
@@ -230,6 +244,9 @@ impl Endpoint {
         if !received.plaintexts.is_empty() || received.established {
             peer.last_activity = now.instant;
         }
+        if !received.plaintexts.is_empty() {
+            self.last_data = now.instant;
+        }
         if let Some(error) = received.failure {
             self.note_failure(key, error, out);
         }
@@ -239,7 +256,10 @@ impl Endpoint {
         self.count_handshake(known, was_handshaking);
         let mut current = known;
         if received.established {
-            self.metrics.increment(Counter::HandshakesCompleted);
+            self.metrics.increment(match received.resumed {
+                None => Counter::HandshakesCompleted,
+                Some(_) => Counter::HandshakesResumed,
+            });
             let Some(renewed) = self.renew(now, known) else {
                 return;
             };
@@ -423,6 +443,11 @@ impl Endpoint {
             .map_or(sweep, |due| due.min(sweep))
     }
 
+    /// When a session last sent data.
+    pub const fn last_data(&self) -> Instant {
+        self.last_data
+    }
+
     /// Requests that the pool has not answered yet.
     pub fn requests_in_work(&self) -> usize {
         self.requests_in_work
@@ -450,6 +475,7 @@ impl Endpoint {
             }
         }
         self.by_address.clear();
+        self.waiting.clear();
         self.plain_peers.clear();
         self.timers = TimerWheel::new(now.instant);
         self.secure_peers = 0;

@@ -21,6 +21,8 @@ pub(super) struct Peer {
     pub(super) coap: Option<Box<MessageLayer>>,
     /// When a record of the peer was last authentic (DTLS) or a message arrived (plain).
     pub(super) last_activity: Instant,
+    /// Datagrams of its handshake that wait to be handled.
+    pub(super) waiting: u8,
     /// When the timer wheel will call; never later than what is due next.
     armed_at: Option<Instant>,
 }
@@ -71,7 +73,7 @@ impl Peer {
             })
     }
 
-    fn is_handshaking(&self) -> bool {
+    pub(super) fn is_handshaking(&self) -> bool {
         self.association
             .as_ref()
             .is_some_and(Association::is_handshaking)
@@ -108,6 +110,7 @@ impl Endpoint {
             association,
             coap: None,
             last_activity: now.instant,
+            waiting: 0,
             armed_at: None,
         };
         let secure = peer.association.is_some();

@@ -3,6 +3,7 @@
 //! The DTLS side of it is tested with a client over a virtual link, in `tests/protocol`; what is of
 //! the endpoint itself, in the modules below.
 
+mod flood;
 mod revocation;
 mod secure;
 
@@ -19,6 +20,7 @@ fn settings(change: impl FnOnce(&mut EndpointSettings)) -> EndpointSettings {
     let mut settings = EndpointSettings {
         sessions_max: 100,
         handshakes_max: 10,
+        handshakes_per_address: 6000,
         plain_peers_max: 4,
         requests_max: 8,
         ..EndpointSettings::new(dtls::CookieJar::new([7; 32]))

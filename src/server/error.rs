@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::admin::AdminError;
-use crate::credentials::CredentialError;
+use crate::credentials::{CredentialError, TicketKeysError};
 use crate::store::embedded::OpenError;
 
 /// Why the server did not start.
@@ -14,6 +14,9 @@ pub enum StartError {
     /// The server's certificate or key cannot be used.
     #[error(transparent)]
     Credentials(#[from] CredentialError),
+    /// The keys of session tickets cannot be used.
+    #[error(transparent)]
+    TicketKeys(#[from] TicketKeysError),
     /// The data directory cannot be used.
     #[error(transparent)]
     Data(#[from] OpenError),

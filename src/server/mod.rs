@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! start   data directory -> credentials -> sockets -> pool -> shards -> admin -> ready
-//! SIGHUP  credentials again, for new handshakes; live sessions go on
+//! SIGHUP  credentials and shared ticket keys again, for new handshakes; live sessions go on
 //! stop    not ready -> shards drain and say goodbye -> pool -> store -> admin
 //! ```
 //!
@@ -11,6 +11,7 @@
 mod credentials;
 mod dev;
 mod error;
+mod resumption;
 mod revocation;
 mod status;
 
@@ -29,6 +30,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 pub use error::StartError;
 
 use self::credentials::CredentialWatch;
+use self::resumption::Tickets;
 use self::revocation::EndedCredentials;
 use self::status::ServerStatus;
 use crate::admin::{self, AdminSettings};
@@ -108,6 +110,7 @@ struct Server {
     addresses: Addresses,
     settings: Arc<EndpointSettings>,
     watch: Option<CredentialWatch>,
+    tickets: Tickets,
     status: Arc<ServerStatus>,
     inboxes: Arc<[Arc<Inbox>]>,
     stop: Arc<AtomicBool>,
@@ -135,6 +138,7 @@ impl Server {
             return Err(StartError::Executor(error.to_owned()));
         }
         let (dtls, watch) = credentials::dtls_config(config)?;
+        let tickets = Tickets::open(config, &config.tidegate.data_dir)?;
         let mut sockets: Vec<Vec<(Port, Socket)>> = (0..shards).map(|_| Vec::new()).collect();
         let mut addresses = Addresses::default();
         // Of no bytes they name no shard.
@@ -192,7 +196,7 @@ impl Server {
         let settings = Arc::new(EndpointSettings {
             dtls: ArcSwapOption::from_pointee(dtls),
             cookies: CookieJar::new(master),
-            sessions: crate::dtls::Sessions::new(None),
+            sessions: resumption::sessions(config),
             revocations: Arc::new(EndedCredentials::new(registry.revocations())),
             coap: coap::Settings {
                 piggyback_timeout: config.coap.piggyback_timeout,
@@ -205,10 +209,15 @@ impl Server {
                 .max(Duration::from_millis(1)),
             sessions_max: config.tidegate.sessions_max.div_ceil(shards),
             handshakes_max: config.tidegate.handshakes_max.div_ceil(shards),
+            handshakes_per_address: config
+                .tidegate
+                .handshakes_per_address
+                .div_ceil(u32::try_from(shards).unwrap_or(u32::MAX)),
             plain_peers_max: PLAIN_PEERS_MAX,
             requests_max: REQUESTS_MAX,
         });
 
+        tickets.publish(&settings.sessions);
         let metrics: Vec<_> = (0..shards).map(|_| Arc::new(ShardMetrics::new())).collect();
         let stop = Arc::new(AtomicBool::new(false));
         let clock = Clock::start();
@@ -243,6 +252,7 @@ impl Server {
             Arc::clone(&pool),
             Arc::clone(&readings),
             Arc::clone(&registry),
+            Arc::clone(&settings),
             addresses,
         ));
         let admin_settings = AdminSettings {
@@ -257,6 +267,7 @@ impl Server {
             addresses,
             settings,
             watch,
+            tickets,
             status,
             inboxes,
             stop,
@@ -300,6 +311,7 @@ impl Server {
                     if let Some(shard) = ended {
                         return Err(StartError::ShardEnded(shard));
                     }
+                    self.tickets.tick(&self.settings.sessions);
                     unwatched += TICK;
                     if unwatched < config.reload.check_interval {
                         continue;
@@ -316,6 +328,7 @@ impl Server {
 
     /// New handshakes get what the files hold now; a file that cannot be used changes nothing.
     fn reload(&self, config: &Config) {
+        self.tickets.reload(&self.settings.sessions);
         match credentials::dtls_config(config) {
             Ok((dtls, _)) => {
                 self.settings.dtls.store(dtls.map(Arc::new));

@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::Addresses;
 use crate::admin::StatusSource;
 use crate::auth::pool::Pool;
+use crate::dtls::{ResumedBy, ResumptionRefusal, Sessions};
+use crate::endpoint::EndpointSettings;
 use crate::metrics::{Counter, Encoder, ShardMetrics};
 use crate::registry::Registry;
 use crate::store::Store;
@@ -16,6 +18,7 @@ pub(super) struct ServerStatus {
     pool: Arc<Pool>,
     store: Arc<dyn Store>,
     registry: Arc<dyn Registry>,
+    settings: Arc<EndpointSettings>,
     addresses: Addresses,
     ready: AtomicBool,
 }
@@ -26,6 +29,7 @@ impl ServerStatus {
         pool: Arc<Pool>,
         store: Arc<dyn Store>,
         registry: Arc<dyn Registry>,
+        settings: Arc<EndpointSettings>,
         addresses: Addresses,
     ) -> Self {
         Self {
@@ -33,6 +37,7 @@ impl ServerStatus {
             pool,
             store,
             registry,
+            settings,
             addresses,
             ready: AtomicBool::new(false),
         }
@@ -130,6 +135,7 @@ impl StatusSource for ServerStatus {
         for (name, help, value) in counters {
             encoder.single(name, "counter", help, value);
         }
+        encode_resumption(&self.settings.sessions, encoder);
         let pool = self.pool.counts();
         encoder.single(
             "tidegate_pool_requests_total",
@@ -168,4 +174,39 @@ impl StatusSource for ServerStatus {
             ),
         ]
     }
+}
+
+/// What became of sessions that clients offered again.
+fn encode_resumption(sessions: &Sessions, encoder: &mut Encoder) {
+    let name = "tidegate_resumptions_total";
+    encoder.family(
+        name,
+        "counter",
+        "Sessions resumed, by what they were found by.",
+    );
+    for (by, label) in [
+        (ResumedBy::SessionId, "by=\"session_id\""),
+        (ResumedBy::Ticket, "by=\"ticket\""),
+    ] {
+        encoder.sample(name, label, sessions.resumed(by));
+    }
+    let name = "tidegate_resumptions_refused_total";
+    let help = "Sessions offered and not resumed, by reason; a full handshake follows.";
+    encoder.family(name, "counter", help);
+    for why in ResumptionRefusal::ALL {
+        let label = format!("reason=\"{}\"", why.label());
+        encoder.sample(name, &label, sessions.refused(why));
+    }
+    encoder.single(
+        "tidegate_session_tickets_total",
+        "counter",
+        "Session tickets given to clients.",
+        sessions.tickets_issued(),
+    );
+    encoder.single(
+        "tidegate_sessions_cached",
+        "gauge",
+        "Sessions kept for resumption by id.",
+        sessions.cached(),
+    );
 }

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! socket tasks   readable -> receive a batch -> clock -> endpoint -> submit requests -> send
+//!                         -> handshakes that wait, as far as there is time (see `share`)
 //! inbox task     woken by the pool -> take verdicts -> endpoint -> send
 //!                or by a shard -> take datagrams of ours that reached it -> the same
 //! timer task     next_timeout -> endpoint -> send
@@ -13,6 +14,7 @@
 pub mod clock;
 mod driver;
 mod handover;
+mod share;
 pub mod socket;
 pub mod steering;
 #[cfg(test)]
@@ -34,7 +36,8 @@ use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 use self::clock::Clock;
 use self::driver::{BoundPort, Waiter};
 use self::handover::Neighbours;
-use self::socket::{ReceiveBatch, Socket};
+use self::share::HandshakeShare;
+use self::socket::{BATCH, ReceiveBatch, Socket};
 use crate::crypto::random::SystemRandom;
 use crate::drop_reason::DropReason;
 use crate::endpoint::{Endpoint, EndpointSettings, Note, Outbox, Port};
@@ -44,6 +47,8 @@ use crate::time::{Instant, Now};
 
 /// Verdicts handled in one turn.
 const VERDICTS_PER_TURN: usize = 256;
+/// Full batches in a row from which on the socket counts as under pressure.
+const PRESSURE_BATCHES: u32 = 8;
 /// Peers looked at in one turn when a credential has ended.
 const REVOCATION_SLOTS_PER_TURN: u32 = 4096;
 /// Datagrams of other shards handled in one turn: as many as a socket's turn has.
@@ -123,6 +128,8 @@ async fn run(parts: ShardParts) -> io::Result<()> {
             ),
             outbox: Outbox::default(),
             batch: ReceiveBatch::default(),
+            share: HandshakeShare::default(),
+            full_batches: 0,
             ports,
             neighbours: Neighbours::new(parts.index, parts.inboxes, parts.connection_ids),
         }),
@@ -178,19 +185,32 @@ struct State {
     endpoint: Endpoint,
     outbox: Outbox,
     batch: ReceiveBatch,
+    share: HandshakeShare,
+    /// Batches in a row that did not leave the secure socket empty.
+    full_batches: u32,
     ports: Vec<BoundPort>,
     neighbours: Neighbours,
 }
 
 impl Shard {
     async fn serve_socket(&self, port: usize, waiter: &Waiter) {
+        let is_secure = self.state.borrow().ports[port].port == Port::Secure;
         loop {
             waiter.readable().await;
-            while self.receive_batch(port) > 0 {
+            loop {
+                let received = self.receive_batch(port);
                 // What came meanwhile goes out with this turn, without a wake-up of its own.
                 self.take_verdicts();
                 self.take_handovers();
-                glommio::yield_if_needed().await;
+                if is_secure && self.handle_waiting() {
+                    // The socket would be looked at again and again: timers and the other socket
+                    // have their turn only if they are given one.
+                    glommio::executor().yield_task_queue_now().await;
+                } else if received == 0 {
+                    break;
+                } else {
+                    glommio::yield_if_needed().await;
+                }
             }
         }
     }
@@ -202,6 +222,8 @@ impl Shard {
             endpoint,
             outbox,
             batch,
+            share,
+            full_batches,
             ports,
             neighbours,
         } = &mut *state;
@@ -216,10 +238,18 @@ impl Shard {
                 return 0;
             }
         };
+        let now = self.clock.now();
+        let is_empty = received < BATCH;
+        if port == Port::Secure {
+            *full_batches = if is_empty { 0 } else { *full_batches + 1 };
+            endpoint.begin_turn(*full_batches > PRESSURE_BATCHES);
+        }
         if received == 0 {
+            if port == Port::Secure {
+                share.on_batch(now.instant, Duration::ZERO, true, endpoint.last_data());
+            }
             return 0;
         }
-        let now = self.clock.now();
         self.metrics.increment(Counter::ReceiveBatches);
         self.metrics.add(
             match port {
@@ -248,7 +278,50 @@ impl Shard {
         neighbours.hand_over(&mut outbox.handovers, &self.metrics);
         self.submit(now, endpoint, outbox);
         self.flush(&mut state);
+        let State {
+            endpoint, share, ..
+        } = &mut *state;
+        if port == Port::Secure {
+            let end = self.clock.instant();
+            let time = end.saturating_duration_since(now.instant);
+            share.on_batch(end, time, is_empty, endpoint.last_data());
+        }
         received
+    }
+
+    /// Handles handshake datagrams that wait, as long as there is time; whether any wait still.
+    fn handle_waiting(&self) -> bool {
+        let mut state = self.state.borrow_mut();
+        if !state.endpoint.has_waiting() {
+            return false;
+        }
+        let State {
+            endpoint,
+            outbox,
+            share,
+            ..
+        } = &mut *state;
+        let mut now = self.clock.now();
+        while share.is_left() {
+            let Some(mut datagram) = endpoint.next_waiting(now) else {
+                break;
+            };
+            let handled = catch_unwind(AssertUnwindSafe(|| {
+                endpoint.handle_waiting(now, &mut datagram, outbox);
+            }));
+            if handled.is_err() {
+                let peer = datagram.from();
+                tracing::error!(shard = self.index, %peer, "carrying on a handshake panicked");
+                endpoint.forget(peer, Port::Secure);
+            }
+            let end = self.clock.now();
+            share.spend(end.instant.saturating_duration_since(now.instant));
+            now = end;
+        }
+        let more = endpoint.has_waiting();
+        self.submit(now, endpoint, outbox);
+        self.flush(&mut state);
+        more
     }
 
     /// Hands one datagram to the endpoint.

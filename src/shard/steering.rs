@@ -26,7 +26,7 @@ use super::socket::Socket;
 /// Content type of records with a connection id (RFC 9146 section 4).
 const TLS12_CID: u8 = 25;
 /// Where the connection id begins in such a record.
-const CID_OFFSET: usize = 11;
+const CID_OFFSET: u32 = 11;
 /// An index that no group has: the kernel hashes the 4-tuple.
 const NO_SOCKET: u32 = u32::MAX;
 
@@ -35,7 +35,7 @@ const NO_SOCKET: u32 = u32::MAX;
 /// What the kernel's program does, for the datagrams that it did not see.
 pub fn named_shard(datagram: &[u8]) -> Option<u16> {
     match datagram {
-        [TLS12_CID, ..] => datagram.get(CID_OFFSET).map(|&shard| u16::from(shard)),
+        [TLS12_CID, ..] => datagram.get(CID_OFFSET as usize).map(|&shard| u16::from(shard)),
         _ => None,
     }
 }
@@ -76,7 +76,7 @@ pub fn attach(member: &Socket) -> io::Result<()> {
 /// The instructions. The length comes first: a load beyond the end of a datagram would end the
 /// program with 0, and give every short datagram to shard 0.
 fn program() -> [libc::sock_filter; 7] {
-    const FIRST_LEN: u32 = CID_OFFSET as u32 + 1;
+    const FIRST_LEN: u32 = CID_OFFSET + 1;
     [
         statement(libc::BPF_LD | libc::BPF_W | libc::BPF_LEN, 0),
         jump(libc::BPF_JGE, FIRST_LEN, 0, 4),

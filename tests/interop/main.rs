@@ -13,6 +13,7 @@ mod mbedtls;
 mod openssl;
 mod peers;
 mod proxy;
+mod resumption;
 mod wolfssl;
 
 /// TB vector 1's message with the token and payload of the caller: CON POST

@@ -9,6 +9,7 @@
 mod support;
 
 mod bad_input;
+mod credentials;
 mod durability;
 mod lifecycle;
 mod readme;

@@ -141,6 +141,13 @@ impl Link {
         self.socket.send(&record).expect("a datagram leaves");
     }
 
+    /// Whether the session is over.
+    pub fn is_closed(&self) -> bool {
+        self.connection
+            .as_ref()
+            .is_some_and(ClientConnection::is_closed)
+    }
+
     pub fn receive(&mut self) -> Option<Vec<u8>> {
         let deadline = StdInstant::now() + SILENCE;
         loop {

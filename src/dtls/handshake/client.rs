@@ -194,7 +194,7 @@ impl ClientHandshake {
                     break;
                 }
             };
-            if fragment.header.message_type.epoch() != epoch {
+            if !fragment.header.message_type.fits(epoch) {
                 (cx.drops)(DropReason::RecordEpoch);
                 continue;
             }
@@ -250,6 +250,7 @@ impl ClientHandshake {
         message: &HandshakeMessage<'_>,
         cx: &mut Context<'_>,
     ) -> Result<Progress, Error> {
+        self.expect.check(message)?;
         let expect = std::mem::replace(&mut self.expect, Expect::Nothing);
         match expect.handle(message, &mut self.core, now.instant, cx)? {
             Next::Expect(next) => {
@@ -273,7 +274,13 @@ impl ClientHandshake {
     pub(in crate::dtls) fn send_alert(&mut self, error: Error, cx: &mut Context<'_>) {
         if let Some(description) = error.alert() {
             let alert = Alert::fatal(description).encode();
-            let _ = self.core.plain.send(ContentType::Alert, &alert, cx.out);
+            // Behind our ChangeCipherSpec everything is protected (RFC 5246 section 7.1).
+            let _ = match &mut self.expect {
+                Expect::Finished(expect) => {
+                    expect.protection.send(ContentType::Alert, &alert, cx.out)
+                }
+                _ => self.core.plain.send(ContentType::Alert, &alert, cx.out),
+            };
         }
     }
 

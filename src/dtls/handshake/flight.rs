@@ -87,6 +87,26 @@ impl PlainWriter {
     }
 }
 
+#[cfg(any(test, feature = "client"))]
+impl Protection {
+    /// One record that is a datagram of its own, for alerts.
+    pub(in crate::dtls) fn send(
+        &mut self,
+        content_type: ContentType,
+        body: &[u8],
+        out: &mut dyn DatagramSink,
+    ) -> Result<(), Error> {
+        let (prefix, suffix) = self.overhead();
+        let mut record = vec![0; prefix];
+        record.extend_from_slice(body);
+        record.resize(record.len() + suffix, 0);
+        self.seal(content_type, &mut record)
+            .map_err(|_| Error::SequenceExhausted)?;
+        out.push_datagram(&record);
+        Ok(())
+    }
+}
+
 /// What a flight is made of.
 #[derive(Clone, Debug)]
 enum Item {

@@ -187,7 +187,7 @@ impl ServerHandshake {
                     break;
                 }
             };
-            if fragment.header.message_type.epoch() != epoch {
+            if !fragment.header.message_type.fits(epoch) {
                 (cx.drops)(DropReason::RecordEpoch);
                 continue;
             }

@@ -72,11 +72,13 @@ pub(super) enum HandshakeType {
     CertificateVerify = 15,
     ClientKeyExchange = 16,
     Finished = 20,
+    /// Any other number: allowed nowhere (RFC 5246 section 7.4), which is said when its turn comes.
+    Unknown = 255,
 }
 
 impl HandshakeType {
-    pub(super) const fn from_code(code: u8) -> Option<Self> {
-        Some(match code {
+    pub(super) const fn from_code(code: u8) -> Self {
+        match code {
             0 => Self::HelloRequest,
             1 => Self::ClientHello,
             2 => Self::ServerHello,
@@ -89,13 +91,18 @@ impl HandshakeType {
             15 => Self::CertificateVerify,
             16 => Self::ClientKeyExchange,
             20 => Self::Finished,
-            _ => return None,
-        })
+            _ => Self::Unknown,
+        }
     }
 
     /// The epoch in which this message travels in a first handshake: only Finished is protected.
     pub(super) const fn epoch(self) -> u16 {
         matches!(self, Self::Finished) as u16
+    }
+
+    /// Whether this message may come in `epoch`; what must not come at all is not tied to one.
+    pub(super) const fn fits(self, epoch: u16) -> bool {
+        matches!(self, Self::Unknown) || self.epoch() == epoch
     }
 }
 
@@ -167,8 +174,7 @@ impl<'a> Fragment<'a> {
     /// are checked: offset + fragment length <= length <= cap, and no empty piece of a message
     /// that is not empty (a loop in other stacks, CVE-2022-29190).
     pub(super) fn decode(reader: &mut Reader<'a>) -> Result<Self, DropReason> {
-        let (message_type, header, body) =
-            read_fragment(reader).map_err(|_| DropReason::FragmentMalformed)?;
+        let (header, body) = read_fragment(reader).map_err(|_| DropReason::FragmentMalformed)?;
         let FragmentHeader {
             length,
             fragment_offset,
@@ -182,15 +188,7 @@ impl<'a> Fragment<'a> {
         if length > MESSAGE_LEN_MAX {
             return Err(DropReason::FragmentBeyondLimit);
         }
-        let message_type =
-            HandshakeType::from_code(message_type).ok_or(DropReason::FragmentMalformed)?;
-        Ok(Self {
-            header: FragmentHeader {
-                message_type,
-                ..header
-            },
-            body,
-        })
+        Ok(Self { header, body })
     }
 
     /// Whether this is the message in one piece.
@@ -199,21 +197,21 @@ impl<'a> Fragment<'a> {
     }
 }
 
-/// The fields without a check; the type is replaced by the caller.
-fn read_fragment<'a>(reader: &mut Reader<'a>) -> Result<(u8, FragmentHeader, &'a [u8]), Truncated> {
-    let message_type = reader.u8()?;
+/// The fields without a check.
+fn read_fragment<'a>(reader: &mut Reader<'a>) -> Result<(FragmentHeader, &'a [u8]), Truncated> {
+    let message_type = HandshakeType::from_code(reader.u8()?);
     let length = reader.u24()? as usize;
     let message_seq = reader.u16()?;
     let fragment_offset = reader.u24()? as usize;
     let fragment_length = reader.u24()? as usize;
     let header = FragmentHeader {
-        message_type: HandshakeType::HelloRequest,
+        message_type,
         length,
         message_seq,
         fragment_offset,
         fragment_length,
     };
-    Ok((message_type, header, reader.bytes(fragment_length)?))
+    Ok((header, reader.bytes(fragment_length)?))
 }
 
 /// A complete message.

@@ -220,7 +220,7 @@ fn lengths_of_fragments_are_checked_in_one_place() {
     );
     let mut unknown = fragment(3, 0, 3, b"abc");
     unknown[0] = 99;
-    assert_eq!(decode(&unknown), Err(DropReason::FragmentMalformed));
+    assert_eq!(decode(&unknown), Ok(true));
     let header = Fragment::decode(&mut Reader::new(&fragment(3, 1, 2, b"bc")))
         .unwrap()
         .header;

@@ -7,6 +7,7 @@ use crate::crypto::signature::SignatureScheme;
 use crate::crypto::suite::CipherSuite;
 use crate::drop_reason::DropReason;
 use crate::dtls::message::HandshakeType;
+use crate::dtls::record::ContentType;
 use crate::dtls::{AlertDescription, Error, ServerConfig};
 
 /// The script failed with this error, told the peer so, and left nothing behind.
@@ -260,6 +261,7 @@ fn messages_of_the_wrong_side_are_refused() {
         HandshakeType::CertificateRequest,
         HandshakeType::ServerHelloDone,
         HandshakeType::ClientHello,
+        HandshakeType::Unknown,
     ] {
         let mut script = Script::with_defaults();
         script.hello();
@@ -270,6 +272,37 @@ fn messages_of_the_wrong_side_are_refused() {
             AlertDescription::UnexpectedMessage,
         );
     }
+}
+
+/// RFC 5246 section 7.4: a message of no known type is an unexpected one once its turn comes, in
+/// the clear and under the keys; ahead of its turn it only waits.
+#[test]
+fn messages_of_an_unknown_type_wait_for_their_turn_and_are_refused() {
+    let mut script = Script::with_defaults();
+    script.hello();
+    let certificate = script.message(HandshakeType::Certificate, |out| {
+        out.extend_from_slice(&[0; 3])
+    });
+    script.send(HandshakeType::Unknown, |_| {});
+    assert!(script.failure.is_none());
+    let record = script.plain_record(ContentType::Handshake, &certificate);
+    script.deliver(record);
+    assert_failed(
+        &mut script,
+        Error::UnexpectedMessage,
+        AlertDescription::UnexpectedMessage,
+    );
+    let mut script = Script::with_defaults();
+    script.hello();
+    script.certificate(&[]);
+    script.client_key_exchange();
+    script.change_cipher_spec();
+    script.send(HandshakeType::Unknown, |_| {});
+    assert_failed(
+        &mut script,
+        Error::UnexpectedMessage,
+        AlertDescription::UnexpectedMessage,
+    );
 }
 
 /// tinydtls CVE-2021-42141: the epoch of a message is checked before it is read.

@@ -103,7 +103,15 @@ impl Bench {
         let secure = Port::Secure;
         self.endpoint
             .handle_datagram(self.now, from, secure, &mut datagram, &mut out);
+        self.handle_waiting(&mut out);
         out
+    }
+
+    /// Lets the endpoint handle the handshake datagrams that wait.
+    pub(super) fn handle_waiting(&mut self, out: &mut Outbox) {
+        while let Some(mut waiting) = self.endpoint.next_waiting(self.now) {
+            self.endpoint.handle_waiting(self.now, &mut waiting, out);
+        }
     }
 
     /// Delivers datagrams of a device and what follows from them, until both are silent. Returns

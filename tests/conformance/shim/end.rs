@@ -41,7 +41,8 @@ impl Kept {
 /// One end of a connection with the runner.
 pub(crate) enum End<'a> {
     Server(Box<Server<'a>>),
-    Client(Box<ClientConnection>),
+    /// With the session that it offers.
+    Client(Box<ClientConnection>, Option<Arc<ResumableSession>>),
 }
 
 /// A server with one peer.
@@ -90,7 +91,7 @@ impl<'a> End<'a> {
         let mut config = settings.client_config()?;
         config.resume = kept.session.clone();
         let connection = with_client(out, |cx| ClientConnection::new(now, Arc::new(config), cx));
-        Ok(Self::Client(Box::new(connection)))
+        Ok(Self::Client(Box::new(connection), kept.session.clone()))
     }
 
     pub(crate) fn handle_datagram(
@@ -112,7 +113,7 @@ impl<'a> End<'a> {
                 }
                 received
             }),
-            Self::Client(connection) => {
+            Self::Client(connection, _) => {
                 with_client(out, |cx| connection.handle_datagram(now, datagram, cx))
             }
         }
@@ -133,7 +134,7 @@ impl<'a> End<'a> {
                 let given_up = || Outcome::Failed("TimedOut".to_owned());
                 alive.then_some(()).ok_or_else(given_up)
             }
-            Self::Client(connection) => {
+            Self::Client(connection, _) => {
                 let result = with_client(out, |cx| connection.handle_timeout(now, cx));
                 result.map_err(|error| Outcome::Failed(format!("{error:?}")))
             }
@@ -149,7 +150,7 @@ impl<'a> End<'a> {
                 .as_ref()
                 .filter(|association| association.is_handshaking())
                 .and_then(Association::next_timeout),
-            Self::Client(connection) => connection.next_timeout(),
+            Self::Client(connection, _) => connection.next_timeout(),
         };
         due.filter(|due| due.saturating_duration_since(now.instant) < FAR)
     }
@@ -160,7 +161,7 @@ impl<'a> End<'a> {
                 .association
                 .as_ref()
                 .is_some_and(Association::is_established),
-            Self::Client(connection) => connection.is_established(),
+            Self::Client(connection, _) => connection.is_established(),
         }
     }
 
@@ -175,7 +176,7 @@ impl<'a> End<'a> {
                 .association
                 .as_ref()
                 .map_or((0, 0), Association::record_overhead),
-            Self::Client(connection) => connection.record_overhead(),
+            Self::Client(connection, _) => connection.record_overhead(),
         };
         let mut record = vec![0; prefix + plaintext.len() + suffix];
         record[prefix..prefix + plaintext.len()].copy_from_slice(plaintext);
@@ -185,7 +186,7 @@ impl<'a> End<'a> {
                 .as_mut()
                 .ok_or(SealError::NotEstablished)?
                 .seal_application_data(&mut record)?,
-            Self::Client(connection) => connection.seal_application_data(&mut record)?,
+            Self::Client(connection, _) => connection.seal_application_data(&mut record)?,
         }
         out.push(record);
         Ok(())
@@ -198,7 +199,7 @@ impl<'a> End<'a> {
                     association.close(cx);
                 }
             }),
-            Self::Client(connection) => with_client(out, |cx| connection.close(cx)),
+            Self::Client(connection, _) => with_client(out, |cx| connection.close(cx)),
         }
     }
 
@@ -206,7 +207,7 @@ impl<'a> End<'a> {
     pub(crate) fn session(&self) -> Option<Arc<ResumableSession>> {
         match self {
             Self::Server(_) => None,
-            Self::Client(connection) => connection.session().cloned().map(Arc::new),
+            Self::Client(connection, _) => connection.session().cloned().map(Arc::new),
         }
     }
 
@@ -222,7 +223,7 @@ impl<'a> End<'a> {
                     association.and_then(Association::resumed).is_some(),
                 )
             }
-            Self::Client(connection) => (
+            Self::Client(connection, _) => (
                 connection.suite(),
                 connection.group(),
                 connection.extended_master_secret(),
@@ -266,7 +267,12 @@ impl<'a> End<'a> {
                     _ => Ok(()),
                 }
             }
-            Self::Client(connection) => {
+            Self::Client(connection, offered) => {
+                let ticket = connection.session().map(ResumableSession::ticket);
+                let offered = offered.as_deref().map(ResumableSession::ticket);
+                if resumed && settings.expect_ticket_renewal && ticket == offered {
+                    return Err(Outcome::Failed("the same ticket again".to_owned()));
+                }
                 let has_session = connection.session().is_some();
                 if !resumed && has_session == settings.expect_no_session {
                     return Err(Outcome::Failed(format!("session: {has_session}")));

@@ -48,6 +48,8 @@ struct Exchange<'a> {
     transport: Transport,
     end: End<'a>,
     now: Now,
+    /// What the runner let pass and our clock, which counts microseconds, does not show yet.
+    nanoseconds: u32,
     out: Vec<Vec<u8>>,
     /// The last alert of the runner, for the error message.
     peer_alert: Option<String>,
@@ -75,6 +77,7 @@ impl<'a> Exchange<'a> {
             transport,
             end,
             now,
+            nanoseconds: 0,
             out,
             peer_alert: None,
             closed: false,
@@ -137,6 +140,8 @@ impl<'a> Exchange<'a> {
                 plaintexts.extend(ranges.map(|range| datagram[range].to_vec()));
             }
             Event::TimePasses(duration) => {
+                let duration = duration + Duration::from_nanos(self.nanoseconds.into());
+                self.nanoseconds = duration.subsec_nanos() % 1000;
                 pass(&mut self.now, duration);
                 let result = self.end.handle_timeout(self.now, &mut self.out);
                 self.flush()?;

@@ -197,6 +197,19 @@ impl Expect {
         Ok(Next::Expect(next))
     }
 
+    /// Whether a message can be taken, as far as the keys depend on it: an alert behind our
+    /// ChangeCipherSpec is sent under them, so they must not be spent on a message that is refused.
+    pub(super) fn check(&self, message: &HandshakeMessage<'_>) -> Result<(), Error> {
+        let Self::Finished(expect) = self else {
+            return Ok(());
+        };
+        match message.message_type {
+            HandshakeType::NewSessionTicket => read_ticket(message.body).map(drop),
+            HandshakeType::Finished => expect.check(message),
+            _ => Err(Error::UnexpectedMessage),
+        }
+    }
+
     /// The keys under which Finished is awaited, once there are any.
     pub(super) const fn protection(&mut self) -> Option<&mut Protection> {
         match self {
@@ -512,19 +525,25 @@ impl ExpectFinished {
         Ok(self)
     }
 
+    fn check(&self, message: &HandshakeMessage<'_>) -> Result<(), Error> {
+        let hash = self.parameters.transcript.digest();
+        let expected = self.master_secret.verify_data(Side::Server, &hash);
+        let body: &[u8; VERIFY_DATA_LEN] = message.body.try_into().map_err(|_| Error::Malformed)?;
+        if equal(body, &expected) {
+            Ok(())
+        } else {
+            Err(Error::BadFinished)
+        }
+    }
+
     fn handle(self, message: &HandshakeMessage<'_>, core: &mut Core) -> Result<Connection, Error> {
+        self.check(message)?;
         let Self {
             parameters,
             group,
             master_secret,
             protection,
         } = self;
-        let hash = parameters.transcript.digest();
-        let expected = master_secret.verify_data(Side::Server, &hash);
-        let body: &[u8; VERIFY_DATA_LEN] = message.body.try_into().map_err(|_| Error::Malformed)?;
-        if !equal(body, &expected) {
-            return Err(Error::BadFinished);
-        }
         let ticket = parameters.ticket.finish()?;
         if core.config.keep_session {
             core.session = session_of(
