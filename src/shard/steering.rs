@@ -35,7 +35,9 @@ const NO_SOCKET: u32 = u32::MAX;
 /// What the kernel's program does, for the datagrams that it did not see.
 pub fn named_shard(datagram: &[u8]) -> Option<u16> {
     match datagram {
-        [TLS12_CID, ..] => datagram.get(CID_OFFSET as usize).map(|&shard| u16::from(shard)),
+        [TLS12_CID, ..] => datagram
+            .get(CID_OFFSET as usize)
+            .map(|&shard| u16::from(shard)),
         _ => None,
     }
 }

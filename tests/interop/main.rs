@@ -2,6 +2,11 @@
 //!
 //! Each client does what a device does: handshake, one reading, and the reading is found stored.
 
+#![allow(
+    clippy::cast_possible_truncation,
+    reason = "small numbers of a test's dice"
+)]
+
 #[path = "../support/mod.rs"]
 mod support;
 
