@@ -10,6 +10,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod connection_id;
 mod dimpl;
 mod faults;
 mod gnutls;
