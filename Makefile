@@ -14,6 +14,7 @@ run: ## build in release mode and start a development server with its own device
 
 test: ## the whole test suite, with third-party clients
 	@./.ci/setup test
+	CARGO=$(CARGO) ./tests/peers/build
 	$(CARGO) build --workspace --all-targets $(FEATURES)
 	$(CARGO) test --workspace $(FEATURES)
 

@@ -5,10 +5,11 @@
 //!
 //! What must hold: no stranger gets more than it sent, nor a request to the pool; a request has the
 //! identity of the device that sent it; permits balance; a session that its own device did not end
-//! still answers afterwards.
+//! still answers afterwards, and one whose credential ended does not.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwapOption;
@@ -16,7 +17,9 @@ use tidegate::auth::request::{Identity, Request, Response, Verdict};
 use tidegate::crypto::fingerprint::device_fingerprint;
 use tidegate::crypto::suite::CipherSuite;
 use tidegate::dtls::client::{ClientConfig, ClientConnection, Context};
-use tidegate::dtls::{CookieJar, fuzzing};
+use tidegate::dtls::{
+    CookieJar, PeerIdentity, Revocations, SessionCache, Sessions, TicketKey, TicketKeys, fuzzing,
+};
 use tidegate::endpoint::{Endpoint, EndpointSettings, Outbox, Port};
 use tidegate::metrics::{Counter, ShardMetrics};
 use tidegate::random::SeededRandom;
@@ -30,6 +33,9 @@ const HANDSHAKES_MAX: usize = 4;
 const REQUESTS_MAX: usize = 6;
 /// Datagrams of one flight, and more.
 const DATAGRAMS_MAX: usize = 64;
+
+/// A CoAP ping (RFC 7252 section 4.3).
+const PING: [u8; 4] = [0x40, 0, 0xbe, 0xef];
 
 /// Runs the program.
 pub(crate) fn datagrams(program: &[u8]) {
@@ -68,9 +74,22 @@ struct World {
     random: SeededRandom,
     devices: Vec<Device>,
     requests: VecDeque<Request>,
+    revoked: Arc<Revoked>,
+    /// Handshake datagrams are left waiting.
+    busy: bool,
     now: Now,
     /// What strangers sent to the secure port, and what it sent to them.
     strangers: (usize, usize),
+}
+
+/// Whether the credentials of all devices with a certificate have ended.
+#[derive(Debug, Default)]
+struct Revoked(AtomicBool);
+
+impl Revocations for Revoked {
+    fn is_revoked(&self, _identity: &PeerIdentity, _since_unix_ms: u64) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 /// Both devices' configurations: one without a certificate, on GCM; one with, on CCM_8.
@@ -81,11 +100,14 @@ fn configs() -> &'static [(Arc<ClientConfig>, Identity); 2] {
         let fingerprint = device_fingerprint(&credentials.chain[0]);
         let anonymous = ClientConfig {
             cipher_suites: vec![CipherSuite::EcdheEcdsaAes128Gcm],
+            keep_session: true,
             ..ClientConfig::default()
         };
         let certificate = ClientConfig {
             cipher_suites: vec![CipherSuite::EcdheEcdsaAes128Ccm8],
             credentials: Some(credentials),
+            keep_session: true,
+            session_tickets: true,
             ..ClientConfig::default()
         };
         [
@@ -97,7 +119,14 @@ fn configs() -> &'static [(Arc<ClientConfig>, Identity); 2] {
 
 impl World {
     fn new() -> Self {
+        let revoked = Arc::<Revoked>::default();
+        let lifetime = Duration::from_secs(600);
+        let sessions = Sessions::new(Some(SessionCache::new(64, lifetime)));
+        let keys = vec![TicketKey::new([1; 16], [2; 32])];
+        sessions.set_ticket_keys(Some(Arc::new(TicketKeys::new(keys, lifetime))));
         let settings = EndpointSettings {
+            sessions,
+            revocations: Arc::clone(&revoked) as Arc<dyn Revocations>,
             dtls: ArcSwapOption::new(Some(fuzzing::server_config())),
             session_inactivity_timeout: Duration::from_secs(1 << 30),
             session_report_timeout: Duration::from_secs(1 << 20),
@@ -143,6 +172,8 @@ impl World {
             random,
             devices,
             requests: VecDeque::new(),
+            revoked,
+            busy: false,
             now,
             strangers: (0, 0),
         };
@@ -210,7 +241,7 @@ impl World {
                     self.collect(None);
                 }
             }
-            10 => self.renew(who),
+            10 => self.renew(who, true),
             11 => {
                 let [at, change] = program.array().ok()?;
                 self.deliver_next(who, at, change);
@@ -219,6 +250,12 @@ impl World {
                 self.devices[who].pending.pop_front();
             }
             13 => self.deliver_all(who),
+            14 => self.renew(who, false),
+            // The shard has no time for handshakes, or has it again.
+            15 => self.busy = !self.busy,
+            16 => self.serve_one(),
+            17 => self.endpoint.begin_turn(step >> 5 != 0),
+            18 => self.revoke(),
             _ => {
                 // An idle moment.
                 self.advance(Duration::from_millis(u64::from(step & 31)));
@@ -242,10 +279,60 @@ impl World {
             .handle_datagram(self.now, from, port, &mut bytes, &mut self.out);
         self.endpoint.handle_all_waiting(self.now, &mut self.out);
         self.collect(sender);
+        while !self.busy && self.endpoint.has_waiting() {
+            self.serve_one();
+        }
+    }
+
+    /// One handshake datagram that waited is handled.
+    fn serve_one(&mut self) {
+        if let Some(mut datagram) = self.endpoint.next_waiting(self.now) {
+            let from = datagram.from();
+            let sender = self
+                .devices
+                .iter()
+                .position(|device| device.address == from);
+            self.endpoint
+                .handle_waiting(self.now, &mut datagram, &mut self.out);
+            self.collect(sender);
+        }
+    }
+
+    /// The devices' certificates end, and come back: their sessions are gone then.
+    fn revoke(&mut self) {
+        self.revoked.0.store(true, Ordering::Relaxed);
+        self.endpoint.revoke_since(self.now.unix_ms);
+        for round in 0.. {
+            assert!(round < 100, "a search without end");
+            if !self.endpoint.drop_revoked(2, &mut self.out) {
+                break;
+            }
+            self.collect_from(None, true);
+        }
+        self.collect_from(None, true);
+        for who in 0..self.devices.len() {
+            if self.devices[who].identity == Identity::Anonymous {
+                continue;
+            }
+            self.devices[who].received.clear();
+            self.seal(who, 3, &PING);
+            let device = &mut self.devices[who];
+            assert!(
+                device.received.is_empty(),
+                "a session outlives its credential"
+            );
+            device.gone = true;
+        }
+        self.revoked.0.store(false, Ordering::Relaxed);
     }
 
     /// Takes what a step of the endpoint produced to whom it concerns.
     fn collect(&mut self, sender: Option<usize>) {
+        self.collect_from(sender, false);
+    }
+
+    /// The same; `may_close` when the server has reason to end sessions.
+    fn collect_from(&mut self, sender: Option<usize>, may_close: bool) {
         assert!(self.out.transmits().len() <= DATAGRAMS_MAX);
         for request in self.out.requests.drain(..) {
             if request.secure {
@@ -277,6 +364,8 @@ impl World {
                 }
                 continue;
             };
+            let named = device.identity != Identity::Anonymous;
+            device.gone |= may_close && named;
             device.take(self.now, &mut datagram, &mut self.random);
         }
     }
@@ -338,16 +427,18 @@ impl World {
         }
     }
 
-    /// The device starts a handshake beside its session.
-    fn renew(&mut self, who: usize) {
+    /// The device starts a handshake beside its session, or offers that session again.
+    fn renew(&mut self, who: usize, resume: bool) {
         let device = &mut self.devices[who];
+        let mut config = Arc::clone(&device.config);
+        if let Some(session) = device.connection.session().filter(|_| resume) {
+            config = Arc::new(ClientConfig {
+                resume: Some(Arc::new(session.clone())),
+                ..(*config).clone()
+            });
+        }
         let mut hello = Vec::new();
-        device.renewal = Some(start(
-            self.now,
-            &device.config,
-            &mut self.random,
-            &mut hello,
-        ));
+        device.renewal = Some(start(self.now, &config, &mut self.random, &mut hello));
         device.pending = hello.into();
         // From now on the server may have gone over to the new keys without the device.
         device.gone = true;
@@ -393,7 +484,7 @@ impl World {
                 continue;
             }
             self.devices[who].received.clear();
-            self.seal(who, 3, &[0x40, 0, 0xbe, 0xef]);
+            self.seal(who, 3, &PING);
             let device = &self.devices[who];
             assert_eq!(
                 device.received.back().map(Vec::as_slice),
@@ -424,6 +515,8 @@ impl Device {
             "the server ended a session: {:?}",
             received.failure
         );
+        // What the server says under these keys proves that it has them.
+        self.gone &= received.plaintexts.is_empty() || self.renewal.is_some();
         let plaintexts = received.plaintexts.iter();
         self.received
             .extend(plaintexts.filter_map(|range| copy.get(range).map(<[u8]>::to_vec)));
@@ -436,8 +529,9 @@ impl Device {
             if received.established
                 && let Some(renewal) = self.renewal.take()
             {
+                // A resumed handshake ends with the device's Finished, which may get lost.
+                self.gone = received.resumed.is_some();
                 self.connection = renewal;
-                self.gone = false;
             } else if received.closed {
                 self.renewal = None;
             }

@@ -31,7 +31,7 @@ const TARGETS: [(&str, Target, usize); 6] = [
     ("client_hello", tidegate::dtls::fuzzing::client_hello, 5000),
     ("certificate", tidegate::dtls::fuzzing::certificate, 20_000),
     ("coap_message", tidegate::coap::fuzzing::message, 30_000),
-    ("datagrams", live::datagrams, 3000),
+    ("datagrams", live::datagrams, 2000),
 ];
 
 /// Bounds of a committed corpus.

@@ -283,5 +283,11 @@ fn programs() -> Vec<Vec<u8>> {
     programs.push(vec![
         10, 11, 0, 0, 12, 7, 8, 0, 13, 7, 16, 0, 13, 10, 10, 13,
     ]);
+    // Resumption by id and by ticket, full handshakes, a shard without time, credentials that end.
+    let by_ticket = [vec![10, 13, 0x2a, 0x2d], with(0x23, &requests[0])].concat();
+    programs.push([by_ticket.clone(), vec![14, 13]].concat());
+    programs.push(vec![15, 10, 13, 16, 13, 16, 13, 0x2e, 0x2d, 15, 0x2d]);
+    programs.push(vec![0x31, 10, 13, 17, 13, 15, 7, 9, 0, 16, 15, 13]);
+    programs.push([vec![18], by_ticket, vec![18]].concat());
     programs
 }

@@ -3,18 +3,26 @@
 //! Each client does what a device does: handshake, one reading, and the reading is found stored.
 
 #![allow(
+    clippy::cast_possible_truncation,
     clippy::disallowed_methods,
-    reason = "tests of a process run by the clock"
+    reason = "tests of a process run by the clock, and a test's dice are small numbers"
 )]
 
 #[path = "../support/mod.rs"]
 mod support;
 
 mod capture;
+mod connection_id;
+mod dimpl;
+mod faults;
 mod gnutls;
 mod libcoap;
+mod mbedtls;
 mod openssl;
+mod peers;
+mod proxy;
 mod resumption;
+mod wolfssl;
 
 /// TB vector 1's message with the token and payload of the caller: CON POST
 /// /api/v1/{token}/telemetry, Content-Format 50.

@@ -232,15 +232,7 @@ fn nodes_that_share_their_keys_resume_each_others_sessions() {
         .args(["-HUP", &pid])
         .status();
     assert!(hung_up.expect("kill runs").success());
-    let reloaded = std::time::Instant::now();
-    while !other.log().contains("credentials reloaded") {
-        assert!(
-            reloaded.elapsed() < super::support::PATIENCE,
-            "{}",
-            other.log()
-        );
-        std::thread::sleep(std::time::Duration::from_millis(20));
-    }
+    other.wait_for_log("credentials reloaded");
     assert_full(&openssl(&other, &device, 0x503, &["-sess_in", session]));
     let refused = "tidegate_resumptions_refused_total{reason=\"unknown_key\"} ";
     assert_eq!(metric(&other, refused), 1);

@@ -172,6 +172,15 @@ impl Server {
         std::fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
     }
 
+    /// Waits until the server has logged `text`.
+    pub fn wait_for_log(&self, text: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.log().contains(text) {
+            assert!(Instant::now() < deadline, "no {text}: {}", self.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     /// SIGKILL, at once.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
@@ -425,7 +434,12 @@ impl Dialogue {
 
     /// Waits until the output holds `needle`; returns all output so far, as error when it ends first.
     pub fn expect(&mut self, needle: &[u8]) -> Result<Vec<u8>, String> {
-        let deadline = Instant::now() + PATIENCE;
+        self.expect_within(needle, PATIENCE)
+    }
+
+    /// The same with a patience of the caller.
+    pub fn expect_within(&mut self, needle: &[u8], patience: Duration) -> Result<Vec<u8>, String> {
+        let deadline = Instant::now() + patience;
         loop {
             let ended = self.child.try_wait().ok().flatten().is_some();
             let output = self.output.lock().unwrap().clone();

@@ -109,7 +109,7 @@ fn a_bad_file_is_refused_with_its_line_and_without_its_secrets() {
             "line 2: the secret is not 64",
         ),
         (format!("{name} {}g", &secret[1..]), "the secret is not 64"),
-        (format!("{name}"), "the secret is not 64"),
+        (name.to_string(), "the secret is not 64"),
         (line(1, 0), "line 1: the secret is all zeros"),
         (
             format!("{name} {secret} 5"),

@@ -66,7 +66,7 @@ impl SessionCache {
     }
 
     fn part(&self, tag: u64) -> Option<MutexGuard<'_, Part>> {
-        let part = self.parts.get((tag % PARTS as u64) as usize)?;
+        let part = self.parts.get(usize::try_from(tag % PARTS as u64).ok()?)?;
         for _ in 0..TRIES {
             match part.try_lock() {
                 Ok(part) => return Some(part),
@@ -90,9 +90,10 @@ impl SessionCache {
             let Some(&oldest) = part.order.front() else {
                 break;
             };
-            let is_over = |kept: &Box<Kept>| !kept.session.is_current(now_unix_ms);
+            let oldest_kept = part.sessions.get(&oldest);
+            let is_over = oldest_kept.is_none_or(|kept| !kept.session.is_current(now_unix_ms));
             let is_full = part.order.len() >= self.part_max;
-            if !is_full && !part.sessions.get(&oldest).is_none_or(is_over) {
+            if !is_full && !is_over {
                 break;
             }
             part.order.pop_front();
