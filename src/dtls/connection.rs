@@ -12,6 +12,8 @@ use super::error::Error;
 use super::handshake::FinalFlight;
 use super::identity::PeerIdentity;
 use super::message::{Fragment, HandshakeType, MaxFragmentLength};
+use super::record::forgery::ForgeryWatch;
+use super::record::limit::RecordLimits;
 use super::record::protection::Protection;
 use super::record::{ContentType, PLAINTEXT_MAX, RecordHeader};
 use super::session::ResumedBy;
@@ -57,6 +59,8 @@ pub(super) struct Established {
 pub(super) struct Connection {
     protection: Protection,
     established: Established,
+    limits: RecordLimits,
+    forgeries: ForgeryWatch,
     /// Until the peer is known to have got it, or long enough has passed.
     final_flight: Option<Box<FinalFlight>>,
 }
@@ -85,8 +89,16 @@ impl Connection {
         Self {
             protection,
             established,
+            limits: RecordLimits::NONE,
+            forgeries: ForgeryWatch::default(),
             final_flight,
         }
+    }
+
+    /// The same with what record_size_limit settled.
+    pub(super) const fn limited(mut self, limits: RecordLimits) -> Self {
+        self.limits = limits;
+        self
     }
 
     pub(super) const fn established(&self) -> &Established {
@@ -118,16 +130,28 @@ impl Connection {
         out: &mut dyn DatagramSink,
         drops: &mut dyn FnMut(DropReason),
     ) -> RecordOutcome {
+        let highest = self.protection.highest_read_sequence();
+        if !self.forgeries.is_plausible(now, header.sequence, highest) {
+            drops(DropReason::RecordImplausible);
+            return RecordOutcome::Nothing;
+        }
         let range = match self.protection.open(header, record) {
             Ok(range) => range,
             Err(reason) => {
                 drops(reason);
-                if reason == DropReason::RecordForged && self.protection.is_worn() {
-                    return self.give_up(out);
+                if reason == DropReason::RecordForged {
+                    self.forgeries.on_forgery(now);
+                    if self.protection.is_worn() {
+                        return self.give_up(out);
+                    }
                 }
                 return RecordOutcome::Nothing;
             }
         };
+        if range.len() > self.limits.received() {
+            drops(DropReason::RecordMalformed);
+            return RecordOutcome::Nothing;
+        }
         let plaintext = record.get(range.clone()).unwrap_or_default();
         match header.content_type {
             ContentType::ApplicationData => {
@@ -207,6 +231,7 @@ impl Connection {
         let plaintext_len = record.len().checked_sub(prefix + suffix);
         let limit = self.established.max_fragment_length;
         let plaintext_max = limit.map_or(PLAINTEXT_MAX, MaxFragmentLength::bytes);
+        let plaintext_max = plaintext_max.min(self.limits.sent());
         if plaintext_len.is_none_or(|length| length > plaintext_max) {
             return Err(SealError::Length);
         }

@@ -10,6 +10,7 @@ mod faults;
 mod foreign;
 mod fragments;
 mod hostile;
+mod limits;
 mod link;
 mod resume;
 mod suites;

@@ -112,6 +112,11 @@ impl Protection {
         self.epoch
     }
 
+    /// The highest sequence number of an authentic record so far.
+    pub(in crate::dtls) const fn highest_read_sequence(&self) -> u64 {
+        self.window.highest()
+    }
+
     /// Bytes before the plaintext, header included, and behind it.
     pub(in crate::dtls) const fn overhead(&self) -> (usize, usize) {
         let aead = self.suite.aead();

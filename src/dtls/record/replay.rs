@@ -25,6 +25,11 @@ impl ReplayWindow {
         age < 64 && self.seen & (1 << age) == 0
     }
 
+    /// The highest sequence number that is marked; 0 at first.
+    pub(in crate::dtls) const fn highest(&self) -> u64 {
+        self.highest
+    }
+
     /// Marks the sequence number of a record that was authentic.
     pub(in crate::dtls) const fn mark(&mut self, sequence: u64) {
         if sequence > self.highest {

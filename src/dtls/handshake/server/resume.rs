@@ -38,6 +38,7 @@ use crate::dtls::message::{
     emit_new_session_ticket,
 };
 use crate::dtls::record::DTLS_1_2;
+use crate::dtls::record::limit::RecordLimits;
 use crate::dtls::record::protection::Protection;
 use crate::dtls::session::{
     ResumedBy, ResumptionRefusal, SESSION_ID_LEN, Session, SessionCache, SessionId,
@@ -53,6 +54,7 @@ pub(super) struct ExpectResumedFinished {
     session_tag: u64,
     randoms: Randoms,
     transcript: Transcript,
+    record_limits: RecordLimits,
     pub(super) protection: Protection,
 }
 
@@ -186,7 +188,11 @@ impl ExpectResumedFinished {
             cipher_suite: session.suite().id(),
             // RFC 6066 section 3: not in a resumption.
             server_name: false,
-            record_size_limit: None,
+            // RFC 8449 section 4: of the connection, not of the session.
+            record_size_limit: hello
+                .extensions
+                .record_size_limit
+                .map(|_| core.config.record_size_limit),
             // The ticket stays as good as it is until its time is over.
             session_ticket: false,
             connection_id: None,
@@ -231,6 +237,10 @@ impl ExpectResumedFinished {
             session_tag,
             randoms,
             transcript,
+            record_limits: RecordLimits::negotiated(
+                core.config.record_size_limit,
+                hello.extensions.record_size_limit,
+            ),
             protection,
         })
     }
@@ -247,6 +257,7 @@ impl ExpectResumedFinished {
             session_tag,
             randoms,
             transcript,
+            record_limits,
             protection,
         } = self;
         let expected = session
@@ -275,11 +286,9 @@ impl ExpectResumedFinished {
             session_tag,
             resumed: Some(by),
         };
-        Ok(Next::Established(Box::new(Connection::new(
-            protection,
-            established,
-            None,
-        ))))
+        Ok(Next::Established(Box::new(
+            Connection::new(protection, established, None).limited(record_limits),
+        )))
     }
 }
 
