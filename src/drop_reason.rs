@@ -37,6 +37,8 @@ drop_reasons! {
     RecordReplayed = "record_replayed",
     /// The tag did not verify.
     RecordForged = "record_forged",
+    /// Of a session under attack, and numbered as no next record of the peer would be.
+    RecordImplausible = "record_implausible",
     /// More records in one datagram than the cap allows.
     RecordsPerDatagram = "records_per_datagram",
     /// A record without the connection id that was agreed on, or with one that was not (RFC 9146

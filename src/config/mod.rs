@@ -84,6 +84,8 @@ pub struct Dtls {
     pub max_fragment_length: Option<u16>,
     /// `TIDEGATE_CIPHER_SUITES`: not empty, none twice.
     pub cipher_suites: Vec<CipherSuite>,
+    /// Refuse clients that do not offer the extended master secret.
+    pub require_extended_master_secret: bool,
     /// Where the server's certificate and key are.
     pub credentials: CredentialSettings,
     /// `TIDEGATE_TICKET_LIFETIME`, up to a week; `None`: no tickets.

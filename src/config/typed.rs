@@ -164,6 +164,7 @@ fn dtls(values: &Values<'_>, sources: &Sources) -> Dtls {
             .ok()
             .filter(|length| [512, 1024, 2048, 4096].contains(length)),
         cipher_suites,
+        require_extended_master_secret: values.boolean("TIDEGATE_REQUIRE_EXTENDED_MASTER_SECRET"),
         credentials: credentials(values, sources),
         ticket_lifetime: values
             .optional_number("TIDEGATE_TICKET_LIFETIME")
@@ -195,6 +196,9 @@ fn credentials(values: &Values<'_>, sources: &Sources) -> CredentialSettings {
         key_store_password: values.text("COAP_DTLS_KEY_STORE_PASSWORD").into(),
         key_alias: values.text("COAP_DTLS_KEY_ALIAS"),
         key_password: values.text("COAP_DTLS_KEY_PASSWORD").into(),
+        second_pem_cert: values.text("TIDEGATE_SECOND_PEM_CERT"),
+        second_pem_key: values.text("TIDEGATE_SECOND_PEM_KEY"),
+        second_pem_key_password: values.text("TIDEGATE_SECOND_PEM_KEY_PASSWORD").into(),
         search_path: beside_file.map(PathBuf::from).into_iter().collect(),
     }
 }

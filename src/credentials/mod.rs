@@ -33,6 +33,7 @@ use std::str::FromStr;
 use zeroize::Zeroizing;
 
 pub use error::{CredentialError, Origin};
+use pem_files::PemFiles;
 pub use ticket_keys::{TicketKeyring, TicketKeysError};
 
 use crate::crypto::signature::SigningKey;
@@ -148,6 +149,12 @@ pub struct CredentialSettings {
     pub key_alias: String,
     /// `COAP_DTLS_KEY_PASSWORD`: empty is the store's password.
     pub key_password: Password,
+    /// `TIDEGATE_SECOND_PEM_CERT`: a certificate with another kind of key; empty for none.
+    pub second_pem_cert: String,
+    /// `TIDEGATE_SECOND_PEM_KEY`: read when that file holds no key.
+    pub second_pem_key: String,
+    /// `TIDEGATE_SECOND_PEM_KEY_PASSWORD`: of no effect on a key without password.
+    pub second_pem_key_password: Password,
     /// Directories that stand for the class path: where names are looked for after the working
     /// directory, and names with `classpath:` only.
     pub search_path: Vec<PathBuf>,
@@ -165,6 +172,9 @@ impl Default for CredentialSettings {
             key_store_password: "server_ks_password".into(),
             key_alias: "serveralias".to_owned(),
             key_password: "server_key_password".into(),
+            second_pem_cert: String::new(),
+            second_pem_key: String::new(),
+            second_pem_key_password: Password::default(),
             search_path: Vec::new(),
         }
     }
@@ -175,6 +185,8 @@ impl Default for CredentialSettings {
 pub struct Loaded {
     /// Ready for use.
     pub credentials: ServerCredentials,
+    /// The certificate with another kind of key, if one is set.
+    pub second: Option<ServerCredentials>,
     /// What an operator should know, a sentence each.
     pub warnings: Vec<String>,
     /// The files that were read, to be watched for changes.
@@ -189,13 +201,13 @@ pub struct Loaded {
 /// Names the setting, the file, what is wrong with it, and the remedy.
 pub fn load(settings: &CredentialSettings) -> Result<Loaded, CredentialError> {
     let mut warnings = Vec::new();
-    let (source, files) = match settings.credentials_type {
+    let (source, mut files) = match settings.credentials_type {
         CredentialsType::Keystore => {
             let path = find(KEY_STORE, &settings.key_store, &settings.search_path)?;
             load_key_store(settings, path, &mut warnings)?
         }
         CredentialsType::Pem => match file::resolve(&settings.pem_cert, &settings.search_path) {
-            Ok(path) => pem_files::load(settings, path)?,
+            Ok(path) => pem_files::load(&PemFiles::first(settings), path)?,
             Err(mut searched) => match file::resolve(&settings.key_store, &settings.search_path) {
                 Ok(path) => {
                     warnings.push(format!(
@@ -218,14 +230,38 @@ pub fn load(settings: &CredentialSettings) -> Result<Loaded, CredentialError> {
         },
     };
     check::check(&source, &mut warnings)?;
+    let second = load_second(settings, &source, &mut warnings, &mut files)?;
     Ok(Loaded {
-        credentials: ServerCredentials {
-            chain: source.chain,
-            key: source.key,
-        },
+        credentials: source.into(),
+        second,
         warnings,
         files,
     })
+}
+
+/// Loads the certificate with another kind of key, if one is set.
+fn load_second(
+    settings: &CredentialSettings,
+    first: &Source,
+    warnings: &mut Vec<String>,
+    files: &mut Vec<PathBuf>,
+) -> Result<Option<ServerCredentials>, CredentialError> {
+    if settings.second_pem_cert.is_empty() {
+        return Ok(None);
+    }
+    let pem = PemFiles::second(settings);
+    let path = find(pem.cert_setting, pem.cert, &settings.search_path)?;
+    let (second, more) = pem_files::load(&pem, path)?;
+    check::check(&second, warnings)?;
+    files.extend(more);
+    if second.key.key_type() == first.key.key_type() {
+        warnings.push(format!(
+            "{}: its key is of the same kind as the first certificate's, so no device is shown it. \
+             Set it to a certificate with a key of another kind, such as RSA beside P-256",
+            second.chain_origin
+        ));
+    }
+    Ok(Some(second.into()))
 }
 
 /// Credentials with the places that they are from.
@@ -234,6 +270,15 @@ struct Source {
     key: SigningKey,
     chain_origin: Origin,
     key_origin: Origin,
+}
+
+impl From<Source> for ServerCredentials {
+    fn from(source: Source) -> Self {
+        Self {
+            chain: source.chain,
+            key: source.key,
+        }
+    }
 }
 
 fn find(

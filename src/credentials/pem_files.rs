@@ -9,19 +9,58 @@ use super::error::{CredentialError, Origin};
 use super::pbe::{Budget, DecodeError};
 use super::pem::{self, Block, Kind};
 use super::private_key::{self, KeyError};
-use super::{CredentialSettings, PEM_CERT, Source, file, find, keystore};
+use super::{CredentialSettings, PEM_CERT, Password, Source, file, find, keystore};
 use crate::crypto::signature::SigningKey;
 
-const PEM_KEY: &str = "COAP_DTLS_PEM_KEY";
+/// The settings of one certificate with its key: their names, for what is said of them, and values.
+pub(super) struct PemFiles<'a> {
+    /// Name of the setting of the certificate file.
+    pub(super) cert_setting: &'static str,
+    key_setting: &'static str,
+    password_setting: &'static str,
+    /// Name of the certificate file.
+    pub(super) cert: &'a str,
+    key: &'a str,
+    password: &'a Password,
+    search_path: &'a [PathBuf],
+}
+
+impl<'a> PemFiles<'a> {
+    /// The server's certificate.
+    pub(super) fn first(settings: &'a CredentialSettings) -> Self {
+        Self {
+            cert_setting: PEM_CERT,
+            key_setting: "COAP_DTLS_PEM_KEY",
+            password_setting: "COAP_DTLS_PEM_KEY_PASSWORD",
+            cert: &settings.pem_cert,
+            key: &settings.pem_key,
+            password: &settings.pem_key_password,
+            search_path: &settings.search_path,
+        }
+    }
+
+    /// The one with another kind of key.
+    pub(super) fn second(settings: &'a CredentialSettings) -> Self {
+        Self {
+            cert_setting: "TIDEGATE_SECOND_PEM_CERT",
+            key_setting: "TIDEGATE_SECOND_PEM_KEY",
+            password_setting: "TIDEGATE_SECOND_PEM_KEY_PASSWORD",
+            cert: &settings.second_pem_cert,
+            key: &settings.second_pem_key,
+            password: &settings.second_pem_key_password,
+            search_path: &settings.search_path,
+        }
+    }
+}
 
 /// Loads certificates from the file at `path`, and the key from there or from its own file.
 pub(super) fn load(
-    settings: &CredentialSettings,
+    settings: &PemFiles<'_>,
     path: PathBuf,
 ) -> Result<(Source, Vec<PathBuf>), CredentialError> {
     let mut budget = Budget::new();
     let chain_origin = Origin {
-        setting: PEM_CERT,
+        setting: settings.cert_setting,
         path,
     };
     let mut files = vec![chain_origin.path.clone()];
@@ -62,12 +101,12 @@ pub(super) fn load(
 
 /// The key in the file of its own.
 fn key_file(
-    settings: &CredentialSettings,
+    settings: &PemFiles<'_>,
     budget: &mut Budget,
 ) -> Result<(SigningKey, Origin), CredentialError> {
     let origin = Origin {
-        setting: PEM_KEY,
-        path: find(PEM_KEY, &settings.pem_key, &settings.search_path)?,
+        setting: settings.key_setting,
+        path: find(settings.key_setting, settings.key, settings.search_path)?,
     };
     let (blocks, _) = read_pem(&origin)?;
     match last_key(&blocks, &origin, settings, budget)? {
@@ -97,21 +136,26 @@ fn broken_pem(origin: &Origin, error: pem::PemError) -> CredentialError {
 fn last_key(
     blocks: &[Block],
     origin: &Origin,
-    settings: &CredentialSettings,
+    settings: &PemFiles<'_>,
     budget: &mut Budget,
 ) -> Result<Option<SigningKey>, CredentialError> {
     let mut last = None;
     for block in blocks {
         if !matches!(block.kind(), Kind::Certificate | Kind::Other) {
-            let key = private_key::from_block(block, &settings.pem_key_password, budget)
-                .map_err(|error| key_error(error, block, origin))?;
+            let key = private_key::from_block(block, settings.password, budget)
+                .map_err(|error| key_error(error, block, origin, settings.password_setting))?;
             last = Some(key);
         }
     }
     Ok(last)
 }
 
-fn key_error(error: KeyError, block: &Block, origin: &Origin) -> CredentialError {
+fn key_error(
+    error: KeyError,
+    block: &Block,
+    origin: &Origin,
+    password_setting: &str,
+) -> CredentialError {
     let path = origin.path.display();
     match error {
         KeyError::Framing(error) => broken_pem(origin, error),
@@ -125,7 +169,7 @@ fn key_error(error: KeyError, block: &Block, origin: &Origin) -> CredentialError
             origin: origin.clone(),
             what: "the private key".to_owned(),
             remedy: format!(
-                "Correct COAP_DTLS_PEM_KEY_PASSWORD; 'openssl pkey -in {path} -noout' tries a \
+                "Correct {password_setting}; 'openssl pkey -in {path} -noout' tries a \
                  password"
             ),
         },

@@ -46,6 +46,9 @@ pub struct ClientConfig {
     pub extended_master_secret: bool,
     /// Ask for records of no more plaintext than this (RFC 6066 section 4).
     pub max_fragment_length: Option<MaxFragmentLength>,
+    /// Take records of no more plaintext than this, and ask the server for its limit (RFC 8449); 64
+    /// at least.
+    pub record_size_limit: Option<u16>,
     /// The server's name, to be told to it (RFC 6066 section 3); at most 255 bytes of ASCII.
     pub server_name: Option<String>,
     /// Offer connection ids, and this one for records to us, up to 255 bytes; empty when only the
@@ -79,6 +82,7 @@ impl Default for ClientConfig {
             verification: ServerVerification::None,
             extended_master_secret: true,
             max_fragment_length: None,
+            record_size_limit: None,
             server_name: None,
             connection_id: None,
             return_routability_check: false,
@@ -123,6 +127,10 @@ pub struct ClientConnection {
 }
 
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one per client, and most clients are established"
+)]
 enum State {
     Handshake(Box<ClientHandshake>),
     Established(Connection),

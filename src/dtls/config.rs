@@ -24,11 +24,23 @@ pub struct Credentials {
     pub key: SigningKey,
 }
 
+/// Which of a server's certificates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pair {
+    /// `ServerConfig::credentials`.
+    First,
+    /// `ServerConfig::second_credentials`.
+    Second,
+}
+
 /// Settings of a server. A handshake keeps the configuration that it started with.
 #[derive(Clone, Debug)]
 pub struct ServerConfig {
     /// The server's identity.
     pub credentials: Arc<Credentials>,
+    /// The same with another kind of key: the client gets the one that it can verify, the first
+    /// when it can verify both.
+    pub second_credentials: Option<Arc<Credentials>>,
     /// Suites that may be used; the client's order decides among them (TB 3.1).
     pub cipher_suites: Vec<CipherSuite>,
     /// Groups that may be used; the client's order decides among them.
@@ -41,6 +53,8 @@ pub struct ServerConfig {
     pub max_transmission_unit: usize,
     /// Accept client certificates before and after their validity.
     pub skip_client_validity_check: bool,
+    /// Most plaintext in a record that we take, said to clients that ask (RFC 8449): 64 at least.
+    pub record_size_limit: u16,
     /// Refuse clients that do not offer the extended master secret (RFC 7627 section 5.3). Off by
     /// default: devices of ThingsBoard may lack it.
     pub require_extended_master_secret: bool,
@@ -61,17 +75,27 @@ impl ServerConfig {
     pub fn new(credentials: Arc<Credentials>) -> Self {
         Self {
             credentials,
+            second_credentials: None,
             cipher_suites: CipherSuite::ALL.to_vec(),
             groups: NamedGroup::ALL.to_vec(),
             retransmission_timeout: Duration::from_secs(9),
             retransmissions_max: RETRANSMISSIONS_MAX,
             max_transmission_unit: 1024,
             skip_client_validity_check: false,
+            record_size_limit: 1 << 14,
             require_extended_master_secret: false,
             handshake_timeout: Duration::from_secs(30),
             connection_id_length: None,
             #[cfg(feature = "keylog")]
             key_log: None,
+        }
+    }
+
+    /// The pair in that place; the first when there is no second.
+    pub(super) fn pair(&self, place: Pair) -> &Credentials {
+        match (place, &self.second_credentials) {
+            (Pair::Second, Some(second)) => second,
+            _ => &self.credentials,
         }
     }
 }

@@ -12,6 +12,8 @@ use super::error::Error;
 use super::handshake::FinalFlight;
 use super::identity::PeerIdentity;
 use super::message::{Fragment, HandshakeType, MaxFragmentLength};
+use super::record::forgery::ForgeryWatch;
+use super::record::limit::RecordLimits;
 use super::record::protection::{OVERHEAD_MAX, Opened, Protection};
 use super::record::{ContentType, PLAINTEXT_MAX, RecordHeader};
 use super::routability::{PathCookie, ROUTABILITY_LEN, RoutabilityMessage};
@@ -60,11 +62,13 @@ pub(super) struct Established {
 pub(super) struct Connection {
     protection: Protection,
     established: Established,
+    limits: RecordLimits,
+    forgeries: ForgeryWatch,
     /// Until the peer is known to have got it, or long enough has passed.
     final_flight: Option<Box<FinalFlight>>,
 }
 
-const _: () = assert!(size_of::<Connection>() <= 208);
+const _: () = assert!(size_of::<Connection>() <= 216);
 
 /// Longest content of an alert or of a message of the return routability check.
 const SMALL_MAX: usize = ROUTABILITY_LEN;
@@ -93,8 +97,16 @@ impl Connection {
         Self {
             protection,
             established,
+            limits: RecordLimits::NONE,
+            forgeries: ForgeryWatch::default(),
             final_flight,
         }
+    }
+
+    /// The same with what record_size_limit settled.
+    pub(super) const fn limited(mut self, limits: RecordLimits) -> Self {
+        self.limits = limits;
+        self
     }
 
     pub(super) const fn established(&self) -> &Established {
@@ -142,6 +154,11 @@ impl Connection {
         out: &mut dyn DatagramSink,
         drops: &mut dyn FnMut(DropReason),
     ) -> RecordOutcome {
+        let highest = self.protection.highest_read_sequence();
+        if !self.forgeries.is_plausible(now, header.sequence, highest) {
+            drops(DropReason::RecordImplausible);
+            return RecordOutcome::Nothing;
+        }
         let Opened {
             content_type,
             range,
@@ -149,12 +166,19 @@ impl Connection {
             Ok(opened) => opened,
             Err(reason) => {
                 drops(reason);
-                if reason == DropReason::RecordForged && self.protection.is_worn() {
-                    return self.give_up(out);
+                if reason == DropReason::RecordForged {
+                    self.forgeries.on_forgery(now);
+                    if self.protection.is_worn() {
+                        return self.give_up(out);
+                    }
                 }
                 return RecordOutcome::Nothing;
             }
         };
+        if range.len() > self.limits.received() {
+            drops(DropReason::RecordMalformed);
+            return RecordOutcome::Nothing;
+        }
         let plaintext = record.get(range.clone()).unwrap_or_default();
         match content_type {
             ContentType::ApplicationData => {
@@ -269,6 +293,7 @@ impl Connection {
         let plaintext_len = record.len().checked_sub(prefix + suffix);
         let limit = self.established.max_fragment_length;
         let plaintext_max = limit.map_or(PLAINTEXT_MAX, MaxFragmentLength::bytes);
+        let plaintext_max = plaintext_max.min(self.limits.sent());
         if plaintext_len.is_none_or(|length| length > plaintext_max) {
             return Err(SealError::Length);
         }

@@ -533,7 +533,7 @@ impl Endpoint {
             address: canonical(from),
             port,
         });
-        if let Some(key) = self.in_hand.take().or(at_address.copied()) {
+        if let Some(key) = self.in_hand.take().or_else(|| at_address.copied()) {
             self.remove(key);
         }
     }

@@ -220,7 +220,7 @@ impl Endpoint {
         let (Some(path), Some(association)) = (&mut peer.path, &mut peer.association) else {
             return;
         };
-        let check = path.check.get_or_insert(Check {
+        let check = path.check.get_or_insert_with(|| Check {
             cookies: Default::default(),
             sent: 0,
             due: now.instant,

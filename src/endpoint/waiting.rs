@@ -264,6 +264,7 @@ impl Endpoint {
             address: datagram.from,
             port: Port::Secure,
         };
+        self.in_hand = None;
         self.handle_records(now, key, &mut datagram.bytes, out);
     }
 }

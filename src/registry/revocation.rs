@@ -10,7 +10,7 @@
 //! shards, at a handshake ----------> is_revoked: one atomic load, one search in a short list
 //! ```
 //!
-//! Reading takes no lock and waits for nobody. A write copies one bucket of [`BUCKETS`].
+//! Reading takes no lock and waits for nobody. A write copies one bucket of `BUCKETS`.
 
 use arc_swap::ArcSwap;
 use std::collections::VecDeque;

@@ -10,10 +10,16 @@ use crate::credentials;
 use crate::crypto::hash::{Digest, Hash, digest};
 use crate::crypto::key_exchange::NamedGroup;
 use crate::dtls;
+use crate::shard::socket::DATAGRAM_MAX;
 
 /// Handshake datagrams when `COAP_DTLS_MAX_TRANSMISSION_UNIT` leaves it to the interface: Ethernet's
 /// MTU less the headers of IPv6 and UDP.
 const INTERFACE_DATAGRAM: usize = 1500 - 40 - 8;
+
+/// Plaintext that fits a record, with the longest overhead of a suite, in the longest datagram that
+/// the sockets take: 13 bytes of header, 8 of nonce, 16 of tag, and room for a connection id.
+#[allow(clippy::cast_possible_truncation)]
+const RECORD_SIZE_LIMIT: u16 = (DATAGRAM_MAX - 64) as u16;
 
 /// Reads the credentials and makes the configuration of new handshakes.
 ///
@@ -35,6 +41,14 @@ pub(super) fn dtls_config(
             .dtls
             .max_transmission_unit
             .map_or(INTERFACE_DATAGRAM, usize::from),
+        second_credentials: loaded.second.map(|second| {
+            Arc::new(dtls::Credentials {
+                chain: second.chain,
+                key: second.key,
+            })
+        }),
+        record_size_limit: RECORD_SIZE_LIMIT,
+        require_extended_master_secret: config.dtls.require_extended_master_secret,
         skip_client_validity_check: config.x509.skip_validity_check,
         groups: NamedGroup::ALL.to_vec(),
         cipher_suites: config.dtls.cipher_suites.clone(),

@@ -155,3 +155,94 @@ fn a_client_without_a_common_suite_is_told_so() {
         .unwrap_or_else(|error| panic!("{error}"));
     assert!(text(&output).contains("alert"), "{}", text(&output));
 }
+
+/// A P-256 certificate first and an RSA one second: each client gets the one that it can verify,
+/// with the suites of its kind.
+#[test]
+fn of_two_certificates_each_client_gets_the_one_that_it_can_verify() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let openssl = |arguments: &[&str]| {
+        let output = super::support::run_client("openssl", arguments, directory.path());
+        assert!(output.status.success(), "{}", text(&output.stderr));
+    };
+    let subject = ["-subj", "/CN=localhost", "-days", "30", "-nodes", "-x509"];
+    let ecdsa = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"];
+    for (key, files) in [
+        (&ecdsa[..], ["server.pem", "server_key.pem"]),
+        (&["-newkey", "rsa:2048"], ["rsa.pem", "rsa_key.pem"]),
+    ] {
+        let out = ["-out", files[0], "-keyout", files[1]];
+        openssl(&[&["req"], key, &subject[..], &out[..]].concat());
+    }
+    let path = |name: &str| directory.path().join(name).display().to_string();
+    let (cert, key) = (path("rsa.pem"), path("rsa_key.pem"));
+    let server = Server::start_in(
+        directory,
+        &[
+            ("TIDEGATE_SECOND_PEM_CERT", &cert),
+            ("TIDEGATE_SECOND_PEM_KEY", &key),
+        ],
+    );
+    server.tidegate_ok(&["device", "add", "meter", "--token", "METERTOKEN"]);
+    let rsa_only = "RSA+SHA256:RSA-PSS+SHA256";
+    let cases: &[(&[&str], &str, &str)] = &[
+        // Everything: the client's order has ECDSA first.
+        (&[], "ECDHE-ECDSA", "server.pem"),
+        (
+            &["-cipher", "ECDHE-RSA-AES128-GCM-SHA256"],
+            "ECDHE-RSA-AES128-GCM-SHA256",
+            "rsa.pem",
+        ),
+        (
+            &["-cipher", "ECDHE-RSA-AES256-GCM-SHA384"],
+            "ECDHE-RSA-AES256-GCM-SHA384",
+            "rsa.pem",
+        ),
+        (
+            &["-cipher", "ECDHE-RSA-CHACHA20-POLY1305"],
+            "ECDHE-RSA-CHACHA20-POLY1305",
+            "rsa.pem",
+        ),
+        // Suites of both kinds, but no way to verify ECDSA.
+        (&["-sigalgs", rsa_only], "ECDHE-RSA", "rsa.pem"),
+        (&["-groups", "X25519"], "ECDHE-RSA", "rsa.pem"),
+    ];
+    for (number, (arguments, suite, trusted)) in cases.iter().enumerate() {
+        let address = format!("127.0.0.1:{}", server.secure_port);
+        let usual = ["s_client", "-dtls1_2", "-connect", &address, "-nocommands"];
+        let trust = ["-CAfile", trusted, "-verify_return_error"];
+        let all = [&usual[..], &trust[..], arguments].concat();
+        let mut client = Dialogue::start("openssl", &all, server.directory.path());
+        let banner = client
+            .expect(b"Extended master secret")
+            .unwrap_or_else(|error| panic!("{arguments:?}: {error}"));
+        let banner = text(&banner);
+        assert!(banner.contains(&format!("Cipher is {suite}")), "{banner}");
+        assert!(banner.contains("Verify return code: 0 (ok)"), "{banner}");
+        let message_id = 0x5000 + u16::try_from(number).unwrap();
+        let payload = format!("{{\"case\":{number}}}");
+        client.send(&telemetry_post(message_id, "METERTOKEN", &payload));
+        client
+            .expect(&created(message_id))
+            .unwrap_or_else(|error| panic!("{arguments:?}: {error}"));
+    }
+    assert_eq!(
+        server.latest("meter")["case"]["value"],
+        serde_json::json!(cases.len() - 1)
+    );
+}
+
+/// RFC 6066 section 3: the name is taken, and acknowledged.
+#[test]
+fn a_server_name_is_logged_at_debug_only() {
+    let server = Server::start(&[("TIDEGATE_LOG", "debug")]);
+    let mut client = connect(&server, &["-servername", "coap.example.org"]);
+    client
+        .expect(b"Extended master secret")
+        .unwrap_or_else(|error| panic!("{error}"));
+    assert!(
+        server.log().contains("coap.example.org"),
+        "{}",
+        server.log()
+    );
+}

@@ -11,6 +11,7 @@ mod faults;
 mod foreign;
 mod fragments;
 mod hostile;
+mod limits;
 mod link;
 mod resume;
 mod suites;

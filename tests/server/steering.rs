@@ -46,7 +46,11 @@ fn sessions_survive_ten_port_changes_on_four_shards_without_a_handshake_or_a_hop
             server.tidegate_ok(&["device", "add", &name, "--token", &token]);
             // Some want records with an id of their own, some none (RFC 9146 section 3).
             let own = [&[][..], b"mine"][number % 2];
-            (token, name, Link::with_connection_id(&server, own))
+            (
+                token,
+                name,
+                Link::anonymous_with_connection_id(&server, own),
+            )
         })
         .collect();
     for change in 0..=PORT_CHANGES {

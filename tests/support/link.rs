@@ -33,7 +33,7 @@ impl Link {
     }
 
     /// DTLS with connection ids; `own` is to be in records to the client, if it is not empty.
-    pub fn with_connection_id(server: &Server, own: &[u8]) -> Self {
+    pub fn anonymous_with_connection_id(server: &Server, own: &[u8]) -> Self {
         let config = ClientConfig {
             connection_id: Some(own.to_vec()),
             ..ClientConfig::default()
@@ -42,14 +42,6 @@ impl Link {
         let connection = link.connection.as_ref().expect("a session");
         assert!(!connection.peer_connection_id().is_empty());
         link
-    }
-
-    /// Goes on from another source port: what is on its way to the old one is lost.
-    pub fn rebind(&mut self) {
-        let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
-        let server = self.socket.peer_addr().expect("a peer");
-        socket.connect(server).expect("a peer");
-        self.socket = socket;
     }
 
     /// DTLS with the certificate and key of two PEM files.

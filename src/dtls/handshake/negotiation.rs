@@ -3,7 +3,7 @@
 use crate::crypto::key_exchange::NamedGroup;
 use crate::crypto::signature::{KeyType, SignatureScheme, SigningKey};
 use crate::crypto::suite::{Authentication, CipherSuite};
-use crate::dtls::config::ServerConfig;
+use crate::dtls::config::{Pair, ServerConfig};
 use crate::dtls::error::Error;
 use crate::dtls::message::{ClientHello, MaxFragmentLength, UNCOMPRESSED};
 use crate::dtls::record::DTLS_1_2;
@@ -16,6 +16,8 @@ const DTLS_VERSIONS: u16 = 0x8000;
 pub(super) struct Negotiated {
     pub(super) suite: CipherSuite,
     pub(super) group: NamedGroup,
+    /// The certificate that is shown.
+    pub(super) pair: Pair,
     /// What the server signs its key exchange with.
     pub(super) scheme: SignatureScheme,
     pub(super) extended_master_secret: bool,
@@ -24,6 +26,10 @@ pub(super) struct Negotiated {
     pub(super) point_formats: bool,
     /// Always granted (TB 3.4).
     pub(super) max_fragment_length: Option<MaxFragmentLength>,
+    /// The client named the server that it wants, which is us (RFC 6066 section 3).
+    pub(super) server_name: bool,
+    /// What the client takes; the server then says what it takes itself.
+    pub(super) record_size_limit: Option<u16>,
 }
 
 impl Negotiated {
@@ -39,27 +45,18 @@ impl Negotiated {
         {
             return Err(Error::IllegalParameter);
         }
-        let key = &config.credentials.key;
-        let authentication = match key.key_type() {
-            KeyType::EcdsaP256 | KeyType::EcdsaP384 => Authentication::Ecdsa,
-            KeyType::Rsa => Authentication::Rsa,
-        };
-        let suite = hello
-            .cipher_suites
-            .iter()
-            .filter_map(CipherSuite::from_id)
-            .find(|suite| {
-                suite.authentication() == authentication && config.cipher_suites.contains(suite)
-            });
-        let suite = suite.ok_or(Error::NoCommonParameters)?;
+        let (suite, pair, group, scheme) = choose_parameters(hello, config)?;
         Ok(Self {
             suite,
-            group: choose_group(hello, config)?,
-            scheme: choose_scheme(hello, key)?,
+            pair,
+            group,
+            scheme,
             extended_master_secret: extensions.extended_master_secret,
             secure_renegotiation,
             point_formats: extensions.ec_point_formats.is_some(),
             max_fragment_length: extensions.max_fragment_length,
+            server_name: extensions.server_name.is_some(),
+            record_size_limit: extensions.record_size_limit,
         })
     }
 }
@@ -85,12 +82,49 @@ fn check_version(client_version: u16) -> Result<(), Error> {
     }
 }
 
+/// The client's best suite for which there is a certificate that it can verify: of a kind of key
+/// that fits the suite (RFC 5246 section 7.4.2), on a curve and with a signature that it knows.
+fn choose_parameters(
+    hello: &ClientHello<'_>,
+    config: &ServerConfig,
+) -> Result<(CipherSuite, Pair, NamedGroup, SignatureScheme), Error> {
+    let usable = [Pair::First, Pair::Second].map(|pair| {
+        let is_there = pair == Pair::First || config.second_credentials.is_some();
+        let key = &config.pair(pair).key;
+        let group = is_there.then(|| choose_group(hello, config, key))?.ok()?;
+        let scheme = choose_scheme(hello, key).ok()?;
+        Some((authentication(key), pair, group, scheme))
+    });
+    hello
+        .cipher_suites
+        .iter()
+        .filter_map(CipherSuite::from_id)
+        .filter(|suite| config.cipher_suites.contains(suite))
+        .find_map(|suite| {
+            let mut fitting = usable.iter().flatten();
+            let fits = fitting.find(|(kind, ..)| *kind == suite.authentication());
+            fits.map(|&(_, pair, group, scheme)| (suite, pair, group, scheme))
+        })
+        .ok_or(Error::NoCommonParameters)
+}
+
+const fn authentication(key: &SigningKey) -> Authentication {
+    match key.key_type() {
+        KeyType::EcdsaP256 | KeyType::EcdsaP384 => Authentication::Ecdsa,
+        KeyType::Rsa => Authentication::Rsa,
+    }
+}
+
 /// The client's best group that is configured. A client that does not name groups has secp256r1
 /// (RFC 8422 section 4 leaves the choice to the server).
 ///
 /// The curve of the server's certificate must be among the client's groups (RFC 8422 section 5.1:
 /// the list is for certificates too, and OpenSSL's clients hold us to it).
-fn choose_group(hello: &ClientHello<'_>, config: &ServerConfig) -> Result<NamedGroup, Error> {
+fn choose_group(
+    hello: &ClientHello<'_>,
+    config: &ServerConfig,
+    key: &SigningKey,
+) -> Result<NamedGroup, Error> {
     let Some(offered) = hello.extensions.supported_groups else {
         let default = NamedGroup::Secp256r1;
         let is_configured = config.groups.contains(&default);
@@ -98,7 +132,7 @@ fn choose_group(hello: &ClientHello<'_>, config: &ServerConfig) -> Result<NamedG
             .then_some(default)
             .ok_or(Error::NoCommonParameters);
     };
-    let curve = match config.credentials.key.key_type() {
+    let curve = match key.key_type() {
         KeyType::EcdsaP256 => Some(NamedGroup::Secp256r1),
         KeyType::EcdsaP384 => Some(NamedGroup::Secp384r1),
         KeyType::Rsa => None,

@@ -57,12 +57,31 @@ impl<'a> ClientHello<'a> {
         if !reader.vec8()?.contains(&NO_COMPRESSION) {
             return Err(Error::IllegalParameter);
         }
-        let extensions = Extensions::decode(&mut reader)?;
+        let mut extensions = Extensions::decode(&mut reader)?;
+        if extensions.record_size_limit.is_some() {
+            // RFC 8449 section 5: a server that knows the one MUST ignore the other beside it.
+            extensions.max_fragment_length = None;
+        }
         Ok(Self {
             prefix,
             cipher_suites,
             extensions,
         })
+    }
+
+    /// The host name that the client wants, if it names one (RFC 6066 section 3).
+    pub(in crate::dtls) fn host_name(&self) -> Option<&'a [u8]> {
+        const HOST_NAME: u8 = 0;
+        let mut extension = Reader::new(self.extensions.server_name?);
+        let mut names = Reader::new(extension.vec16().ok()?);
+        while !names.is_empty() {
+            let name_type = names.u8().ok()?;
+            let name = names.vec16().ok()?;
+            if name_type == HOST_NAME {
+                return Some(name);
+            }
+        }
+        None
     }
 
     /// Whether the client knows of RFC 5746, by suite or by extension. Section 3.6: in a first
@@ -126,6 +145,9 @@ mod emit {
             });
             if let Some(length) = config.max_fragment_length {
                 extension::emit_max_fragment_length(out, length);
+            }
+            if let Some(limit) = config.record_size_limit {
+                extension::emit_record_size_limit(out, limit);
             }
             if config.extended_master_secret {
                 extension::emit(out, extension::EXTENDED_MASTER_SECRET, |_| {});

@@ -2,6 +2,7 @@
 
 use super::U16List;
 use crate::dtls::error::Error;
+use crate::dtls::record::limit::RECORD_SIZE_LIMIT_MIN;
 use crate::wire::{Reader, Write};
 
 /// server_name, RFC 6066 section 3.
@@ -138,7 +139,14 @@ impl<'a> Extensions<'a> {
                 check_server_names(body)?;
                 self.server_name = Some(reader.rest());
             }
-            RECORD_SIZE_LIMIT => self.record_size_limit = Some(reader.u16()?),
+            RECORD_SIZE_LIMIT => {
+                // RFC 8449 section 4: a smaller limit MUST be treated as illegal_parameter.
+                let limit = reader.u16()?;
+                if limit < RECORD_SIZE_LIMIT_MIN {
+                    return Err(Error::IllegalParameter);
+                }
+                self.record_size_limit = Some(limit);
+            }
             SESSION_TICKET => self.session_ticket = Some(reader.rest()),
             CONNECTION_ID => self.connection_id = Some(reader.vec8()?),
             RETURN_ROUTABILITY_CHECK => self.return_routability_check = true,
@@ -202,6 +210,11 @@ pub(super) fn emit_server_name(out: &mut Vec<u8>, name: &str) {
             out.put_vec16(|out| out.extend_from_slice(name.as_bytes()));
         });
     });
+}
+
+/// Appends record_size_limit.
+pub(super) fn emit_record_size_limit(out: &mut Vec<u8>, limit: u16) {
+    emit(out, RECORD_SIZE_LIMIT, |out| out.put_u16(limit));
 }
 
 /// Appends connection_id.

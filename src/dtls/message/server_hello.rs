@@ -61,7 +61,7 @@ impl ServerHello<'_> {
             extension::emit_point_formats(out);
         }
         if let Some(limit) = self.record_size_limit {
-            extension::emit(out, extension::RECORD_SIZE_LIMIT, |out| out.put_u16(limit));
+            extension::emit_record_size_limit(out, limit);
         }
         if self.session_ticket {
             extension::emit(out, extension::SESSION_TICKET, |_| {});

@@ -10,6 +10,8 @@
 //! Knows nothing of handshakes. Bad records are dropped and never end anything (RFC 6347 section
 //! 4.1.2.7).
 
+pub(super) mod forgery;
+pub(super) mod limit;
 pub(super) mod protection;
 pub(super) mod replay;
 

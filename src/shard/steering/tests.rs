@@ -38,7 +38,7 @@ fn received(group: &[Socket]) -> Vec<Vec<(u8, Option<u8>)>> {
             while member.receive(&mut batch).unwrap() > 0 {
                 seen.extend(batch.datagrams().map(|datagram| {
                     let first = datagram.bytes.first().copied().unwrap_or(0);
-                    (first, datagram.bytes.get(CID_OFFSET as usize).copied())
+                    (first, datagram.bytes.get(CID_OFFSET).copied())
                 }));
             }
             seen
@@ -90,7 +90,7 @@ fn all_else_is_spread_by_address_as_without_the_program() {
         let senders = clients(target, 40);
         // No connection id; one that names no shard; cut before it; nothing at all.
         let other = [0x16; 40];
-        let (beyond, cut) = (with_cid(200), &with_cid(0)[..CID_OFFSET as usize]);
+        let (beyond, cut) = (with_cid(200), &with_cid(0)[..CID_OFFSET]);
         for sender in &senders {
             for datagram in [&other[..], &beyond, cut, &[]] {
                 sender.send(datagram).unwrap();
@@ -138,7 +138,7 @@ fn the_kernel_s_refusal_is_an_error_and_not_the_end() {
 fn the_shard_is_read_as_the_kernel_reads_it() {
     assert_eq!(named_shard(&with_cid(3)), Some(3));
     assert_eq!(named_shard(&with_cid(255)), Some(255));
-    assert_eq!(named_shard(&with_cid(3)[..CID_OFFSET as usize]), None);
+    assert_eq!(named_shard(&with_cid(3)[..CID_OFFSET]), None);
     assert_eq!(named_shard(&[0x17; 40]), None);
     assert_eq!(named_shard(&[]), None);
 }

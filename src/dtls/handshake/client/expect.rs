@@ -25,6 +25,7 @@ use crate::dtls::message::{
     VERIFY_DATA_LEN, emit_certificate, emit_client_hello,
 };
 use crate::dtls::record::DTLS_1_2;
+use crate::dtls::record::limit::RecordLimits;
 use crate::dtls::record::protection::Protection;
 use crate::time::Instant;
 
@@ -62,6 +63,7 @@ pub(super) struct Parameters {
     suite: CipherSuite,
     extended_master_secret: bool,
     pub(super) max_fragment_length: Option<MaxFragmentLength>,
+    pub(super) record_limits: RecordLimits,
     pub(super) randoms: Randoms,
     pub(super) transcript: Transcript,
     /// The server's name for the session; empty when it has none.
@@ -281,7 +283,7 @@ impl ExpectServerHello {
         let not_offered = extensions.unknown
             || extensions.supported_groups.is_some()
             || (extensions.server_name.is_some() && config.server_name.is_none())
-            || extensions.record_size_limit.is_some()
+            || (extensions.record_size_limit.is_some() && config.record_size_limit.is_none())
             || (extensions.session_ticket.is_some() && !config.offers_session_ticket())
             || (extensions.connection_id.is_some() && config.connection_id.is_none())
             // RFC 9853 section 3: not without connection_id.
@@ -293,6 +295,10 @@ impl ExpectServerHello {
                 && extensions.max_fragment_length != config.max_fragment_length);
         if not_offered {
             return Err(Error::UnsupportedExtension);
+        }
+        // RFC 8449 section 5: a server must not answer both.
+        if extensions.record_size_limit.is_some() && extensions.max_fragment_length.is_some() {
+            return Err(Error::IllegalParameter);
         }
         // RFC 5746 section 3.4: empty in a first handshake.
         if extensions
@@ -314,6 +320,10 @@ impl ExpectServerHello {
             suite,
             extended_master_secret: extensions.extended_master_secret,
             max_fragment_length: extensions.max_fragment_length,
+            record_limits: RecordLimits::negotiated(
+                config.record_size_limit.unwrap_or_default(),
+                extensions.record_size_limit,
+            ),
             randoms: Randoms {
                 client: core.random,
                 server: hello.random,
@@ -579,6 +589,6 @@ impl ExpectFinished {
             resumed: None,
             return_routability_check: parameters.return_routability_check,
         };
-        Ok(Connection::new(protection, established, None))
+        Ok(Connection::new(protection, established, None).limited(parameters.record_limits))
     }
 }

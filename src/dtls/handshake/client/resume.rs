@@ -135,11 +135,10 @@ impl ExpectResumedFinished {
                 None => session,
             });
         }
-        Ok(Connection::new(
-            protection,
-            established,
-            Some(Box::new(final_flight)),
-        ))
+        Ok(
+            Connection::new(protection, established, Some(Box::new(final_flight)))
+                .limited(parameters.record_limits),
+        )
     }
 }
 

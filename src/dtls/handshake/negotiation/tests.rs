@@ -52,6 +52,43 @@ fn the_servers_key_decides_what_fits() {
     assert_eq!(choose(&x25519, &rsa).unwrap().group, NamedGroup::X25519);
 }
 
+/// RFC 5246 section 7.4.2: the certificate's key must fit the suite, and the client must be able to
+/// verify with it.
+#[test]
+fn of_two_certificates_the_client_gets_the_one_that_it_can_verify() {
+    let mut both = server(&rcgen::PKCS_ECDSA_P384_SHA384);
+    both.second_credentials = Some(server(&rcgen::PKCS_RSA_SHA256).credentials);
+    let (ecdsa, rsa) = (
+        CipherSuite::EcdheEcdsaAes128Gcm,
+        CipherSuite::EcdheRsaAes128Gcm,
+    );
+    let offer = |suites: &[CipherSuite], groups: &[NamedGroup]| ClientConfig {
+        cipher_suites: suites.to_vec(),
+        groups: groups.to_vec(),
+        ..ClientConfig::default()
+    };
+    let all = NamedGroup::ALL;
+    let chosen = |config| choose(&config, &both).map(|chosen| (chosen.suite, chosen.pair));
+    // The order of the client's suites decides when both would do.
+    assert_eq!(chosen(offer(&[ecdsa, rsa], all)), Ok((ecdsa, Pair::First)));
+    assert_eq!(chosen(offer(&[rsa, ecdsa], all)), Ok((rsa, Pair::Second)));
+    assert_eq!(chosen(offer(&[rsa], all)), Ok((rsa, Pair::Second)));
+    assert_eq!(chosen(offer(&[ecdsa], all)), Ok((ecdsa, Pair::First)));
+    // A client without the curve of the first cannot verify it.
+    let p256 = [NamedGroup::Secp256r1];
+    let got = chosen(offer(&[ecdsa, rsa], &p256));
+    assert_eq!(got, Ok((rsa, Pair::Second)));
+    assert_eq!(
+        chosen(offer(&[ecdsa], &p256)),
+        Err(Error::NoCommonParameters)
+    );
+    // Two of one kind: the one on a curve that the client has.
+    both.second_credentials = Some(server(&rcgen::PKCS_ECDSA_P256_SHA256).credentials);
+    let chosen = choose(&offer(&[ecdsa], &p256), &both).unwrap();
+    assert_eq!(chosen.pair, Pair::Second);
+    assert_eq!(chosen.scheme, SignatureScheme::EcdsaSha256);
+}
+
 #[test]
 fn what_is_not_configured_is_not_chosen() {
     let mut config = server(&rcgen::PKCS_ECDSA_P256_SHA256);

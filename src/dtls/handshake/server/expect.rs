@@ -25,6 +25,7 @@ use crate::dtls::message::{
     emit_certificate, emit_certificate_request, emit_server_key_exchange,
 };
 use crate::dtls::record::DTLS_1_2;
+use crate::dtls::record::limit::RecordLimits;
 use crate::dtls::record::protection::Protection;
 use crate::time::Now;
 
@@ -59,6 +60,7 @@ pub(super) struct Parameters {
     group: NamedGroup,
     extended_master_secret: bool,
     max_fragment_length: Option<MaxFragmentLength>,
+    record_limits: RecordLimits,
     randoms: Randoms,
     transcript: Transcript,
     resumability: Resumability,
@@ -172,6 +174,10 @@ impl ExpectClientHello {
             return Ok(Next::Expect(Expect::ResumedFinished(expect)));
         }
         let negotiated = Negotiated::choose(&hello, &core.config)?;
+        if let Some(name) = hello.host_name() {
+            // Any name is ours: what a certificate is worth under it is the client's to judge.
+            tracing::debug!(server_name = %name.escape_ascii(), "ClientHello");
+        }
         let resumability = Resumability::choose(&hello, now, cx);
         let connection_ids = NegotiatedIds::choose(&hello, core, cx);
         core.plain.set_version(DTLS_1_2);
@@ -188,6 +194,10 @@ impl ExpectClientHello {
             group: negotiated.group,
             extended_master_secret: negotiated.extended_master_secret,
             max_fragment_length: negotiated.max_fragment_length,
+            record_limits: RecordLimits::negotiated(
+                core.config.record_size_limit,
+                negotiated.record_size_limit,
+            ),
             randoms,
             transcript,
             resumability,
@@ -221,14 +231,17 @@ impl Parameters {
             group: self.group,
             public_key: key.public_key(),
         };
+        let credentials = config.pair(negotiated.pair);
         let signed = ecdh.signed_bytes(&self.randoms.client, &self.randoms.server);
-        let signature = config.credentials.key.sign(negotiated.scheme, &signed)?;
+        let signature = credentials.key.sign(negotiated.scheme, &signed)?;
         let server_hello = ServerHello {
             random: &self.randoms.server,
             session_id: self.resumability.session_id(),
             cipher_suite: self.suite.id(),
-            server_name: false,
-            record_size_limit: None,
+            server_name: negotiated.server_name,
+            record_size_limit: negotiated
+                .record_size_limit
+                .map(|_| config.record_size_limit),
             session_ticket: self.resumability.ticket(),
             connection_id: self.connection_ids.answer(),
             return_routability_check: self.connection_ids.return_routability_check,
@@ -248,7 +261,7 @@ impl Parameters {
         };
         push(HandshakeType::ServerHello, &|out| server_hello.emit(out));
         push(HandshakeType::Certificate, &|out| {
-            emit_certificate(out, &config.credentials.chain)
+            emit_certificate(out, &credentials.chain)
         });
         push(HandshakeType::ServerKeyExchange, &|out| {
             emit_server_key_exchange(out, &ecdh, negotiated.scheme, &signature);
@@ -463,10 +476,9 @@ impl ExpectFinished {
             resumed: None,
             return_routability_check: parameters.connection_ids.return_routability_check,
         };
-        Ok(Next::Established(Box::new(Connection::new(
-            protection,
-            established,
-            Some(Box::new(final_flight)),
-        ))))
+        Ok(Next::Established(Box::new(
+            Connection::new(protection, established, Some(Box::new(final_flight)))
+                .limited(parameters.record_limits),
+        )))
     }
 }

@@ -39,6 +39,7 @@ use crate::dtls::message::{
     emit_new_session_ticket,
 };
 use crate::dtls::record::DTLS_1_2;
+use crate::dtls::record::limit::RecordLimits;
 use crate::dtls::record::protection::Protection;
 use crate::dtls::session::{
     ResumedBy, ResumptionRefusal, SESSION_ID_LEN, Session, SessionCache, SessionId,
@@ -55,6 +56,7 @@ pub(super) struct ExpectResumedFinished {
     randoms: Randoms,
     transcript: Transcript,
     return_routability_check: bool,
+    record_limits: RecordLimits,
     pub(super) protection: Protection,
 }
 
@@ -189,7 +191,11 @@ impl ExpectResumedFinished {
             cipher_suite: session.suite().id(),
             // RFC 6066 section 3: not in a resumption.
             server_name: false,
-            record_size_limit: None,
+            // RFC 8449 section 4: of the connection, not of the session.
+            record_size_limit: hello
+                .extensions
+                .record_size_limit
+                .map(|_| core.config.record_size_limit),
             // The ticket stays as good as it is until its time is over.
             session_ticket: false,
             connection_id: connection_ids.answer(),
@@ -242,6 +248,10 @@ impl ExpectResumedFinished {
             randoms,
             transcript,
             return_routability_check,
+            record_limits: RecordLimits::negotiated(
+                core.config.record_size_limit,
+                hello.extensions.record_size_limit,
+            ),
             protection,
         })
     }
@@ -259,6 +269,7 @@ impl ExpectResumedFinished {
             randoms,
             transcript,
             return_routability_check,
+            record_limits,
             protection,
         } = self;
         let expected = session
@@ -288,11 +299,9 @@ impl ExpectResumedFinished {
             resumed: Some(by),
             return_routability_check,
         };
-        Ok(Next::Established(Box::new(Connection::new(
-            protection,
-            established,
-            None,
-        ))))
+        Ok(Next::Established(Box::new(
+            Connection::new(protection, established, None).limited(record_limits),
+        )))
     }
 }
 
