@@ -125,7 +125,8 @@ fn plain_messages(world: &World) -> Vec<(bool, u8)> {
         let mut rest = &datagram[..];
         while !rest.is_empty() {
             let length = 13 + usize::from(u16::from_be_bytes([rest[11], rest[12]]));
-            if rest[0] == 22 && rest[3..5] == [0, 0] {
+            let is_first_fragment = || rest[19..22] == [0, 0, 0];
+            if rest[0] == 22 && rest[3..5] == [0, 0] && is_first_fragment() {
                 messages.push((*by_server, rest[13]));
             }
             rest = &rest[length..];

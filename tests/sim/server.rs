@@ -37,6 +37,8 @@ pub(crate) struct Shard {
     outbox: Outbox,
     /// When its inbox is looked at next.
     inbox_at: Option<Instant>,
+    /// When it has time for the handshakes that wait.
+    handshakes_at: Option<Instant>,
     /// Requests handed to the queue, or refused by it.
     submitted: u64,
 }
@@ -96,6 +98,7 @@ impl Server {
                     queue: queues.shard(index).expect("a queue for each shard"),
                     outbox: Outbox::default(),
                     inbox_at: None,
+                    handshakes_at: None,
                     submitted: 0,
                 }
             })
@@ -135,16 +138,17 @@ impl Server {
         let Shard {
             endpoint, outbox, ..
         } = &mut self.shards[shard];
+        endpoint.begin_turn(false);
         endpoint.handle_datagram(now, from, port, &mut bytes, outbox);
         self.finish(now, shard, dice)
     }
 
     /// When [`Self::step`] has something to do.
     pub(crate) fn next_timeout(&self) -> Instant {
-        let shards = self
-            .shards
-            .iter()
-            .flat_map(|shard| [Some(shard.endpoint.next_timeout()), shard.inbox_at]);
+        let shards = self.shards.iter().flat_map(|shard| {
+            let timer = Some(shard.endpoint.next_timeout());
+            [timer, shard.inbox_at, shard.handshakes_at]
+        });
         let due = shards.chain([self.worker_at]).flatten().min();
         due.expect("at least one shard")
     }
@@ -166,6 +170,10 @@ impl Server {
             if shard.inbox_at.is_some_and(|at| at <= now.instant) {
                 shard.inbox_at = None;
                 shard.take_inbox(now);
+            }
+            if shard.handshakes_at.is_some_and(|at| at <= now.instant) {
+                shard.handshakes_at = None;
+                shard.endpoint.handle_all_waiting(now, &mut shard.outbox);
             }
             sent.extend(self.finish(now, index, dice));
         }
@@ -218,7 +226,10 @@ impl Server {
                 let _ = inbox.hand_over(handover);
             }
         }
-        let Shard { outbox, .. } = shard;
+        if shard.endpoint.has_waiting() && shard.handshakes_at.is_none() {
+            shard.handshakes_at = Some(now.instant + up_to(self.inbox_delay, dice));
+        }
+        let outbox = &mut shard.outbox;
         let sent = outbox
             .transmits()
             .iter()
