@@ -14,7 +14,7 @@ use super::identity::PeerIdentity;
 use super::message::{Fragment, HandshakeType, MaxFragmentLength};
 use super::record::forgery::ForgeryWatch;
 use super::record::limit::RecordLimits;
-use super::record::protection::{OVERHEAD_MAX, Opened, Protection};
+use super::record::protection::{Opened, Protection};
 use super::record::{ContentType, PLAINTEXT_MAX, RecordHeader};
 use super::routability::{PathCookie, ROUTABILITY_LEN, RoutabilityMessage};
 use super::session::ResumedBy;
@@ -69,9 +69,6 @@ pub(super) struct Connection {
 }
 
 const _: () = assert!(size_of::<Connection>() <= 216);
-
-/// Longest content of an alert or of a message of the return routability check.
-const SMALL_MAX: usize = ROUTABILITY_LEN;
 
 /// What one record led to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -344,14 +341,7 @@ impl Connection {
         content: &[u8],
         out: &mut dyn DatagramSink,
     ) {
-        let mut buffer = [0; OVERHEAD_MAX.0 + SMALL_MAX + OVERHEAD_MAX.1];
-        let (prefix, suffix) = self.overhead();
-        let end = prefix + content.len();
-        let record = &mut buffer[..end + suffix];
-        record[prefix..end].copy_from_slice(content);
-        if self.protection.seal(content_type, record).is_ok() {
-            out.push_datagram(record);
-        }
+        self.protection.send_small(content_type, content, out);
     }
 
     /// When the last flight may be forgotten.

@@ -264,6 +264,10 @@ impl ServerHandshake {
         cx: &mut Context<'_>,
     ) -> Result<Progress, Error> {
         // An error ends the handshake, so the state need not be put back then.
+        if let Expect::ResumedFinished(expect) = &self.expect {
+            // Looked at before the state is taken apart: the alert needs its keys.
+            expect.check(message, cx)?;
+        }
         let expect = std::mem::replace(&mut self.expect, Expect::Nothing);
         match expect.handle(message, &mut self.core, now, cx)? {
             Next::Expect(next) => {
@@ -371,6 +375,10 @@ impl ServerHandshake {
     pub(in crate::dtls) fn send_alert(&mut self, error: Error, cx: &mut Context<'_>) {
         if let Some(description) = error.alert() {
             let alert = Alert::fatal(description).encode();
+            if let Some(protection) = self.expect.written_protection() {
+                protection.send_small(ContentType::Alert, &alert, cx.out);
+                return;
+            }
             // Without a sequence number it stays unsaid.
             let _ = self.core.plain.send(ContentType::Alert, &alert, cx.out);
         }

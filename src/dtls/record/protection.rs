@@ -32,6 +32,8 @@ use crate::crypto::aead::{AeadAlgorithm, AeadKey};
 use crate::crypto::suite::CipherSuite;
 use crate::drop_reason::DropReason;
 use crate::dtls::connection_id::ConnectionIds;
+use crate::dtls::routability::ROUTABILITY_LEN;
+use crate::wire::DatagramSink;
 
 /// Sequence numbers kept back from application data, so that a last alert can always be sent.
 const SEQUENCES_RESERVED: u64 = 16;
@@ -42,6 +44,8 @@ const PADDING_MAX: usize = 256;
 const CID_AAD_MAX: usize = 23 + CID_LEN_MAX;
 /// Most bytes before the plaintext of a record, and behind it.
 pub(in crate::dtls) const OVERHEAD_MAX: (usize, usize) = (HEADER_LEN + CID_LEN_MAX + 8, 1 + 16);
+/// Longest content of an alert or of a message of the return routability check.
+const SMALL_MAX: usize = ROUTABILITY_LEN;
 
 /// A record that was authentic.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -202,6 +206,24 @@ impl Protection {
             AeadAlgorithm::Aes128Ccm8 | AeadAlgorithm::Aes256Ccm8 => 1 << 16,
         };
         self.forged >= forgeries_max
+    }
+
+    /// Seals and sends an alert or a message of the return routability check; without a sequence
+    /// number it stays unsaid.
+    pub(in crate::dtls) fn send_small(
+        &mut self,
+        content_type: ContentType,
+        content: &[u8],
+        out: &mut dyn DatagramSink,
+    ) {
+        let mut buffer = [0; OVERHEAD_MAX.0 + SMALL_MAX + OVERHEAD_MAX.1];
+        let (prefix, suffix) = self.overhead();
+        let end = prefix + content.len();
+        let record = &mut buffer[..end + suffix];
+        record[prefix..end].copy_from_slice(content);
+        if self.seal(content_type, record).is_ok() {
+            out.push_datagram(record);
+        }
     }
 
     /// Seals `record`, which is `prefix | plaintext | suffix` with the lengths of

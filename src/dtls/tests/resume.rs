@@ -4,7 +4,7 @@ use super::script::Script;
 use crate::dtls::alert::Alert;
 use crate::dtls::record::ContentType;
 use crate::dtls::session::Session;
-use crate::dtls::{AlertDescription, SessionCache, Sessions};
+use crate::dtls::{AlertDescription, Error, SessionCache, Sessions};
 use crate::time::Duration;
 
 /// A server that keeps sessions by id.
@@ -77,4 +77,21 @@ fn an_unauthenticated_alert_leaves_the_session() {
     let record = script.plain_record(ContentType::Alert, &fatal);
     script.deliver(record);
     assert!(script.is_established() && kept(&script).is_some());
+}
+
+/// RFC 5246 section 7.1: what follows our ChangeCipherSpec is under its keys. In a resumption that is
+/// already out when the client's Finished turns out wrong.
+#[test]
+fn a_wrong_finished_of_a_resumption_is_answered_under_the_keys() {
+    let mut script = script();
+    script.establish(None);
+    script.resume();
+    script.change_cipher_spec();
+    script.finished_with(&[0; 12]);
+    assert_eq!(script.failure, Some(Error::BadFinished));
+    let read = script.take_protected();
+    let types: Vec<ContentType> = read.iter().map(|(content_type, _)| *content_type).collect();
+    assert_eq!(types, [ContentType::Handshake, ContentType::Alert]);
+    let alert = Alert::fatal(AlertDescription::DecryptError).encode();
+    assert_eq!(read[1].1, alert);
 }

@@ -137,7 +137,7 @@ impl Expect {
             (Self::Finished(expect), HandshakeType::Finished) => {
                 expect.handle(message, core, now, cx)
             }
-            (Self::ResumedFinished(expect), HandshakeType::Finished) => expect.handle(message, cx),
+            (Self::ResumedFinished(expect), HandshakeType::Finished) => Ok(expect.finish(cx)),
             _ => Err(Error::UnexpectedMessage),
         }
     }
@@ -146,6 +146,15 @@ impl Expect {
     pub(super) const fn protection(&mut self) -> Option<&mut Protection> {
         match self {
             Self::Finished(expect) => Some(&mut expect.protection),
+            Self::ResumedFinished(expect) => Some(&mut expect.protection),
+            _ => None,
+        }
+    }
+
+    /// The keys, once our ChangeCipherSpec is out: all that follows is under them, alerts as well
+    /// (RFC 5246 section 7.1).
+    pub(super) const fn written_protection(&mut self) -> Option<&mut Protection> {
+        match self {
             Self::ResumedFinished(expect) => Some(&mut expect.protection),
             _ => None,
         }

@@ -256,36 +256,45 @@ impl ExpectResumedFinished {
         })
     }
 
-    /// Takes the client's Finished: it has the master secret, hence it is who the session says.
-    pub(super) fn handle(
-        self,
+    /// Whether this is the client's Finished, and its session good: it has the master secret then,
+    /// hence it is who the session says.
+    pub(super) fn check(
+        &self,
         message: &HandshakeMessage<'_>,
-        cx: &mut Context<'_>,
-    ) -> Result<Next, Error> {
-        let Self {
-            session,
-            by,
-            session_tag,
-            randoms,
-            transcript,
-            return_routability_check,
-            record_limits,
-            protection,
-        } = self;
-        let expected = session
-            .master_secret
-            .verify_data(Side::Client, &transcript.digest());
+        cx: &Context<'_>,
+    ) -> Result<(), Error> {
+        if message.message_type != HandshakeType::Finished {
+            return Err(Error::UnexpectedMessage);
+        }
+        let secret = &self.session.master_secret;
+        let expected = secret.verify_data(Side::Client, &self.transcript.digest());
         let body: &[u8; VERIFY_DATA_LEN] = message.body.try_into().map_err(|_| Error::Malformed)?;
         if !equal(body, &expected) {
             return Err(Error::BadFinished);
         }
         // The credential may have changed while the client made up its mind.
+        let session = &self.session;
         if cx
             .revocations
             .is_revoked(&session.identity, session.issued_unix_ms)
         {
             return Err(Error::CredentialRevoked);
         }
+        Ok(())
+    }
+
+    /// Goes on after [`Self::check`].
+    pub(super) fn finish(self, cx: &mut Context<'_>) -> Next {
+        let Self {
+            session,
+            by,
+            session_tag,
+            randoms,
+            transcript: _,
+            return_routability_check,
+            record_limits,
+            protection,
+        } = self;
         cx.sessions.count_resumed(by);
         let mut hello_tag = [0; 8];
         hello_tag.copy_from_slice(&randoms.client[24..]);
@@ -299,9 +308,8 @@ impl ExpectResumedFinished {
             resumed: Some(by),
             return_routability_check,
         };
-        Ok(Next::Established(Box::new(
-            Connection::new(protection, established, None).limited(record_limits),
-        )))
+        let connection = Connection::new(protection, established, None);
+        Next::Established(Box::new(connection.limited(record_limits)))
     }
 }
 
