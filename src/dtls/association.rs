@@ -113,6 +113,7 @@ impl Association {
             } else if let Some(plaintext) =
                 self.handle_protected_record(now, header, record, cx, &mut received)
             {
+                received.sender = self.identity();
                 received
                     .plaintexts
                     .push(&(start + plaintext.start..start + plaintext.end));

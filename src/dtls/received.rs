@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::alert::AlertDescription;
 use super::error::Error;
+use super::identity::PeerIdentity;
 use super::routability::PathCookie;
 use super::session::ResumedBy;
 
@@ -70,6 +71,8 @@ pub struct Received {
     /// Application data, decrypted in place. With [`Self::established`] all of it is of the new
     /// session: what came before it in the datagram was dropped.
     pub plaintexts: Plaintexts,
+    /// Who sent them: the session may be over at the end of the datagram.
+    pub sender: PeerIdentity,
     /// A handshake was proven in this datagram: a new session with its own identity.
     pub established: bool,
     /// With [`Self::established`]: what the session was found by, if it was resumed.

@@ -34,7 +34,7 @@ use peer::{Peer, Transmission, coap_output};
 pub use waiting::WaitingDatagram;
 use waiting::WaitingHandshakes;
 
-use crate::auth::request::{PeerRef, Request, Response, Verdict};
+use crate::auth::request::{Identity, PeerRef, Request, Response, Verdict};
 use crate::coap::{self, Input, MessageLayer};
 use crate::drop_reason::DropReason;
 use crate::dtls;
@@ -221,12 +221,20 @@ impl Endpoint {
                 peer
             }
         };
-        self.handle_message(now, peer, datagram, out);
+        self.handle_message(now, peer, Identity::Anonymous, datagram, out);
         self.rearm(now, peer);
     }
 
-    /// Hands a datagram of the secure port to its association, or to the door.
-    fn handle_records(&mut self, now: Now, key: PeerKey, datagram: &mut [u8], out: &mut Outbox) {
+    /// Hands a datagram of the secure port to its association, or to the door. `is_admitted` when it
+    /// came with a cookie of its address, which receives then.
+    fn handle_records(
+        &mut self,
+        now: Now,
+        key: PeerKey,
+        is_admitted: bool,
+        datagram: &mut [u8],
+        out: &mut Outbox,
+    ) {
         let address = AddressBytes::new(key.address);
         let config = self.settings.dtls.load();
         let Some(config) = config.as_ref() else {
@@ -255,6 +263,7 @@ impl Endpoint {
         let allowance = match known.and_then(|known| self.peers.get(known)) {
             None => usize::MAX,
             Some(peer) if peer.address != key.address => received_len * AMPLIFICATION_MAX,
+            Some(_) if is_admitted => usize::MAX,
             Some(peer) => peer.path.as_ref().map_or(usize::MAX, |path| {
                 path.allowance() + received_len * AMPLIFICATION_MAX
             }),
@@ -334,7 +343,8 @@ impl Endpoint {
         for range in &received.plaintexts {
             if let Some(message) = datagram.get(range.clone()) {
                 self.on_message_from(current, key.address, message);
-                self.handle_message(now, current, message, out);
+                let sender = peer::request_identity(received.sender);
+                self.handle_message(now, current, sender, message, out);
             }
         }
         if received.closed {
@@ -354,12 +364,18 @@ impl Endpoint {
     }
 
     /// Hands one CoAP message to the peer's message layer.
-    fn handle_message(&mut self, now: Now, key: Key, message: &[u8], out: &mut Outbox) {
+    fn handle_message(
+        &mut self,
+        now: Now,
+        key: Key,
+        identity: Identity,
+        message: &[u8],
+        out: &mut Outbox,
+    ) {
         let Some(peer) = self.peers.get_mut(key) else {
             return;
         };
         peer.last_activity = now.instant;
-        let identity = peer.identity();
         let secure = peer.association.is_some();
         let Peer {
             address,

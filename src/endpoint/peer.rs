@@ -72,6 +72,15 @@ pub(super) fn coap_output<'a>(
     }
 }
 
+/// Who a session has proven to be, as the authenticator knows it.
+pub(super) const fn request_identity(identity: PeerIdentity) -> Identity {
+    match identity {
+        PeerIdentity::Anonymous => Identity::Anonymous,
+        PeerIdentity::Certificate(fingerprint) => Identity::Certificate(fingerprint),
+        PeerIdentity::PreSharedKey(identity) => Identity::PreSharedKey(identity),
+    }
+}
+
 impl Peer {
     fn next_timeout(&self) -> Option<Instant> {
         let association = self
@@ -81,19 +90,6 @@ impl Peer {
         let coap = self.coap.as_ref().and_then(|layer| layer.next_timeout());
         let path = self.path.as_ref().and_then(|path| path.next_timeout());
         association.into_iter().chain(coap).chain(path).min()
-    }
-
-    /// Who the session has proven to be.
-    pub(super) fn identity(&self) -> Identity {
-        self.association
-            .as_ref()
-            .map_or(Identity::Anonymous, |association| {
-                match association.identity() {
-                    PeerIdentity::Anonymous => Identity::Anonymous,
-                    PeerIdentity::Certificate(fingerprint) => Identity::Certificate(fingerprint),
-                    PeerIdentity::PreSharedKey(identity) => Identity::PreSharedKey(identity),
-                }
-            })
     }
 
     pub(super) fn is_handshaking(&self) -> bool {
@@ -181,6 +177,9 @@ impl Endpoint {
             port: peer.port,
         };
         peer.coap = None;
+        // Its handshake has proven the address, and no check of before is the new session's.
+        peer.path = None;
+        peer.waiting = 0;
         peer.armed_at = None;
         peer.last_activity = now.instant;
         let ids = index_keys(peer.association.as_ref());

@@ -106,6 +106,7 @@ impl Endpoint {
         });
         // Requests in work, observations, what was acknowledged: all of it was the session's.
         peer.coap = None;
+        peer.path = None;
         self.metrics.increment(Counter::SessionsRevoked);
         self.reindex(key, ids);
         if is_empty {

@@ -22,6 +22,7 @@ use super::{Endpoint, Outbox, PeerKey, Port};
 use crate::drop_reason::DropReason;
 use crate::dtls::{self, Admission, Glance};
 use crate::metrics::Counter;
+use crate::slab::Key;
 use crate::time::{Duration, Instant, Now};
 
 /// Datagrams of each kind that wait at most: some 0.4 s of work for a core.
@@ -41,6 +42,8 @@ const HELLO_VERIFY_REQUESTS_PER_TURN: u16 = 16;
 #[derive(Debug)]
 pub struct WaitingDatagram {
     from: SocketAddr,
+    /// The peer whose handshake it carries on, if it has begun.
+    peer: Option<Key>,
     bytes: Vec<u8>,
     since: Instant,
 }
@@ -114,7 +117,7 @@ impl Endpoint {
             .and_then(|config| config.connection_id_length);
         match dtls::glance(datagram, cid_len.unwrap_or(0)) {
             Err(reason) => self.metrics.count_drop(reason),
-            Ok(Glance::Light) => self.handle_records(now, key, datagram, out),
+            Ok(Glance::Light) => self.handle_records(now, key, false, datagram, out),
             Ok(Glance::Hello) => match self.admit_hello(now, key, datagram, out) {
                 Admission::Done => {}
                 Admission::Running => self.wait_running(now, key, datagram),
@@ -127,7 +130,7 @@ impl Endpoint {
                     self.wait_running(now, key, datagram);
                 } else {
                     // Nothing to carry on: its records are counted, and opened if they are data.
-                    self.handle_records(now, key, datagram, out);
+                    self.handle_records(now, key, false, datagram, out);
                 }
             }
         }
@@ -185,8 +188,8 @@ impl Endpoint {
     /// Puts a datagram aside that may carry a handshake on.
     fn wait_running(&mut self, now: Now, key: PeerKey, datagram: &[u8]) {
         let waiting = &mut self.waiting;
-        let peer = self.by_address.get(&key);
-        let peer = peer.and_then(|&peer| self.peers.get_mut(peer));
+        let known = self.by_address.get(&key).copied();
+        let peer = known.and_then(|known| self.peers.get_mut(known));
         let room = peer.filter(|peer| {
             peer.waiting < DATAGRAMS_PER_PEER_MAX
                 && waiting.running.len() < DATAGRAMS_MAX
@@ -200,6 +203,7 @@ impl Endpoint {
         waiting.bytes += datagram.len();
         waiting.running.push_back(WaitingDatagram {
             from: key.address,
+            peer: known,
             bytes: datagram.to_vec(),
             since: now.instant,
         });
@@ -222,6 +226,7 @@ impl Endpoint {
         waiting.bytes += datagram.len();
         waiting.new.push_back(WaitingDatagram {
             from: key.address,
+            peer: None,
             bytes: datagram.to_vec(),
             since: now.instant,
         });
@@ -236,12 +241,7 @@ impl Endpoint {
     pub fn next_waiting(&mut self, now: Now) -> Option<WaitingDatagram> {
         loop {
             let datagram = self.waiting.pop()?;
-            let key = PeerKey {
-                address: datagram.from,
-                port: Port::Secure,
-            };
-            let peer = self.by_address.get(&key);
-            if let Some(peer) = peer.and_then(|&peer| self.peers.get_mut(peer)) {
+            if let Some(peer) = datagram.peer.and_then(|peer| self.peers.get_mut(peer)) {
                 peer.waiting = peer.waiting.saturating_sub(1);
             }
             if now.instant.saturating_duration_since(datagram.since) <= AGE_MAX {
@@ -265,7 +265,8 @@ impl Endpoint {
             port: Port::Secure,
         };
         self.in_hand = None;
-        self.handle_records(now, key, &mut datagram.bytes, out);
+        let is_admitted = datagram.peer.is_none();
+        self.handle_records(now, key, is_admitted, &mut datagram.bytes, out);
     }
 }
 

@@ -211,7 +211,12 @@ impl ServerHandshake {
                     break;
                 }
             };
-            if !fragment.header.message_type.fits(epoch) {
+            // A resumption awaits nothing but Finished; what is in the clear then is the ClientHello
+            // again, or anybody's.
+            let is_strange = epoch == 0
+                && matches!(self.expect, Expect::ResumedFinished(_))
+                && fragment.header.message_seq > self.core.hello.message_seq();
+            if is_strange || !fragment.header.message_type.fits(epoch) {
                 (cx.drops)(DropReason::RecordEpoch);
                 continue;
             }

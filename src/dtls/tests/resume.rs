@@ -2,6 +2,8 @@
 
 use super::script::Script;
 use crate::dtls::alert::Alert;
+use crate::dtls::handshake::script::Flight;
+use crate::dtls::message::HandshakeType;
 use crate::dtls::record::ContentType;
 use crate::dtls::session::Session;
 use crate::dtls::{AlertDescription, Error, SessionCache, Sessions};
@@ -94,4 +96,23 @@ fn a_wrong_finished_of_a_resumption_is_answered_under_the_keys() {
     assert_eq!(types, [ContentType::Handshake, ContentType::Alert]);
     let alert = Alert::fatal(AlertDescription::DecryptError).encode();
     assert_eq!(read[1].1, alert);
+}
+
+/// While a resumption waits for Finished, nothing in the clear ends it: no such message is due, and
+/// anybody can send one in the client's name.
+#[test]
+fn messages_in_the_clear_do_not_end_a_resumption() {
+    let mut script = script();
+    script.establish(None);
+    script.resume();
+    for message_type in [HandshakeType::Certificate, HandshakeType::ClientHello] {
+        let mut flight = Flight::default();
+        let message = flight.push(message_type, script.message_seq, |out| out.push(0));
+        let record = script.plain_record(ContentType::Handshake, message);
+        script.deliver(record);
+        assert_eq!(script.failure, None, "{message_type:?}");
+    }
+    script.change_cipher_spec();
+    script.finished();
+    assert!(script.is_established());
 }

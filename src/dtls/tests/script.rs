@@ -265,6 +265,17 @@ impl Script {
         });
         assert_eq!(self.session_id, id, "the session was not resumed");
         let secret = self.master_secret.as_ref().expect("a session");
+        let mut protection = secret.protection(Side::Client, &self.randoms);
+        for mut datagram in self.answers.clone() {
+            let mut cursor = RecordCursor::default();
+            while let Some(Ok(record)) = cursor.next(&datagram) {
+                if record.header.epoch == 1 {
+                    let bytes = &mut datagram[record.range];
+                    let finished = protection.open(record.header, bytes).unwrap();
+                    self.transcript.add_bytes(&bytes[finished.range]);
+                }
+            }
+        }
         self.protection = Some(secret.protection(Side::Client, &self.randoms));
     }
 

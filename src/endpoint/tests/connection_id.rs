@@ -464,3 +464,23 @@ fn a_response_from_elsewhere_or_of_another_check_confirms_nothing() {
     bench.deliver(peer(9), response);
     assert_eq!(bench.metrics.value(Counter::PathsConfirmed), 1);
 }
+
+/// A handshake at the new address is proof of its own, and its session has nothing to do with the
+/// check of the old one: it gets whole flights, and stays where it is when that check's time is over.
+#[test]
+fn a_handshake_ends_the_check_of_the_session_before() {
+    let mut bench = bench_with(8);
+    let mut device = connect(&mut bench, 7, with_check());
+    let moved = device.seal(&post(1));
+    assert!(!bench.deliver(peer(8), moved).is_sent(), "a challenge");
+    let mut device = connect(&mut bench, 8, ClientConfig::default());
+    for _ in 0..80 {
+        bench.sleep(Duration::from_millis(100));
+        timeout(&mut bench);
+    }
+    assert_eq!(bench.metrics.value(Counter::PathsUnconfirmed), 0);
+    let asked = device.seal(&post(2));
+    let request = bench.talk(&mut device, vec![asked]).pop().unwrap();
+    let out = verdict(&mut bench, &request, 1000);
+    assert_eq!(sent(&out)[0].0, device.address);
+}

@@ -162,3 +162,22 @@ impl Device {
         record
     }
 }
+
+/// What came before a close_notify in its datagram is still its sender's: the device's, not nobody's.
+#[test]
+fn a_reading_before_close_notify_in_one_datagram_has_its_sender() {
+    let mut bench = Bench::new(|_| ());
+    let mut device = bench.connect(10, Some(credentials()));
+    let mut datagram = device.seal(POST);
+    let mut close: Vec<Vec<u8>> = Vec::new();
+    device.connection.close(&mut Context {
+        random: &mut bench.random,
+        out: &mut close,
+        drops: &mut |_| {},
+    });
+    datagram.extend_from_slice(&close[0]);
+    let requests = bench.talk(&mut device, vec![datagram]);
+    assert_eq!(requests.len(), 1);
+    assert!(matches!(requests[0].identity, Identity::Certificate(_)));
+    assert_eq!(bench.metrics.value(Counter::Sessions), 0);
+}
