@@ -193,7 +193,9 @@ impl Flusher {
             Some(sequence) => sequence,
             None => {
                 let applied = self.commits.pause();
-                if !self.head.begin_flush() {
+                // Groups can be empty: then there is nothing to write but how far the log is done.
+                let is_done = *applied == self.counts.checkpoint.load(Ordering::Relaxed);
+                if !self.head.begin_flush() && is_done {
                     return Ok(());
                 }
                 *unfinished = Some(*applied);

@@ -611,6 +611,24 @@ fn registry_and_store_share_the_directory() {
 
 /// What a random series of operations must leave, across flushes and restarts, is what a map would
 /// hold.
+/// A group without records moves the checkpoint as well, so that its segment of the log can go.
+#[test]
+fn an_empty_group_does_not_hold_the_checkpoint_back() {
+    let directory = TempDir::new().unwrap();
+    let opened = open(directory.path(), &restless()).unwrap();
+    for points in [1, 0] {
+        let mut batch = Batch::new();
+        for ts in 0..points {
+            batch
+                .push_telemetry(DEVICE, ts, "k", ValueRef::Long(ts))
+                .unwrap();
+        }
+        append(&opened.store, batch).unwrap();
+        wait_for_flush(&opened.store);
+    }
+    assert_eq!(opened.store.status().checkpoint, 2);
+}
+
 #[test]
 fn random_operations_agree_with_a_model() {
     use crate::random::{Random, SeededRandom};
