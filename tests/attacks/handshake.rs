@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tidegate::drop_reason::DropReason;
 use tidegate::dtls::client::ClientConfig;
 use tidegate::endpoint::Port;
 use tidegate::metrics::Counter;
@@ -58,6 +59,37 @@ fn pieces_without_end_are_not_kept() {
     });
 }
 
+/// The same with messages that are near enough to be kept, and short enough: one of full size is,
+/// and no more beside it.
+#[test]
+fn large_messages_ahead_are_not_all_kept() {
+    const LENGTH: u32 = 8192;
+    let mut world = world();
+    let mut beginnings = 0;
+    relay(&mut world, |by_server, datagram| {
+        if by_server || hello_cookie(&datagram).is_some() {
+            return vec![datagram];
+        }
+        // Behind the client's Finished, which is number 4, and no more than 7 ahead.
+        let mut datagrams: Vec<_> = (5..10)
+            .map(|message_seq| {
+                let beginning = Fragment {
+                    length: LENGTH,
+                    ..Fragment::whole(11, message_seq, &[7; 500])
+                };
+                beginnings += 1;
+                in_record(message_seq.into(), &beginning)
+            })
+            .collect();
+        datagrams.push(datagram);
+        datagrams
+    });
+    assert!(beginnings >= 5);
+    let dropped = world.server.dropped(DropReason::FragmentBeyondLimit);
+    assert_eq!(dropped, beginnings - 1, "of {beginnings}");
+    assert_alive(&mut world);
+}
+
 /// pion CVE-2022-29190: pieces of no bytes, of a message that has some, are dropped; many of them in
 /// one record take no more than their time.
 #[test]
@@ -87,6 +119,101 @@ fn pieces_that_lie_are_dropped() {
         }
         in_record(round, &piece)
     });
+}
+
+/// The same about messages that the client does send: each comes in two pieces, and lies about the
+/// rest of it come between them.
+#[test]
+fn lies_between_the_pieces_of_a_message_change_nothing_of_it() {
+    let mut world = world();
+    let mut lies = 0;
+    relay(&mut world, |by_server, datagram| {
+        if by_server || hello_cookie(&datagram).is_some() {
+            return vec![datagram];
+        }
+        let mut datagrams = Vec::new();
+        for record in records(&datagram) {
+            let Some(message) = Fragment::decode(&record) else {
+                datagrams.push(record);
+                continue;
+            };
+            let pieces = with_lies_between(&message);
+            lies += pieces.len() - 2;
+            let sequence = u64::from(message.message_seq);
+            datagrams.extend(pieces.iter().map(|piece| in_record(sequence, piece)));
+        }
+        datagrams
+    });
+    assert!(lies >= 10, "{lies} lies");
+    assert!(world.server.failures.is_empty());
+    assert_alive(&mut world);
+}
+
+/// The first byte of a message, lies, and the rest of it.
+fn with_lies_between(message: &Fragment) -> Vec<Fragment> {
+    let length = message.length;
+    let piece = |offset: u32, body: &[u8]| Fragment {
+        length,
+        offset,
+        ..Fragment::whole(message.message_type, message.message_seq, body)
+    };
+    let (first, rest) = message.body.split_at(1);
+    let wrong = vec![0xee; rest.len()];
+    vec![
+        piece(0, first),
+        // Of another message, of a longer one, of a shorter one.
+        Fragment {
+            message_type: message.message_type ^ 1,
+            ..piece(1, &wrong)
+        },
+        Fragment {
+            length: length + 1,
+            ..piece(1, &wrong)
+        },
+        Fragment {
+            length: length - 1,
+            ..piece(1, &wrong[1..])
+        },
+        // Longer than what is left, or than the record.
+        piece(1, &[0xee; 600]),
+        Fragment {
+            fragment_length: length + 400,
+            ..piece(1, &wrong)
+        },
+        // The first byte again, but another one; none at all.
+        piece(0, &[!first[0]]),
+        piece(1, &[]),
+        piece(1, rest),
+    ]
+}
+
+/// tinydtls CVE-2021-42141: a Finished in the clear, when one is awaited under the keys, is none, and
+/// neither ends nor completes the handshake.
+#[test]
+fn a_finished_in_the_clear_is_none() {
+    const CHANGE_CIPHER_SPEC: u8 = 20;
+    const FINISHED: u8 = 20;
+    let mut world = world();
+    let mut forged = 0;
+    relay(&mut world, |by_server, datagram| {
+        if by_server {
+            return vec![datagram];
+        }
+        let mut datagrams = Vec::new();
+        for record in records(&datagram) {
+            let is_change = record[0] == CHANGE_CIPHER_SPEC;
+            datagrams.push(record);
+            if is_change {
+                forged += 1;
+                datagrams.push(in_record(1, &Fragment::whole(FINISHED, 4, &[3; 12])));
+            }
+        }
+        datagrams
+    });
+    assert_eq!(forged, 1);
+    assert!(world.server.dropped(DropReason::RecordEpoch) > 0);
+    assert!(world.server.failures.is_empty());
+    assert_alive(&mut world);
 }
 
 /// tinydtls CVE-2021-42141, OpenSSL CVE-2016-2179: nothing of a handshake is taken after its end.

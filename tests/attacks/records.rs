@@ -60,6 +60,14 @@ fn a_far_epoch_shuts_nobody_out() {
     }
     assert!(sent > 50);
     assert!(world.establish());
+    world.settle();
+    for epoch in [2, 3, u16::MAX] {
+        let mut far = world.client.seal(b"far");
+        far[3..5].copy_from_slice(&epoch.to_be_bytes());
+        let before = world.server.dropped(DropReason::RecordEpoch);
+        assert!(world.deliver_from(PEER, far).is_empty());
+        assert_eq!(world.server.dropped(DropReason::RecordEpoch), before + 1);
+    }
     assert_alive(&mut world);
 }
 
@@ -82,11 +90,18 @@ fn a_forged_record_far_ahead_moves_no_window() {
 #[test]
 fn change_cipher_specs_out_of_turn_are_ignored() {
     let mut world = world();
+    // Of these, 16 are looked at; the first in its turn counts, and none after it.
     let flood = plain(20, 0, 3, &[1]).repeat(90);
+    let mut floods = 0;
     while !world.server.is_established() {
+        let is_handshaking = world.server.association.is_some();
+        floods += usize::from(is_handshaking);
         world.deliver_from(PEER, flood.clone());
         assert!(world.step(), "the handshake stands still");
     }
+    assert!(floods > 0);
+    let ignored = world.server.dropped(DropReason::RecordType);
+    assert!(ignored >= 16 * floods - 1, "{ignored} of {floods} floods");
     assert!(world.establish());
     for _ in 0..1000 {
         assert!(world.deliver_from(PEER, flood.clone()).is_empty());
