@@ -376,7 +376,10 @@ impl Inbox {
     /// # Errors
     ///
     /// Gives the notification back when [`NOTIFICATIONS_MAX`] wait already: give it again later.
-    #[allow(clippy::result_large_err, reason = "the notification itself is handed back")]
+    #[allow(
+        clippy::result_large_err,
+        reason = "the notification itself is handed back"
+    )]
     pub fn notify(&self, notification: Notification) -> Result<(), Full<Notification>> {
         self.notifications.push(notification).map_err(Full)
     }
