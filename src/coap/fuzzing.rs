@@ -80,13 +80,8 @@ fn converse(bytes: &[u8]) {
         let response = Response {
             code: 0x45,
             content_format: message.content_format,
-<<<<<<< HEAD
-            payload: message.payload,
-            ..Response::default()
-=======
-            max_age: None,
             payload: message.payload().to_vec(),
->>>>>>> 07c6cb0
+            ..Response::default()
         };
         let _ = step(&mut random, &settings, &mut sent, |cx| {
             layer.respond(now, exchange, &response, cx)

@@ -12,6 +12,7 @@
 
 mod addresses;
 mod connection_id;
+mod observe;
 mod outbox;
 mod path;
 mod peer;
@@ -28,13 +29,14 @@ use arc_swap::ArcSwapOption;
 
 use addresses::AddressLimits;
 use connection_id::{ConnectionIds, Owner};
+use observe::RelationEvents;
 pub use outbox::{Handover, Note, Outbox, PeerSink, Port, Transmit};
 use path::{AMPLIFICATION_MAX, Arrival};
 use peer::{Peer, Transmission, coap_output};
 pub use waiting::WaitingDatagram;
 use waiting::WaitingHandshakes;
 
-use crate::auth::request::{Identity, PeerRef, Request, Response, Verdict};
+use crate::auth::request::{Identity, PeerRef, RelationId, Request, Response, Verdict};
 use crate::buffer::SpareBuffers;
 use crate::coap::{self, Input, MessageLayer};
 use crate::drop_reason::DropReason;
@@ -132,6 +134,7 @@ pub struct Endpoint {
     secure_peers: usize,
     handshakes: usize,
     requests_in_work: usize,
+    relation_events: RelationEvents,
     /// Memory of requests that were answered.
     buffers: SpareBuffers,
     revocation_search: Option<revocation::Search>,
@@ -177,6 +180,7 @@ impl Endpoint {
             secure_peers: 0,
             handshakes: 0,
             requests_in_work: 0,
+            relation_events: RelationEvents::default(),
             buffers: SpareBuffers::default(),
             revocation_search: None,
             waiting: WaitingHandshakes::new(AddressLimits::new(settings.handshakes_per_address)),
@@ -376,6 +380,7 @@ impl Endpoint {
         message: &[u8],
         out: &mut Outbox,
     ) {
+        let peer_ref = self.peer_ref(key);
         let Some(peer) = self.peers.get_mut(key) else {
             return;
         };
@@ -411,13 +416,8 @@ impl Endpoint {
                 });
                 if self.requests_in_work < self.settings.requests_max {
                     self.requests_in_work += 1;
-                    let Key { slot, generation } = key;
                     request = Some(Request {
-                        peer: PeerRef {
-                            shard: self.shard,
-                            slot,
-                            generation,
-                        },
+                        peer: peer_ref,
                         exchange,
                         identity,
                         secure,
@@ -438,6 +438,7 @@ impl Endpoint {
             }
         }
         drop(send);
+        self.relation_events.collect(peer_ref, layer, &self.metrics);
         out.requests.extend(request);
     }
 
@@ -448,27 +449,30 @@ impl Endpoint {
         self.metrics.increment(Counter::Verdicts);
         self.metrics
             .set(Counter::RequestsInWork, self.requests_in_work as u64);
+        let Verdict {
+            peer: peer_ref,
+            exchange,
+            response,
+            ..
+        } = verdict;
+        let relation = response.relation;
         let PeerRef {
             slot, generation, ..
-        } = verdict.peer;
+        } = peer_ref;
         let key = Key { slot, generation };
-        let Some(peer) = self.peers.get_mut(key) else {
-            self.metrics.count_drop(DropReason::VerdictStale);
-            return;
-        };
-        let Peer {
+        let Some(Peer {
             address,
             port,
             association,
-            coap,
+            coap: Some(layer),
             path,
             ..
-        } = peer;
-        let Some(layer) = coap else {
-            self.metrics.count_drop(DropReason::VerdictStale);
+        }) = self.peers.get_mut(key)
+        else {
+            self.on_stale_verdict(peer_ref, relation);
             return;
         };
-        count_response(&self.metrics, verdict.response.code);
+        count_response(&self.metrics, response.code);
         let way = (*address, *port, path);
         let mut send = coap_output(way, Transmission::First, association, out, &self.metrics);
         let mut context = coap::Context {
@@ -477,17 +481,23 @@ impl Endpoint {
             out: &mut send,
             buffers: &mut self.buffers,
         };
-        let answered = layer.respond(
-            now.instant,
-            verdict.exchange,
-            &verdict.response,
-            &mut context,
-        );
+        let answered = layer.respond(now.instant, exchange, &response, &mut context);
         drop(send);
-        if let Err(reason) = answered {
-            self.metrics.count_drop(reason);
+        self.relation_events.collect(peer_ref, layer, &self.metrics);
+        match answered {
+            Err(DropReason::VerdictStale) => self.on_stale_verdict(peer_ref, relation),
+            Err(reason) => self.metrics.count_drop(reason),
+            Ok(()) => {}
         }
         self.rearm(now, key);
+    }
+
+    /// Nobody waits for a verdict; a relation that it would have opened is over.
+    fn on_stale_verdict(&mut self, peer: PeerRef, relation: Option<RelationId>) {
+        self.metrics.count_drop(DropReason::VerdictStale);
+        if let Some(relation) = relation {
+            self.relation_events.refuse(peer, relation, &self.metrics);
+        }
     }
 
     /// The queue to the pool was full: answers 5.03 in its stead.
@@ -562,8 +572,11 @@ impl Endpoint {
     pub fn forget_all(&mut self, now: Now) {
         self.metrics.increment(Counter::Panics);
         for slot in 0..self.peers.slots() {
-            if let Some(key) = self.peers.key_of(slot) {
-                self.peers.remove(key);
+            let Some(key) = self.peers.key_of(slot) else {
+                continue;
+            };
+            if let Some(peer) = self.peers.remove(key) {
+                self.end_relations(key, peer.coap);
             }
         }
         self.by_address.clear();
