@@ -5,14 +5,13 @@
 //! ```text
 //! message ---> Head ---> MessageLayer ---> RequestMessage ---> (the caller)
 //! bytes        message   | exchange          option               |
-//!                        | kept                                   |
-//! message <--------------+ retransmission <---------------------- Response
+//!                        | kept  observe                          |
+//! message <--------------+ retransmission <---------------------- Response, Notification
 //! bytes                    message_id
 //! ```
 //!
 //! [`discovery`] answers what is the same for every peer; `client` is the other side, for load and
-//! tests. Not here yet: block-wise transfer (RFC 7959) beyond a single block, and notifications
-//! (RFC 7641).
+//! tests. Not here yet: block-wise transfer (RFC 7959) beyond a single block.
 
 #[cfg(any(feature = "client", test))]
 pub mod client;

@@ -396,6 +396,12 @@ impl Relations {
         (self.list.len(), waiting.sum(), self.bytes)
     }
 
+    /// As if a relation under this token had ended.
+    #[cfg(test)]
+    pub(super) fn set_next_sequence(&mut self, token: Token, next: u32) {
+        self.ended.push_back((token, next));
+    }
+
     fn position_of(&self, token: &Token) -> Option<usize> {
         let mut list = self.list.iter();
         list.position(|relation| relation.token == *token)

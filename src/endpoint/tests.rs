@@ -5,6 +5,7 @@
 
 mod connection_id;
 mod flood;
+mod observe;
 mod revocation;
 mod secure;
 
