@@ -43,9 +43,9 @@ pub(crate) fn child() -> Result<String, String> {
         let mut batch = world.requests(turn * BATCH);
         requests += batch.len();
         world.counted_requests(&mut batch);
-        let verdicts = world.verdicts();
+        let mut verdicts = world.verdicts();
         answers += verdicts.len();
-        world.counted_answers(&verdicts);
+        world.counted_answers(&mut verdicts);
         world.next_turn();
         let mut batch = world.hellos();
         hellos += batch.len();

@@ -118,12 +118,12 @@ fn turn_over(
         world.next_turn();
         let mut batch = world.requests(turn * BATCH);
         request.measure(batch.len(), || world.counted_requests(&mut batch));
-        let verdicts = world.verdicts();
-        answer.measure(verdicts.len(), || world.counted_answers(&verdicts));
-        if verdicts.len() != BATCH || world.sent() != BATCH {
+        let mut verdicts = world.verdicts();
+        let arrived = verdicts.len();
+        answer.measure(arrived, || world.counted_answers(&mut verdicts));
+        if arrived != BATCH || world.sent() != BATCH {
             return Err(format!(
-                "of {BATCH} requests {} reached the pool and {} were answered",
-                verdicts.len(),
+                "of {BATCH} requests {arrived} reached the pool and {} were answered",
                 world.sent()
             ));
         }

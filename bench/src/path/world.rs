@@ -228,18 +228,14 @@ impl World {
 
     /// The requests that came, each answered by 2.01.
     pub(super) fn verdicts(&mut self) -> Vec<Verdict> {
-        let answer = |request: Request| Verdict {
-            peer: request.peer,
-            exchange: request.exchange,
-            response: Response::empty(code::CREATED),
-        };
+        let answer = |request: Request| request.into_verdict(Response::empty(code::CREATED));
         self.outbox.requests.drain(..).map(answer).collect()
     }
 
     /// Measured: verdicts in, datagrams out.
     #[inline(never)]
-    pub(super) fn counted_answers(&mut self, verdicts: &[Verdict]) {
-        for verdict in verdicts {
+    pub(super) fn counted_answers(&mut self, verdicts: &mut Vec<Verdict>) {
+        for verdict in verdicts.drain(..) {
             self.endpoint
                 .handle_verdict(self.now, verdict, &mut self.outbox);
         }
