@@ -12,6 +12,7 @@
 
 mod addresses;
 mod connection_id;
+mod credentials;
 mod outbox;
 mod path;
 mod peer;
@@ -34,7 +35,7 @@ use peer::{Peer, Transmission, coap_output};
 pub use waiting::WaitingDatagram;
 use waiting::WaitingHandshakes;
 
-use crate::auth::request::{Identity, PeerRef, Request, Response, Verdict};
+use crate::auth::request::{CREDENTIAL_LOOKUPS_MAX, Identity, PeerRef, Request, Response, Verdict};
 use crate::coap::{self, Input, MessageLayer};
 use crate::drop_reason::DropReason;
 use crate::dtls;
@@ -77,6 +78,9 @@ pub struct EndpointSettings {
     pub plain_peers_max: usize,
     /// Requests of one shard that the pool may have in work.
     pub requests_max: usize,
+    /// Look-ups of pre-shared keys that the pool may have in work for one shard, at most
+    /// [`CREDENTIAL_LOOKUPS_MAX`].
+    pub credential_lookups_max: usize,
     /// Shards of the server, to which datagrams are handed over by their connection ids.
     pub shards: u16,
     /// Second byte of connection ids of 5 bytes and more.
@@ -100,6 +104,7 @@ impl EndpointSettings {
             handshakes_per_address: 6000,
             plain_peers_max: 1000,
             requests_max: 1000,
+            credential_lookups_max: CREDENTIAL_LOOKUPS_MAX,
             shards: 1,
             node_id: 0,
         }
@@ -131,6 +136,7 @@ pub struct Endpoint {
     secure_peers: usize,
     handshakes: usize,
     requests_in_work: usize,
+    lookups_in_work: usize,
     revocation_search: Option<revocation::Search>,
     waiting: WaitingHandshakes,
     /// When a session last sent data.
@@ -174,6 +180,7 @@ impl Endpoint {
             secure_peers: 0,
             handshakes: 0,
             requests_in_work: 0,
+            lookups_in_work: 0,
             revocation_search: None,
             waiting: WaitingHandshakes::new(AddressLimits::new(settings.handshakes_per_address)),
             last_data: Instant::ZERO,
@@ -288,7 +295,11 @@ impl Endpoint {
             match dtls::accept(now, address.as_slice(), datagram, &mut context) {
                 dtls::Accepted::Nothing => {}
                 dtls::Accepted::Refused(error) => self.note_failure(key, error, out),
-                dtls::Accepted::New(association) => self.insert_secure(now, key, association),
+                dtls::Accepted::New(association) => {
+                    if let Some(peer) = self.insert_secure(now, key, association) {
+                        self.ask_credential(peer, out);
+                    }
+                }
             }
             return;
         };
@@ -330,11 +341,7 @@ impl Endpoint {
         }
         let mut current = known;
         if received.established {
-            self.metrics.increment(match received.resumed {
-                None => Counter::HandshakesCompleted,
-                Some(_) => Counter::HandshakesResumed,
-            });
-            let Some(renewed) = self.renew(now, known) else {
+            let Some(renewed) = self.on_established(now, known, &received) else {
                 return;
             };
             current = renewed;
@@ -350,6 +357,7 @@ impl Endpoint {
         if received.closed {
             self.remove(current);
         } else {
+            self.ask_credential(current, out);
             self.rearm(now, current);
         }
     }
@@ -539,6 +547,11 @@ impl Endpoint {
     /// Requests that the pool has not answered yet.
     pub fn requests_in_work(&self) -> usize {
         self.requests_in_work
+    }
+
+    /// Look-ups of pre-shared keys that the pool has not answered yet.
+    pub const fn lookups_in_work(&self) -> usize {
+        self.lookups_in_work
     }
 
     /// Forgets a peer whose datagram made the endpoint panic, as far as it is known.

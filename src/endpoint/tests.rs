@@ -4,6 +4,7 @@
 //! the endpoint itself, in the modules below.
 
 mod connection_id;
+mod credentials;
 mod flood;
 mod revocation;
 mod secure;

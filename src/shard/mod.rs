@@ -353,6 +353,11 @@ impl Shard {
             }
         }
         outbox.requests = requests;
+        for request in outbox.credential_requests.drain(..) {
+            if let Err(full) = self.queue.submit_credential(request) {
+                endpoint.handle_credential_refusal(&full.0);
+            }
+        }
         self.queue.notify();
     }
 
@@ -413,6 +418,15 @@ impl Shard {
         self.guarded("taking verdicts", |shard, state| {
             let mut taken = 0;
             let mut now = None;
+            while taken < VERDICTS_PER_TURN
+                && let Some(verdict) = shard.inbox.pop_credential()
+            {
+                let now = *now.get_or_insert_with(|| shard.clock.now());
+                state
+                    .endpoint
+                    .handle_credential_verdict(now, &verdict, &mut state.outbox);
+                taken += 1;
+            }
             while taken < VERDICTS_PER_TURN {
                 let Some(verdict) = shard.inbox.pop() else {
                     break;
