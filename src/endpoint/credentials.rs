@@ -50,6 +50,11 @@ impl Endpoint {
         });
     }
 
+    /// Look-ups of pre-shared keys that the pool has not answered yet.
+    pub const fn lookups_in_work(&self) -> usize {
+        self.lookups_in_work
+    }
+
     /// The queue to the pool was full.
     pub fn handle_credential_refusal(&mut self, request: &CredentialRequest) {
         self.lookups_in_work = self.lookups_in_work.saturating_sub(1);

@@ -549,11 +549,6 @@ impl Endpoint {
         self.requests_in_work
     }
 
-    /// Look-ups of pre-shared keys that the pool has not answered yet.
-    pub const fn lookups_in_work(&self) -> usize {
-        self.lookups_in_work
-    }
-
     /// Forgets a peer whose datagram made the endpoint panic, as far as it is known.
     pub fn forget(&mut self, from: SocketAddr, port: Port) {
         self.metrics.count_drop(DropReason::Panicked);
