@@ -6,6 +6,7 @@
 //!  shard 1 --submit--> [ ArrayQueue ] -+-- take, fair -+  worker 1 --push--> [ inbox 1 ] -> shard 1
 //!                        notify() once per batch          wake() once per batch
 //!  shard 0 --hand_over--> [ inbox 1 ] -> shard 1
+//!  shard 0 --report--> [ ArrayQueue ] -- take_event -- any worker --notify--> [ inbox 0 ] -> shard 0
 //! ```
 //!
 //! Look-ups of pre-shared keys have queues of their own beside these, and the same rules.
@@ -13,7 +14,8 @@
 //! Both directions are bounded and lock-free, and neither side ever waits for the other: a full
 //! request queue hands the request back (the shard answers 5.03), and an inbox has room for every
 //! verdict because a shard holds a permit per request. A datagram that finds no room is lost, as it
-//! might be on any link.
+//! might be on any link. A notification, or an event of a relation, that finds no room is handed back
+//! to whoever keeps it, and given again later: neither is ever lost.
 //!
 //! # No lost wake-up
 //!
@@ -24,7 +26,8 @@
 //! one who wakes, so a sleeper is woken once.
 
 use crate::auth::request::{
-    CREDENTIAL_LOOKUPS_MAX, CredentialRequest, CredentialVerdict, Request, Verdict,
+    CREDENTIAL_LOOKUPS_MAX, CredentialRequest, CredentialVerdict, Notification, RelationEvent,
+    Request, Verdict,
 };
 use crate::endpoint::Handover;
 use crossbeam::queue::ArrayQueue;
@@ -42,6 +45,12 @@ pub const TAKE_MAX: usize = 64;
 /// Datagrams that may wait in a shard's inbox for their owner: two dozen batches, and at most 4 MiB.
 pub const HANDOVERS_MAX: usize = 1024;
 
+/// Notifications that may wait in a shard's inbox.
+pub const NOTIFICATIONS_MAX: usize = 4096;
+
+/// Events of relations that may wait for the pool, per shard.
+pub const EVENTS_MAX: usize = 4096;
+
 /// From this many waiting requests in a shard's queue on, a second worker is woken although one is
 /// awake. Below, the one that is awake gets there sooner than a wake-up would.
 const CROWD: usize = TAKE_MAX / 2;
@@ -55,6 +64,7 @@ pub struct Full<T>(pub T);
 pub struct RequestQueues {
     queues: Box<[CachePadded<ArrayQueue<Request>>]>,
     credentials: Box<[CachePadded<ArrayQueue<CredentialRequest>>]>,
+    events: Box<[CachePadded<ArrayQueue<RelationEvent>>]>,
     /// Bit per worker that sleeps or is about to.
     asleep: CachePadded<AtomicU64>,
     /// Workers inside [`WorkerQueues::blocking`]: awake, but of no help for a while.
@@ -79,6 +89,9 @@ impl RequestQueues {
                     let capacity = capacity.clamp(1, CREDENTIAL_LOOKUPS_MAX);
                     CachePadded::new(ArrayQueue::new(capacity))
                 })
+                .collect(),
+            events: (0..shards.max(1))
+                .map(|_| CachePadded::new(ArrayQueue::new(EVENTS_MAX)))
                 .collect(),
             asleep: CachePadded::default(),
             blocked: CachePadded::default(),
@@ -118,6 +131,11 @@ impl RequestQueues {
 
     fn has_credentials(&self) -> bool {
         self.credentials.iter().any(|queue| !queue.is_empty())
+    }
+
+    /// Whether neither a request nor an event waits.
+    fn is_idle(&self) -> bool {
+        self.is_empty() && self.events.iter().all(|events| events.is_empty())
     }
 
     /// Lets the workers end once the queues are empty. What is submitted afterwards may stay unread.
@@ -184,7 +202,16 @@ impl RequestQueue {
             .map_err(Full)
     }
 
-    /// Tells the workers that something was submitted: once after a batch.
+    /// Reports an event of a relation. The workers are not told before [`Self::notify`].
+    ///
+    /// # Errors
+    ///
+    /// Gives the event back when [`EVENTS_MAX`] wait already: report it again later.
+    pub fn report(&self, event: RelationEvent) -> Result<(), Full<RelationEvent>> {
+        self.shared.events[self.shard].push(event).map_err(Full)
+    }
+
+    /// Tells the workers that something was submitted or reported: once after a batch.
     ///
     /// Wakes at most one worker, and none while one is awake and the queue is short.
     pub fn notify(&self) {
@@ -193,7 +220,9 @@ impl RequestQueue {
         if shared.asleep.load(Ordering::SeqCst) == 0 {
             return;
         }
-        let waiting = shared.queues[self.shard].len() + shared.credentials[self.shard].len();
+        let waiting = shared.queues[self.shard].len()
+            + shared.credentials[self.shard].len()
+            + shared.events[self.shard].len();
         if waiting > CROWD || (waiting > 0 && shared.nobody_looks()) {
             shared.wake_one();
         }
@@ -220,12 +249,13 @@ pub struct WorkerQueues {
 }
 
 impl WorkerQueues {
-    /// Waits for requests or look-ups and takes up to [`TAKE_MAX`] requests into `requests`, from the
-    /// shards in turn; look-ups are left to [`Self::pop_credential`]. `false` when the queues are
-    /// closed and empty: the worker's time is over.
+    /// Waits for requests and takes up to [`TAKE_MAX`] of them into `requests`, from the shards in
+    /// turn; none when there are only look-ups ([`Self::pop_credential`]) or
+    /// events ([`Self::take_event`]). `false` when the queues are closed
+    /// and empty: the worker's time is over.
     pub fn take(&mut self, requests: &mut Vec<Request>) -> bool {
         loop {
-            if self.take_now(requests) > 0 || self.shared.has_credentials() {
+            if self.take_now(requests) > 0 || !self.shared.is_idle() {
                 return true;
             }
             if self.shared.closed.load(Ordering::SeqCst) {
@@ -244,6 +274,13 @@ impl WorkerQueues {
             self.next = (shard + 1) % queues.len();
             request
         })
+    }
+
+    /// Takes one event of a relation, without waiting. Two events of one relation may reach two
+    /// workers: whoever keeps relations holds a lock from here until the event is applied.
+    pub fn take_event(&self) -> Option<RelationEvent> {
+        let shards = self.shared.events.len();
+        (0..shards).find_map(|offset| self.shared.events[(self.next + offset) % shards].pop())
     }
 
     /// Takes up to [`TAKE_MAX`] requests without waiting; returns how many.
@@ -295,7 +332,7 @@ impl WorkerQueues {
         let bit = 1_u64 << self.worker;
         self.shared.asleep.fetch_or(bit, Ordering::SeqCst);
         fence(Ordering::SeqCst);
-        if self.shared.is_empty() && !self.shared.closed.load(Ordering::SeqCst) {
+        if self.shared.is_idle() && !self.shared.closed.load(Ordering::SeqCst) {
             self.parker.park();
         }
         self.shared.asleep.fetch_and(!bit, Ordering::SeqCst);
@@ -307,6 +344,7 @@ pub struct Inbox {
     verdicts: ArrayQueue<Verdict>,
     credentials: ArrayQueue<CredentialVerdict>,
     handovers: ArrayQueue<Handover>,
+    notifications: ArrayQueue<Notification>,
     sleeping: CachePadded<AtomicBool>,
     waker: OnceLock<Box<dyn Fn() + Send + Sync>>,
     overflows: AtomicU64,
@@ -324,6 +362,7 @@ impl Inbox {
             verdicts: ArrayQueue::new(capacity.max(1)),
             credentials: ArrayQueue::new(CREDENTIAL_LOOKUPS_MAX),
             handovers: ArrayQueue::new(HANDOVERS_MAX),
+            notifications: ArrayQueue::new(NOTIFICATIONS_MAX),
             sleeping: CachePadded::default(),
             waker: OnceLock::new(),
             overflows: AtomicU64::new(0),
@@ -390,7 +429,26 @@ impl Inbox {
         self.handovers.pop()
     }
 
-    /// Wakes the shard if it sleeps: once after a batch of [`Self::push`] or [`Self::hand_over`].
+    /// Puts a notification in. The shard is not told before [`Self::wake`].
+    ///
+    /// # Errors
+    ///
+    /// Gives the notification back when [`NOTIFICATIONS_MAX`] wait already: give it again later.
+    #[allow(
+        clippy::result_large_err,
+        reason = "the notification itself is handed back"
+    )]
+    pub fn notify(&self, notification: Notification) -> Result<(), Full<Notification>> {
+        self.notifications.push(notification).map_err(Full)
+    }
+
+    /// Takes the notification that was given first.
+    pub fn pop_notification(&self) -> Option<Notification> {
+        self.notifications.pop()
+    }
+
+    /// Wakes the shard if it sleeps: once after a batch of [`Self::push`], [`Self::hand_over`] or
+    /// [`Self::notify`].
     pub fn wake(&self) {
         fence(Ordering::SeqCst);
         if self.sleeping.load(Ordering::SeqCst)
@@ -422,6 +480,7 @@ impl Inbox {
         let is_empty = self.verdicts.is_empty()
             && self.credentials.is_empty()
             && self.handovers.is_empty()
+            && self.notifications.is_empty()
             && self.revoked_since.load(Ordering::SeqCst) == NOT_REVOKED;
         if is_empty {
             return true;

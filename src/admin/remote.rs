@@ -1,8 +1,7 @@
 //! Operations on a running server, over its unix socket.
 
-use crate::admin::api::{
-    DEVICES_MAX, History, IMPORT_BODY_MAX, IMPORT_MAX, Import, Imported, READINGS_MAX,
-};
+use crate::admin::api::data::{History, READINGS_MAX};
+use crate::admin::api::devices::{DEVICES_MAX, IMPORT_BODY_MAX, IMPORT_MAX, Import, Imported};
 use crate::admin::listen;
 use crate::admin::operations::{
     Added, Attributes, DevicePage, DeviceView, ErrorKind, Latest, NewDevice, OperationError,

@@ -16,13 +16,14 @@ mod credentials;
 mod outbox;
 mod path;
 mod peer;
+mod peer_address;
 mod revocation;
 #[cfg(test)]
 mod tests;
 mod waiting;
 
 use std::collections::{HashMap, VecDeque};
-use std::net::{IpAddr, SocketAddr, SocketAddrV6};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
@@ -32,10 +33,12 @@ use connection_id::{ConnectionIds, Owner};
 pub use outbox::{Handover, Note, Outbox, PeerSink, Port, Transmit};
 use path::{AMPLIFICATION_MAX, Arrival};
 use peer::{Peer, Transmission, coap_output};
+use peer_address::{AddressBytes, canonical};
 pub use waiting::WaitingDatagram;
 use waiting::WaitingHandshakes;
 
 use crate::auth::request::{CREDENTIAL_LOOKUPS_MAX, Identity, PeerRef, Request, Response, Verdict};
+use crate::buffer::SpareBuffers;
 use crate::coap::{self, Input, MessageLayer};
 use crate::drop_reason::DropReason;
 use crate::dtls;
@@ -137,6 +140,8 @@ pub struct Endpoint {
     handshakes: usize,
     requests_in_work: usize,
     lookups_in_work: usize,
+    /// Memory of requests that were answered.
+    buffers: SpareBuffers,
     revocation_search: Option<revocation::Search>,
     waiting: WaitingHandshakes,
     /// When a session last sent data.
@@ -181,6 +186,7 @@ impl Endpoint {
             handshakes: 0,
             requests_in_work: 0,
             lookups_in_work: 0,
+            buffers: SpareBuffers::default(),
             revocation_search: None,
             waiting: WaitingHandshakes::new(AddressLimits::new(settings.handshakes_per_address)),
             last_data: Instant::ZERO,
@@ -402,6 +408,7 @@ impl Endpoint {
             settings: &self.settings.coap,
             random: &mut *self.random,
             out: &mut send,
+            buffers: &mut self.buffers,
         };
         match layer.handle_message(now.instant, message, &mut context) {
             Input::Nothing => {}
@@ -430,6 +437,7 @@ impl Endpoint {
                 } else {
                     self.metrics.increment(Counter::QueueFull);
                     count_response(&self.metrics, SERVICE_UNAVAILABLE);
+                    context.buffers.put(message.into_buffer());
                     let refusal = overloaded();
                     if let Err(reason) =
                         layer.respond(now.instant, exchange, &refusal, &mut context)
@@ -444,7 +452,8 @@ impl Endpoint {
     }
 
     /// Takes the pool's answer to a request of this shard; returns the permit that the request held.
-    pub fn handle_verdict(&mut self, now: Now, verdict: &Verdict, out: &mut Outbox) {
+    pub fn handle_verdict(&mut self, now: Now, verdict: Verdict, out: &mut Outbox) {
+        self.buffers.put(verdict.buffer);
         self.requests_in_work = self.requests_in_work.saturating_sub(1);
         self.metrics.increment(Counter::Verdicts);
         self.metrics
@@ -476,6 +485,7 @@ impl Endpoint {
             settings: &self.settings.coap,
             random: &mut *self.random,
             out: &mut send,
+            buffers: &mut self.buffers,
         };
         let answered = layer.respond(
             now.instant,
@@ -491,14 +501,9 @@ impl Endpoint {
     }
 
     /// The queue to the pool was full: answers 5.03 in its stead.
-    pub fn handle_refusal(&mut self, now: Now, request: &Request, out: &mut Outbox) {
+    pub fn handle_refusal(&mut self, now: Now, request: Request, out: &mut Outbox) {
         self.metrics.increment(Counter::QueueFull);
-        let verdict = Verdict {
-            peer: request.peer,
-            exchange: request.exchange,
-            response: overloaded(),
-        };
-        self.handle_verdict(now, &verdict, out);
+        self.handle_verdict(now, request.into_verdict(overloaded()), out);
     }
 
     /// Does what is due, a bounded number of peers of it; call again while
@@ -650,49 +655,5 @@ fn overloaded() -> Response {
     Response {
         max_age: Some(RETRY_AFTER_S),
         ..Response::empty(SERVICE_UNAVAILABLE)
-    }
-}
-
-/// An IPv4 peer on a dual-stack socket and on an IPv4 socket is the same peer.
-///
-/// An IPv6 peer keeps its scope: a link-local address says nothing without its interface.
-fn canonical(address: SocketAddr) -> SocketAddr {
-    match address.ip().to_canonical() {
-        IpAddr::V4(ip) => SocketAddr::from((ip, address.port())),
-        IpAddr::V6(ip) => {
-            let scope_id = match address {
-                SocketAddr::V6(address) => address.scope_id(),
-                SocketAddr::V4(_) => 0,
-            };
-            SocketAddrV6::new(ip, address.port(), 0, scope_id).into()
-        }
-    }
-}
-
-/// A peer's address as the bytes that its cookie is bound to.
-struct AddressBytes {
-    bytes: [u8; 18],
-    length: usize,
-}
-
-impl AddressBytes {
-    fn new(address: SocketAddr) -> Self {
-        let mut bytes = [0; 18];
-        bytes[..2].copy_from_slice(&address.port().to_be_bytes());
-        let length = match address.ip() {
-            IpAddr::V4(ip) => {
-                bytes[2..6].copy_from_slice(&ip.octets());
-                6
-            }
-            IpAddr::V6(ip) => {
-                bytes[2..].copy_from_slice(&ip.octets());
-                18
-            }
-        };
-        Self { bytes, length }
-    }
-
-    fn as_slice(&self) -> &[u8] {
-        &self.bytes[..self.length]
     }
 }

@@ -220,7 +220,7 @@ impl Server {
             if let Err(full) = shard.queue.submit(request) {
                 shard
                     .endpoint
-                    .handle_refusal(now, &full.0, &mut shard.outbox);
+                    .handle_refusal(now, full.0, &mut shard.outbox);
             }
         }
         for request in shard.outbox.credential_requests.drain(..) {
@@ -288,8 +288,7 @@ impl Shard {
                 .handle_credential_verdict(now, &verdict, &mut self.outbox);
         }
         while let Some(verdict) = self.inbox.pop() {
-            self.endpoint
-                .handle_verdict(now, &verdict, &mut self.outbox);
+            self.endpoint.handle_verdict(now, verdict, &mut self.outbox);
         }
     }
 
