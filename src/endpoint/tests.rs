@@ -6,6 +6,7 @@
 mod connection_id;
 mod credentials;
 mod flood;
+mod observe;
 mod revocation;
 mod secure;
 
@@ -13,7 +14,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddrV6;
 
 use super::*;
-use crate::auth::request::Identity;
+use crate::auth::request::{PeerRef, RelationId, Response, Verdict};
 use crate::random::SeededRandom;
 
 /// TB vector 1: CON POST /api/v1/ACCESS01/telemetry, MID 1234, token deadbeef.
