@@ -115,11 +115,16 @@ impl Endpoint {
     }
 
     /// Makes a peer of an association whose cookie was valid; the budgets were looked at before.
-    pub(super) fn insert_secure(&mut self, now: Now, key: PeerKey, association: Association) {
-        if let Some(peer) = self.insert(key, Some(association), now) {
-            self.metrics.increment(Counter::HandshakesStarted);
-            self.rearm(now, peer);
-        }
+    pub(super) fn insert_secure(
+        &mut self,
+        now: Now,
+        key: PeerKey,
+        association: Association,
+    ) -> Option<Key> {
+        let peer = self.insert(key, Some(association), now)?;
+        self.metrics.increment(Counter::HandshakesStarted);
+        self.rearm(now, peer);
+        Some(peer)
     }
 
     fn insert(&mut self, key: PeerKey, association: Option<Association>, now: Now) -> Option<Key> {
@@ -165,6 +170,20 @@ impl Endpoint {
         self.handshakes -= usize::from(peer.is_handshaking());
         self.secure_peers -= usize::from(peer.association.is_some());
         self.publish_gauges();
+    }
+
+    /// A handshake was proven: the peer has a new session.
+    pub(super) fn on_established(
+        &mut self,
+        now: Now,
+        key: Key,
+        received: &dtls::Received,
+    ) -> Option<Key> {
+        self.metrics.increment(match received.resumed {
+            None => Counter::HandshakesCompleted,
+            Some(_) => Counter::HandshakesResumed,
+        });
+        self.renew(now, key)
     }
 
     /// A new session took the place of the peer's old one: same address, nothing else in common.
