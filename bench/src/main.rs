@@ -3,6 +3,7 @@
 mod coap;
 mod crypto;
 mod measure;
+mod sessions;
 
 use std::io::{IsTerminal, Write, stderr};
 use std::process::{Command, ExitCode};
@@ -13,11 +14,37 @@ const ROUNDS: usize = 11;
 const ROUNDS_QUICK: usize = 3;
 const USAGE: &str = "\
 Usage: tidegate-bench [--quick] [WORD]...
+       tidegate-bench sessions [COUNT]
 
 Measures the CPU time of cryptography and CoAP per operation, and prints the median of several rounds.
 With words: only benchmarks whose group or name holds one of them. Build with --release.";
 
 fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let number = |index: usize| arguments.get(index).and_then(|text| text.parse().ok());
+    let done = match arguments.first().map(String::as_str) {
+        Some("sessions") => {
+            tidegate::crypto::random::warm_up();
+            let report = sessions::report(number(1).unwrap_or(200_000));
+            Some(report.map(|text| format!("{}\n{text}", host())))
+        }
+        Some("sessions-child") => Some(sessions::line(
+            number(1).unwrap_or(0),
+            number(2).unwrap_or(0),
+        )),
+        _ => None,
+    };
+    match done {
+        Some(Ok(text)) => {
+            print!("{text}");
+            return ExitCode::SUCCESS;
+        }
+        Some(Err(message)) => {
+            eprintln!("tidegate-bench: {message}");
+            return ExitCode::FAILURE;
+        }
+        None => {}
+    }
     let mut words = Vec::new();
     let mut rounds = ROUNDS;
     for argument in std::env::args().skip(1) {

@@ -5,10 +5,13 @@
 
 mod connection_id;
 mod flood;
+mod hot;
 mod revocation;
 mod secure;
 
 use std::collections::BTreeMap;
+
+use arc_swap::ArcSwapOption;
 
 use super::*;
 use crate::auth::request::Identity;

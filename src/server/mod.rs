@@ -44,7 +44,7 @@ use crate::config::Config;
 use crate::crypto::random::{SystemRandom, warm_up};
 use crate::doctor;
 use crate::dtls::CookieJar;
-use crate::endpoint::{EndpointSettings, Port};
+use crate::endpoint::{EndpointSettings, HOT_SESSIONS, Port};
 use crate::metrics::ShardMetrics;
 use crate::queue::{Inbox, RequestQueues};
 use crate::random::Random;
@@ -219,6 +219,7 @@ impl Server {
                 .div_ceil(u32::try_from(shards).unwrap_or(u32::MAX)),
             plain_peers_max: PLAIN_PEERS_MAX,
             requests_max: REQUESTS_MAX,
+            hot_sessions: HOT_SESSIONS,
             shards: config.tidegate.shards,
             node_id: config.tidegate.node_id,
         });
