@@ -12,29 +12,36 @@
 
 mod addresses;
 mod connection_id;
+mod credentials;
+mod observe;
 mod outbox;
 mod path;
 mod peer;
+mod peer_address;
 mod revocation;
 #[cfg(test)]
 mod tests;
+mod verdict;
 mod waiting;
 
 use std::collections::{HashMap, VecDeque};
-use std::net::{IpAddr, SocketAddr, SocketAddrV6};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 
 use addresses::AddressLimits;
 use connection_id::{ConnectionIds, Owner};
+use observe::RelationEvents;
 pub use outbox::{Handover, Note, Outbox, PeerSink, Port, Transmit};
 use path::{AMPLIFICATION_MAX, Arrival};
 use peer::{Peer, Transmission, coap_output};
+use peer_address::{AddressBytes, canonical};
+use verdict::{SERVICE_UNAVAILABLE, count_response, overloaded};
 pub use waiting::WaitingDatagram;
 use waiting::WaitingHandshakes;
 
-use crate::auth::request::{Identity, PeerRef, Request, Response, Verdict};
+use crate::auth::request::{CREDENTIAL_LOOKUPS_MAX, Identity, Request};
 use crate::buffer::SpareBuffers;
 use crate::coap::{self, Input, MessageLayer};
 use crate::drop_reason::DropReason;
@@ -44,11 +51,6 @@ use crate::random::Random;
 use crate::slab::{Key, Slab};
 use crate::time::{Duration, Instant, Now};
 use crate::timer_wheel::TimerWheel;
-
-/// Response code 5.03 Service Unavailable.
-const SERVICE_UNAVAILABLE: u8 = 0xa3;
-/// Seconds that an overloaded server asks a device to wait (Max-Age of a 5.03, RFC 7252 section 5.9.3.4).
-const RETRY_AFTER_S: u32 = 5;
 
 /// What all endpoints of a server share.
 #[derive(Debug)]
@@ -78,6 +80,9 @@ pub struct EndpointSettings {
     pub plain_peers_max: usize,
     /// Requests of one shard that the pool may have in work.
     pub requests_max: usize,
+    /// Look-ups of pre-shared keys that the pool may have in work for one shard, at most
+    /// [`CREDENTIAL_LOOKUPS_MAX`].
+    pub credential_lookups_max: usize,
     /// Shards of the server, to which datagrams are handed over by their connection ids.
     pub shards: u16,
     /// Second byte of connection ids of 5 bytes and more.
@@ -101,6 +106,7 @@ impl EndpointSettings {
             handshakes_per_address: 6000,
             plain_peers_max: 1000,
             requests_max: 1000,
+            credential_lookups_max: CREDENTIAL_LOOKUPS_MAX,
             shards: 1,
             node_id: 0,
         }
@@ -132,6 +138,8 @@ pub struct Endpoint {
     secure_peers: usize,
     handshakes: usize,
     requests_in_work: usize,
+    lookups_in_work: usize,
+    relation_events: RelationEvents,
     /// Memory of requests that were answered.
     buffers: SpareBuffers,
     revocation_search: Option<revocation::Search>,
@@ -177,6 +185,8 @@ impl Endpoint {
             secure_peers: 0,
             handshakes: 0,
             requests_in_work: 0,
+            lookups_in_work: 0,
+            relation_events: RelationEvents::default(),
             buffers: SpareBuffers::default(),
             revocation_search: None,
             waiting: WaitingHandshakes::new(AddressLimits::new(settings.handshakes_per_address)),
@@ -292,7 +302,11 @@ impl Endpoint {
             match dtls::accept(now, address.as_slice(), datagram, &mut context) {
                 dtls::Accepted::Nothing => {}
                 dtls::Accepted::Refused(error) => self.note_failure(key, error, out),
-                dtls::Accepted::New(association) => self.insert_secure(now, key, association),
+                dtls::Accepted::New(association) => {
+                    if let Some(peer) = self.insert_secure(now, key, association) {
+                        self.ask_credential(peer, out);
+                    }
+                }
             }
             return;
         };
@@ -334,11 +348,7 @@ impl Endpoint {
         }
         let mut current = known;
         if received.established {
-            self.metrics.increment(match received.resumed {
-                None => Counter::HandshakesCompleted,
-                Some(_) => Counter::HandshakesResumed,
-            });
-            let Some(renewed) = self.renew(now, known) else {
+            let Some(renewed) = self.on_established(now, known, &received) else {
                 return;
             };
             current = renewed;
@@ -354,6 +364,7 @@ impl Endpoint {
         if received.closed {
             self.remove(current);
         } else {
+            self.ask_credential(current, out);
             self.rearm(now, current);
         }
     }
@@ -376,6 +387,7 @@ impl Endpoint {
         message: &[u8],
         out: &mut Outbox,
     ) {
+        let peer_ref = self.peer_ref(key);
         let Some(peer) = self.peers.get_mut(key) else {
             return;
         };
@@ -411,13 +423,8 @@ impl Endpoint {
                 });
                 if self.requests_in_work < self.settings.requests_max {
                     self.requests_in_work += 1;
-                    let Key { slot, generation } = key;
                     request = Some(Request {
-                        peer: PeerRef {
-                            shard: self.shard,
-                            slot,
-                            generation,
-                        },
+                        peer: peer_ref,
                         exchange,
                         identity,
                         secure,
@@ -438,62 +445,8 @@ impl Endpoint {
             }
         }
         drop(send);
+        self.relation_events.collect(peer_ref, layer, &self.metrics);
         out.requests.extend(request);
-    }
-
-    /// Takes the pool's answer to a request of this shard; returns the permit that the request held.
-    pub fn handle_verdict(&mut self, now: Now, verdict: Verdict, out: &mut Outbox) {
-        self.buffers.put(verdict.buffer);
-        self.requests_in_work = self.requests_in_work.saturating_sub(1);
-        self.metrics.increment(Counter::Verdicts);
-        self.metrics
-            .set(Counter::RequestsInWork, self.requests_in_work as u64);
-        let PeerRef {
-            slot, generation, ..
-        } = verdict.peer;
-        let key = Key { slot, generation };
-        let Some(peer) = self.peers.get_mut(key) else {
-            self.metrics.count_drop(DropReason::VerdictStale);
-            return;
-        };
-        let Peer {
-            address,
-            port,
-            association,
-            coap,
-            path,
-            ..
-        } = peer;
-        let Some(layer) = coap else {
-            self.metrics.count_drop(DropReason::VerdictStale);
-            return;
-        };
-        count_response(&self.metrics, verdict.response.code);
-        let way = (*address, *port, path);
-        let mut send = coap_output(way, Transmission::First, association, out, &self.metrics);
-        let mut context = coap::Context {
-            settings: &self.settings.coap,
-            random: &mut *self.random,
-            out: &mut send,
-            buffers: &mut self.buffers,
-        };
-        let answered = layer.respond(
-            now.instant,
-            verdict.exchange,
-            &verdict.response,
-            &mut context,
-        );
-        drop(send);
-        if let Err(reason) = answered {
-            self.metrics.count_drop(reason);
-        }
-        self.rearm(now, key);
-    }
-
-    /// The queue to the pool was full: answers 5.03 in its stead.
-    pub fn handle_refusal(&mut self, now: Now, request: Request, out: &mut Outbox) {
-        self.metrics.increment(Counter::QueueFull);
-        self.handle_verdict(now, request.into_verdict(overloaded()), out);
     }
 
     /// Does what is due, a bounded number of peers of it; call again while
@@ -562,8 +515,11 @@ impl Endpoint {
     pub fn forget_all(&mut self, now: Now) {
         self.metrics.increment(Counter::Panics);
         for slot in 0..self.peers.slots() {
-            if let Some(key) = self.peers.key_of(slot) {
-                self.peers.remove(key);
+            let Some(key) = self.peers.key_of(slot) else {
+                continue;
+            };
+            if let Some(peer) = self.peers.remove(key) {
+                self.end_layer(key, peer.coap);
             }
         }
         self.by_address.clear();
@@ -630,64 +586,4 @@ pub struct SweepReport {
     pub dropped: u64,
     /// Sessions left, handshakes included.
     pub sessions: usize,
-}
-
-fn count_response(metrics: &ShardMetrics, code: u8) {
-    metrics.increment(match code >> 5 {
-        2 => Counter::ResponsesSuccess,
-        4 => Counter::ResponsesClientError,
-        _ => Counter::ResponsesServerError,
-    });
-}
-
-/// 5.03 with the time to wait.
-fn overloaded() -> Response {
-    Response {
-        max_age: Some(RETRY_AFTER_S),
-        ..Response::empty(SERVICE_UNAVAILABLE)
-    }
-}
-
-/// An IPv4 peer on a dual-stack socket and on an IPv4 socket is the same peer.
-///
-/// An IPv6 peer keeps its scope: a link-local address says nothing without its interface.
-fn canonical(address: SocketAddr) -> SocketAddr {
-    match address.ip().to_canonical() {
-        IpAddr::V4(ip) => SocketAddr::from((ip, address.port())),
-        IpAddr::V6(ip) => {
-            let scope_id = match address {
-                SocketAddr::V6(address) => address.scope_id(),
-                SocketAddr::V4(_) => 0,
-            };
-            SocketAddrV6::new(ip, address.port(), 0, scope_id).into()
-        }
-    }
-}
-
-/// A peer's address as the bytes that its cookie is bound to.
-struct AddressBytes {
-    bytes: [u8; 18],
-    length: usize,
-}
-
-impl AddressBytes {
-    fn new(address: SocketAddr) -> Self {
-        let mut bytes = [0; 18];
-        bytes[..2].copy_from_slice(&address.port().to_be_bytes());
-        let length = match address.ip() {
-            IpAddr::V4(ip) => {
-                bytes[2..6].copy_from_slice(&ip.octets());
-                6
-            }
-            IpAddr::V6(ip) => {
-                bytes[2..].copy_from_slice(&ip.octets());
-                18
-            }
-        };
-        Self { bytes, length }
-    }
-
-    fn as_slice(&self) -> &[u8] {
-        &self.bytes[..self.length]
-    }
 }

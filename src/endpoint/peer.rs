@@ -115,11 +115,16 @@ impl Endpoint {
     }
 
     /// Makes a peer of an association whose cookie was valid; the budgets were looked at before.
-    pub(super) fn insert_secure(&mut self, now: Now, key: PeerKey, association: Association) {
-        if let Some(peer) = self.insert(key, Some(association), now) {
-            self.metrics.increment(Counter::HandshakesStarted);
-            self.rearm(now, peer);
-        }
+    pub(super) fn insert_secure(
+        &mut self,
+        now: Now,
+        key: PeerKey,
+        association: Association,
+    ) -> Option<Key> {
+        let peer = self.insert(key, Some(association), now)?;
+        self.metrics.increment(Counter::HandshakesStarted);
+        self.rearm(now, peer);
+        Some(peer)
     }
 
     fn insert(&mut self, key: PeerKey, association: Option<Association>, now: Now) -> Option<Key> {
@@ -147,9 +152,10 @@ impl Endpoint {
 
     /// Forgets a peer with all that was kept for it.
     pub(super) fn remove(&mut self, key: Key) {
-        let Some(peer) = self.peers.remove(key) else {
+        let Some(mut peer) = self.peers.remove(key) else {
             return;
         };
+        self.end_layer(key, peer.coap.take());
         self.timers.cancel(key.slot);
         let address = PeerKey {
             address: peer.address,
@@ -166,6 +172,20 @@ impl Endpoint {
         self.publish_gauges();
     }
 
+    /// A handshake was proven: the peer has a new session.
+    pub(super) fn on_established(
+        &mut self,
+        now: Now,
+        key: Key,
+        received: &dtls::Received,
+    ) -> Option<Key> {
+        self.metrics.increment(match received.resumed {
+            None => Counter::HandshakesCompleted,
+            Some(_) => Counter::HandshakesResumed,
+        });
+        self.renew(now, key)
+    }
+
     /// A new session took the place of the peer's old one: same address, nothing else in common.
     ///
     /// The slot's generation moves on, so that an answer to a request of the old session is stale.
@@ -176,7 +196,7 @@ impl Endpoint {
             address: peer.address,
             port: peer.port,
         };
-        peer.coap = None;
+        self.end_layer(key, peer.coap.take());
         // Its handshake has proven the address, and no check of before is the new session's.
         peer.path = None;
         peer.waiting = 0;
@@ -235,6 +255,7 @@ impl Endpoint {
     pub(super) fn handle_peer_timeout(&mut self, now: Now, key: Key, out: &mut Outbox) {
         self.handle_path_timeout(now, key, out);
         let ids = self.index_keys_of(key);
+        let peer_ref = self.peer_ref(key);
         let Some(peer) = self.peers.get_mut(key) else {
             return;
         };
@@ -300,6 +321,8 @@ impl Endpoint {
             let timeouts = layer.handle_timeout(now.instant, &mut context);
             self.metrics
                 .add(Counter::RetransmissionsCoap, timeouts.retransmitted.into());
+            drop(send);
+            self.relation_events.collect(peer_ref, layer, &self.metrics);
             if layer.is_idle(now.instant) {
                 *coap = None;
             }

@@ -4,14 +4,17 @@
 //! the endpoint itself, in the modules below.
 
 mod connection_id;
+mod credentials;
 mod flood;
+mod observe;
 mod revocation;
 mod secure;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddrV6;
 
 use super::*;
-use crate::auth::request::Identity;
+use crate::auth::request::{PeerRef, RelationId, Response, Verdict};
 use crate::random::SeededRandom;
 
 /// TB vector 1: CON POST /api/v1/ACCESS01/telemetry, MID 1234, token deadbeef.

@@ -40,6 +40,7 @@ use self::status::ServerStatus;
 use crate::admin::{self, AdminSettings};
 use crate::auth::api::{Api, ApiSettings};
 use crate::auth::pool::Pool;
+use crate::auth::request::CREDENTIAL_LOOKUPS_MAX;
 use crate::config::Config;
 use crate::crypto::random::{SystemRandom, warm_up};
 use crate::doctor;
@@ -80,7 +81,11 @@ pub fn run(config: &Config) -> Result<(), StartError> {
     if config.tidegate.dev {
         dev::prepare_files(config)?;
     }
-    let opened = store::embedded::open(&config.tidegate.data_dir, &StoreSettings::default())?;
+    let store_settings = StoreSettings {
+        retention: config.tidegate.retention,
+        ..StoreSettings::default()
+    };
+    let opened = store::embedded::open(&config.tidegate.data_dir, &store_settings)?;
     let server = Server::start(config, opened)?;
     if config.tidegate.dev {
         dev::register_devices(config, &*server.opened.registry, &server.addresses)?;
@@ -201,7 +206,7 @@ impl Server {
             dtls: ArcSwapOption::from_pointee(dtls),
             cookies: CookieJar::new(master),
             sessions: resumption::sessions(config),
-            revocations: Arc::new(EndedCredentials::new(registry.revocations())),
+            revocations: Arc::new(EndedCredentials::new(Arc::clone(&registry))),
             coap: coap::Settings {
                 piggyback_timeout: config.coap.piggyback_timeout,
                 ..coap::Settings::default()
@@ -219,6 +224,7 @@ impl Server {
                 .div_ceil(u32::try_from(shards).unwrap_or(u32::MAX)),
             plain_peers_max: PLAIN_PEERS_MAX,
             requests_max: REQUESTS_MAX,
+            credential_lookups_max: CREDENTIAL_LOOKUPS_MAX,
             shards: config.tidegate.shards,
             node_id: config.tidegate.node_id,
         });
