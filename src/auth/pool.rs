@@ -8,6 +8,8 @@
 //! batch goes on.
 
 use crate::auth::api::{Api, Outcome, code};
+use crate::auth::delivery::{Counters, Delivery, Touched};
+use crate::auth::downlink::Hub;
 use crate::auth::request::{Request, Response, Verdict};
 use crate::queue::{Inbox, RequestQueues, TAKE_MAX, WorkerQueues};
 use crate::store::{Batch, Completion, Overloaded, Store, StoreError};
@@ -42,13 +44,6 @@ pub struct Pool {
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
-/// One worker's counters; the thread that delivers its durable answers counts here, too.
-struct Counters {
-    requests: AtomicU64,
-    panics: AtomicU64,
-    responses: [AtomicU64; 256],
-}
-
 impl Pool {
     /// Starts a thread for each of `workers`. Verdicts go to `inboxes`, indexed by shard.
     ///
@@ -68,7 +63,7 @@ impl Pool {
     ) -> io::Result<Self> {
         let mut pool = Self {
             queues,
-            counters: Vec::new(),
+            counters: vec![Arc::clone(api.hub().counters())],
             threads: Mutex::default(),
         };
         for (index, queues) in workers.into_iter().enumerate() {
@@ -78,7 +73,7 @@ impl Pool {
                 Arc::clone(&api),
                 Arc::clone(&store),
             );
-            let counters = Arc::clone(&worker.delivery.counters);
+            let counters = Arc::clone(worker.delivery.counters());
             let thread = std::thread::Builder::new()
                 .name(format!("auth-{index}"))
                 .spawn(move || worker.run());
@@ -141,68 +136,11 @@ impl std::fmt::Debug for Pool {
     }
 }
 
-impl Counters {
-    fn new() -> Self {
-        Self {
-            requests: AtomicU64::new(0),
-            panics: AtomicU64::new(0),
-            responses: std::array::from_fn(|_| AtomicU64::new(0)),
-        }
-    }
-}
-
-/// Where answers go.
-#[derive(Clone)]
-struct Delivery {
-    inboxes: Arc<[Arc<Inbox>]>,
-    counters: Arc<Counters>,
-}
-
-impl Delivery {
-    /// Puts verdicts into their inboxes, then wakes each of these once.
-    fn deliver(&self, verdicts: impl IntoIterator<Item = Verdict>) {
-        let mut woken = Touched::default();
-        for verdict in verdicts {
-            self.push(verdict, &mut woken);
-        }
-        self.wake(&woken);
-    }
-
-    fn push(&self, verdict: Verdict, touched: &mut Touched) {
-        let code = usize::from(verdict.response.code);
-        self.counters.responses[code].fetch_add(1, Ordering::Relaxed);
-        let shard = verdict.peer.shard;
-        if let Some(inbox) = self.inboxes.get(usize::from(shard)) {
-            inbox.push(verdict);
-            touched.insert(shard);
-        }
-    }
-
-    fn wake(&self, touched: &Touched) {
-        for &shard in &touched.0 {
-            if let Some(inbox) = self.inboxes.get(usize::from(shard)) {
-                inbox.wake();
-            }
-        }
-    }
-}
-
-/// Shards with something new in their inbox; few, so a list does.
-#[derive(Default)]
-struct Touched(Vec<u16>);
-
-impl Touched {
-    fn insert(&mut self, shard: u16) {
-        if !self.0.contains(&shard) {
-            self.0.push(shard);
-        }
-    }
-}
-
 /// A worker without its thread: [`Pool`] runs each on a thread of its own, a simulation in turns.
 pub struct Worker {
     queues: WorkerQueues,
     delivery: Delivery,
+    hub: Arc<Hub>,
     api: Arc<Api>,
     store: Arc<dyn Store>,
 }
@@ -215,10 +153,10 @@ impl Worker {
         api: Arc<Api>,
         store: Arc<dyn Store>,
     ) -> Self {
-        let counters = Arc::new(Counters::new());
         Self {
             queues,
-            delivery: Delivery { inboxes, counters },
+            delivery: Delivery::new(inboxes),
+            hub: Arc::clone(api.hub()),
             api,
             store,
         }
@@ -227,6 +165,7 @@ impl Worker {
     /// Handles one batch of what is queued, without waiting; returns how many requests it had.
     pub fn step(&mut self) -> usize {
         let mut requests = Vec::new();
+        self.handle_events(true);
         let taken = self.queues.take_now(&mut requests);
         if taken > 0 {
             self.handle_batch(&mut requests);
@@ -237,12 +176,28 @@ impl Worker {
     fn run(&mut self) {
         let mut requests = Vec::with_capacity(TAKE_MAX);
         while self.queues.take(&mut requests) {
-            self.handle_batch(&mut requests);
+            self.handle_events(requests.is_empty());
+            if !requests.is_empty() {
+                self.handle_batch(&mut requests);
+            }
         }
     }
 
+    /// Takes what the shards report of relations. A panic is contained, as in requests.
+    fn handle_events(&self, is_idle: bool) {
+        let handle = AssertUnwindSafe(|| self.hub.handle_events(&self.queues, is_idle));
+        if catch_unwind(handle).is_err() {
+            self.count_panic();
+        }
+    }
+
+    fn count_panic(&self) {
+        let panics = &self.delivery.counters().panics;
+        panics.fetch_add(1, Ordering::Relaxed);
+    }
+
     fn handle_batch(&self, requests: &mut Vec<Request>) {
-        let counters = &self.delivery.counters;
+        let counters = self.delivery.counters();
         counters
             .requests
             .fetch_add(requests.len() as u64, Ordering::Relaxed);
@@ -257,6 +212,7 @@ impl Worker {
                     self.delivery.push(verdict, &mut touched);
                 }
                 Outcome::Durable(response) => durable.push(request.into_verdict(response)),
+                Outcome::Elsewhere => {}
             }
         }
         self.delivery.wake(&touched);
@@ -283,10 +239,7 @@ impl Worker {
         });
         catch_unwind(handle).unwrap_or_else(|_| {
             batch.rollback(mark);
-            self.delivery
-                .counters
-                .panics
-                .fetch_add(1, Ordering::Relaxed);
+            self.count_panic();
             Outcome::Respond(Response::empty(code::INTERNAL_SERVER_ERROR))
         })
     }
@@ -321,18 +274,25 @@ struct Stored {
 impl Completion for Stored {
     fn complete(self: Box<Self>, result: Result<(), &StoreError>) {
         let Self { verdicts, delivery } = *self;
-        let refusal = match result {
-            Ok(()) => return delivery.deliver(verdicts),
-            Err(StoreError::Overloaded) => Response {
-                max_age: Some(RETRY_AFTER_S),
-                ..Response::empty(code::SERVICE_UNAVAILABLE)
-            },
-            Err(_) => Response::empty(code::INTERNAL_SERVER_ERROR),
+        let Err(error) = result else {
+            return delivery.deliver(verdicts);
         };
+        let refusal = refusal(error);
         delivery.deliver(verdicts.into_iter().map(|verdict| Verdict {
             response: refusal.clone(),
             ..verdict
         }));
+    }
+}
+
+/// The answer when the store has not taken what a device sent.
+pub(super) fn refusal(error: &StoreError) -> Response {
+    match error {
+        StoreError::Overloaded => Response {
+            max_age: Some(RETRY_AFTER_S),
+            ..Response::empty(code::SERVICE_UNAVAILABLE)
+        },
+        _ => Response::empty(code::INTERNAL_SERVER_ERROR),
     }
 }
 

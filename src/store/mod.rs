@@ -25,11 +25,13 @@ pub enum AttributeScope {
     Shared = 1,
     /// Set on the server, not visible to the device.
     Server = 2,
+    /// No attributes of anybody: the calls to the device that are kept until it answers, one a key.
+    Rpc = 3,
 }
 
 impl AttributeScope {
     /// All scopes.
-    pub const ALL: [Self; 3] = [Self::Client, Self::Shared, Self::Server];
+    pub const ALL: [Self; 4] = [Self::Client, Self::Shared, Self::Server, Self::Rpc];
 }
 
 /// A value at a time.
