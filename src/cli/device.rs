@@ -1,6 +1,6 @@
 //! `tidegate device`.
 
-use crate::admin::operations::{CredentialsType, DeviceView, NewDevice};
+use crate::admin::operations::{CredentialsType, DeviceView, NewCredentials, NewDevice};
 use crate::admin::{Operations, timestamp};
 use crate::cli::access::{Access, Missing};
 use crate::cli::arguments::{DeviceArguments, DeviceCommand};
@@ -33,6 +33,14 @@ pub(super) fn run(arguments: &DeviceArguments) -> Result<(), Failure> {
         }
         DeviceCommand::List => list(&*open(Missing::Refuse)?, json),
         DeviceCommand::Show { name } => print(&open(Missing::Refuse)?.device(name)?, json),
+        DeviceCommand::SetCredentials { name, token, x509 } => {
+            let credentials = NewCredentials {
+                token: token.clone(),
+                certificate: x509.as_deref().map(read_certificate).transpose()?,
+            };
+            let access = open(Missing::Refuse)?;
+            print(&access.set_credentials(name, &credentials)?, json)
+        }
         DeviceCommand::Remove { name } => {
             open(Missing::Refuse)?.remove(name)?;
             let mut out = output::stdout();

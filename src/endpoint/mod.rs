@@ -12,6 +12,8 @@
 
 mod addresses;
 mod connection_id;
+mod goodbye;
+mod inspection;
 mod outbox;
 mod path;
 mod peer;
@@ -28,6 +30,7 @@ use arc_swap::ArcSwapOption;
 
 use addresses::AddressLimits;
 use connection_id::{ConnectionIds, Owner};
+pub use inspection::{Inspection, SESSIONS_MAX, SessionInfo, SessionPart};
 pub use outbox::{Handover, Note, Outbox, PeerSink, Port, Transmit};
 use path::{AMPLIFICATION_MAX, Arrival};
 use peer::{Peer, Transmission, coap_output};
@@ -39,7 +42,7 @@ use crate::buffer::SpareBuffers;
 use crate::coap::{self, Input, MessageLayer};
 use crate::drop_reason::DropReason;
 use crate::dtls;
-use crate::metrics::{Counter, ShardMetrics};
+use crate::metrics::{Counter, Latency, ShardMetrics};
 use crate::random::Random;
 use crate::slab::{Key, Slab};
 use crate::time::{Duration, Instant, Now};
@@ -303,6 +306,7 @@ impl Endpoint {
             return;
         };
         let was_handshaking = association.is_handshaking();
+        let handshake_start = association.handshake_start();
         let ids = connection_id::index_keys(Some(association));
         let received = association.handle_datagram(now, address.as_slice(), datagram, &mut context);
         let (sent, refused) = (sink.sent(), sink.refused());
@@ -338,6 +342,10 @@ impl Endpoint {
                 None => Counter::HandshakesCompleted,
                 Some(_) => Counter::HandshakesResumed,
             });
+            if let Some(start) = handshake_start {
+                let time = now.instant.saturating_duration_since(start);
+                self.metrics.record(Latency::Handshake, time);
+            }
             let Some(renewed) = self.renew(now, known) else {
                 return;
             };
@@ -469,6 +477,10 @@ impl Endpoint {
             return;
         };
         count_response(&self.metrics, verdict.response.code);
+        if let Some(arrival) = layer.arrival_of(verdict.exchange, &self.settings.coap) {
+            let time = now.instant.saturating_duration_since(arrival);
+            self.metrics.record(Latency::Request, time);
+        }
         let way = (*address, *port, path);
         let mut send = coap_output(way, Transmission::First, association, out, &self.metrics);
         let mut context = coap::Context {
@@ -574,36 +586,6 @@ impl Endpoint {
         self.secure_peers = 0;
         self.handshakes = 0;
         self.publish_gauges();
-    }
-
-    /// Says goodbye to the peers in the slots of `slots` (close_notify, RFC 5246 section 7.2.1);
-    /// returns whether there are slots after these. For the end of the server.
-    pub fn close_peers(&mut self, slots: std::ops::Range<u32>, out: &mut Outbox) -> bool {
-        let more = slots.end < self.peers.slots();
-        for key in slots
-            .filter_map(|slot| self.peers.key_of(slot))
-            .collect::<Vec<_>>()
-        {
-            let Some(peer) = self.peers.get_mut(key) else {
-                continue;
-            };
-            let config = self.settings.dtls.load();
-            if let (Some(association), Some(config)) = (&mut peer.association, config.as_ref()) {
-                association.close(&mut dtls::Context {
-                    config,
-                    cookies: &self.settings.cookies,
-                    sessions: &self.settings.sessions,
-                    revocations: &*self.settings.revocations,
-                    connection_ids: &self.connection_ids,
-                    admit_handshakes: false,
-                    random: &mut *self.random,
-                    out: &mut out.to(peer.address, peer.port),
-                    drops: &mut |reason| self.metrics.count_drop(reason),
-                });
-            }
-            self.remove(key);
-        }
-        more
     }
 
     fn publish_gauges(&self) {
