@@ -36,6 +36,11 @@ impl Delivery {
         Self { inboxes, counters }
     }
 
+    /// How many shards there are.
+    pub(super) fn shards(&self) -> usize {
+        self.inboxes.len()
+    }
+
     pub(super) fn counters(&self) -> &Arc<Counters> {
         &self.counters
     }

@@ -1,7 +1,8 @@
 //! `tidegate device`.
 
-use crate::admin::operations::{CredentialsType, DeviceView, NewDevice};
+use crate::admin::operations::{CredentialsType, DeviceView, NewCredentials, NewDevice};
 use crate::admin::{Operations, timestamp};
+use crate::auth::downlink::ActivityView;
 use crate::cli::access::{Access, Missing};
 use crate::cli::arguments::{DeviceArguments, DeviceCommand};
 use crate::cli::{Failure, import, output};
@@ -33,6 +34,14 @@ pub(super) fn run(arguments: &DeviceArguments) -> Result<(), Failure> {
         }
         DeviceCommand::List => list(&*open(Missing::Refuse)?, json),
         DeviceCommand::Show { name } => print(&open(Missing::Refuse)?.device(name)?, json),
+        DeviceCommand::SetCredentials { name, token, x509 } => {
+            let credentials = NewCredentials {
+                token: token.clone(),
+                certificate: x509.as_deref().map(read_certificate).transpose()?,
+            };
+            let access = open(Missing::Refuse)?;
+            print(&access.set_credentials(name, &credentials)?, json)
+        }
         DeviceCommand::Remove { name } => {
             open(Missing::Refuse)?.remove(name)?;
             let mut out = output::stdout();
@@ -79,7 +88,7 @@ fn print(device: &DeviceView, json: bool) -> Result<(), Failure> {
             CredentialsType::AccessToken => "token",
             CredentialsType::X509Certificate => "fingerprint",
         };
-        let fields = [
+        let mut fields = vec![
             ("name", device.name.clone()),
             ("profile", device.profile.clone()),
             ("added", added(device)),
@@ -89,10 +98,33 @@ fn print(device: &DeviceView, json: bool) -> Result<(), Failure> {
                 device.credentials_id.clone().unwrap_or_default(),
             ),
         ];
+        if let Some(activity) = &device.activity {
+            fields.extend(activity_fields(activity));
+        }
         output::write_fields(&mut out, &fields)?;
     }
     out.flush()?;
     Ok(())
+}
+
+/// When the device was heard of, as far as it ever was.
+fn activity_fields(activity: &ActivityView) -> Vec<(&'static str, String)> {
+    let state = if activity.active {
+        "active"
+    } else {
+        "inactive"
+    };
+    let mut fields = vec![("state", state.to_owned())];
+    for (name, time) in [
+        ("last heard of", activity.last_activity_time),
+        ("subscribed", activity.last_connect_time),
+        ("unsubscribed", activity.last_disconnect_time),
+        ("found inactive", activity.inactivity_alarm_time),
+    ] {
+        let time = time.and_then(|ms| i64::try_from(ms).ok());
+        fields.extend(time.map(|ms| (name, timestamp::format(ms))));
+    }
+    fields
 }
 
 fn added(device: &DeviceView) -> String {

@@ -12,6 +12,8 @@
 
 mod addresses;
 mod connection_id;
+mod goodbye;
+mod inspection;
 mod observe;
 mod outbox;
 mod path;
@@ -30,6 +32,7 @@ use arc_swap::ArcSwapOption;
 
 use addresses::AddressLimits;
 use connection_id::{ConnectionIds, Owner};
+pub use inspection::{Inspection, SESSIONS_MAX, SessionInfo, SessionPart};
 use observe::RelationEvents;
 pub use outbox::{Handover, Note, Outbox, PeerSink, Port, Transmit};
 use path::{AMPLIFICATION_MAX, Arrival};
@@ -43,7 +46,7 @@ use crate::buffer::SpareBuffers;
 use crate::coap::{self, Input, MessageLayer};
 use crate::drop_reason::DropReason;
 use crate::dtls;
-use crate::metrics::{Counter, ShardMetrics};
+use crate::metrics::{Counter, Latency, ShardMetrics};
 use crate::random::Random;
 use crate::slab::{Key, Slab};
 use crate::time::{Duration, Instant, Now};
@@ -304,6 +307,7 @@ impl Endpoint {
             return;
         };
         let was_handshaking = association.is_handshaking();
+        let handshake_start = association.handshake_start();
         let ids = connection_id::index_keys(Some(association));
         let received = association.handle_datagram(now, address.as_slice(), datagram, &mut context);
         let (sent, refused) = (sink.sent(), sink.refused());
@@ -339,6 +343,10 @@ impl Endpoint {
                 None => Counter::HandshakesCompleted,
                 Some(_) => Counter::HandshakesResumed,
             });
+            if let Some(start) = handshake_start {
+                let time = now.instant.saturating_duration_since(start);
+                self.metrics.record(Latency::Handshake, time);
+            }
             let Some(renewed) = self.renew(now, known) else {
                 return;
             };
@@ -520,36 +528,6 @@ impl Endpoint {
         self.secure_peers = 0;
         self.handshakes = 0;
         self.publish_gauges();
-    }
-
-    /// Says goodbye to the peers in the slots of `slots` (close_notify, RFC 5246 section 7.2.1);
-    /// returns whether there are slots after these. For the end of the server.
-    pub fn close_peers(&mut self, slots: std::ops::Range<u32>, out: &mut Outbox) -> bool {
-        let more = slots.end < self.peers.slots();
-        for key in slots
-            .filter_map(|slot| self.peers.key_of(slot))
-            .collect::<Vec<_>>()
-        {
-            let Some(peer) = self.peers.get_mut(key) else {
-                continue;
-            };
-            let config = self.settings.dtls.load();
-            if let (Some(association), Some(config)) = (&mut peer.association, config.as_ref()) {
-                association.close(&mut dtls::Context {
-                    config,
-                    cookies: &self.settings.cookies,
-                    sessions: &self.settings.sessions,
-                    revocations: &*self.settings.revocations,
-                    connection_ids: &self.connection_ids,
-                    admit_handshakes: false,
-                    random: &mut *self.random,
-                    out: &mut out.to(peer.address, peer.port),
-                    drops: &mut |reason| self.metrics.count_drop(reason),
-                });
-            }
-            self.remove(key);
-        }
-        more
     }
 
     fn publish_gauges(&self) {

@@ -25,6 +25,8 @@ pub(super) struct Peer {
     pub(super) path: Option<Box<Path>>,
     /// When a record of the peer was last authentic (DTLS) or a message arrived (plain).
     pub(super) last_activity: Instant,
+    /// When it came, or its session was established, in seconds of the monotonic clock.
+    since_s: u32,
     /// Datagrams of its handshake that wait to be handled.
     pub(super) waiting: u8,
     /// When the timer wheel will call; never later than what is due next.
@@ -92,6 +94,11 @@ impl Peer {
         association.into_iter().chain(coap).chain(path).min()
     }
 
+    /// When it came, or its session was established; to a second.
+    pub(super) fn since(&self) -> Instant {
+        Instant::from_micros(u64::from(self.since_s) * 1_000_000)
+    }
+
     pub(super) fn is_handshaking(&self) -> bool {
         self.association
             .as_ref()
@@ -130,6 +137,7 @@ impl Endpoint {
             coap: None,
             path: None,
             last_activity: now.instant,
+            since_s: seconds(now.instant),
             waiting: 0,
             armed_at: None,
         };
@@ -183,6 +191,7 @@ impl Endpoint {
         peer.waiting = 0;
         peer.armed_at = None;
         peer.last_activity = now.instant;
+        peer.since_s = seconds(now.instant);
         let ids = index_keys(peer.association.as_ref());
         let renewed = self.peers.insert(peer).ok()?;
         if self.by_address.get(&address).is_none_or(|&at| at == key) {
@@ -319,6 +328,11 @@ impl Endpoint {
             self.remove(key);
         }
     }
+}
+
+/// Whole seconds of the monotonic clock: enough for 136 years, and half the bytes.
+fn seconds(at: Instant) -> u32 {
+    u32::try_from(at.as_micros() / 1_000_000).unwrap_or(u32::MAX)
 }
 
 /// How often a plain peer's message layer is looked at for being forgotten.

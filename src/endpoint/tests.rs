@@ -5,6 +5,7 @@
 
 mod connection_id;
 mod flood;
+mod inspection;
 mod observe;
 mod revocation;
 mod secure;

@@ -9,8 +9,9 @@ use crate::auth::pool::Pool;
 use crate::dtls::{ResumedBy, ResumptionRefusal, Sessions};
 use crate::endpoint::EndpointSettings;
 use crate::metrics::{Counter, Encoder, ShardMetrics};
+use crate::queue::RequestQueue;
 use crate::registry::Registry;
-use crate::store::Store;
+use crate::store::{Store, StoreStatus};
 
 /// The server's counters and state, read by other threads.
 pub(super) struct ServerStatus {
@@ -19,6 +20,7 @@ pub(super) struct ServerStatus {
     store: Arc<dyn Store>,
     registry: Arc<dyn Registry>,
     settings: Arc<EndpointSettings>,
+    queues: Vec<RequestQueue>,
     addresses: Addresses,
     ready: AtomicBool,
 }
@@ -30,6 +32,7 @@ impl ServerStatus {
         store: Arc<dyn Store>,
         registry: Arc<dyn Registry>,
         settings: Arc<EndpointSettings>,
+        queues: Vec<RequestQueue>,
         addresses: Addresses,
     ) -> Self {
         Self {
@@ -38,6 +41,7 @@ impl ServerStatus {
             store,
             registry,
             settings,
+            queues,
             addresses,
             ready: AtomicBool::new(false),
         }
@@ -76,9 +80,27 @@ impl StatusSource for ServerStatus {
         }
     }
 
+    fn devices(&self) -> usize {
+        self.registry.len()
+    }
+
+    fn queues(&self) -> Vec<usize> {
+        self.queues.iter().map(RequestQueue::len).collect()
+    }
+
+    fn store(&self) -> StoreStatus {
+        self.store.status()
+    }
+
     fn encode(&self, encoder: &mut Encoder) {
         let devices = self.registry.len();
         encoder.single("tidegate_devices", "gauge", "Registered devices.", devices);
+        let name = "tidegate_queue_depth";
+        let help = "Requests that wait for the authenticator pool.";
+        encoder.family(name, "gauge", help);
+        for (shard, depth) in self.queues().into_iter().enumerate() {
+            encoder.sample(name, &format!("shard=\"{shard}\""), depth);
+        }
         let store = self.store.status();
         let gauges = [
             (
@@ -90,6 +112,11 @@ impl StatusSource for ServerStatus {
                 "tidegate_store_head_bytes",
                 "Bytes durable and not yet in the queryable part on disk.",
                 store.head_bytes,
+            ),
+            (
+                "tidegate_store_series_bytes",
+                "Bytes of readings in the queryable part, before compression.",
+                store.series_bytes,
             ),
             (
                 "tidegate_store_up",
@@ -130,6 +157,11 @@ impl StatusSource for ServerStatus {
                 "tidegate_store_flush_failures_total",
                 "Flushes that failed.",
                 store.flush_failures,
+            ),
+            (
+                "tidegate_store_swept_rows_total",
+                "Blocks of readings removed by retention.",
+                store.swept_rows,
             ),
         ];
         for (name, help, value) in counters {

@@ -99,6 +99,11 @@ impl Hub {
         if now_ms < reporter.next_report_ms {
             return;
         }
+        if self.delivery.shards() == 0 {
+            // Nobody is heard of here.
+            reporter.next_report_ms = u64::MAX;
+            return;
+        }
         reporter.next_report_ms = now_ms + self.settings.report_period_ms;
         self.restore(&mut reporter.restored);
         self.report_activity();
