@@ -517,7 +517,7 @@ impl Endpoint {
                 continue;
             };
             if let Some(peer) = self.peers.remove(key) {
-                self.end_relations(key, peer.coap);
+                self.end_layer(key, peer.coap);
             }
         }
         self.by_address.clear();

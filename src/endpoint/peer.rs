@@ -158,7 +158,7 @@ impl Endpoint {
         let Some(mut peer) = self.peers.remove(key) else {
             return;
         };
-        self.end_relations(key, peer.coap.take());
+        self.end_layer(key, peer.coap.take());
         self.timers.cancel(key.slot);
         let address = PeerKey {
             address: peer.address,
@@ -185,7 +185,7 @@ impl Endpoint {
             address: peer.address,
             port: peer.port,
         };
-        self.end_relations(key, peer.coap.take());
+        self.end_layer(key, peer.coap.take());
         // Its handshake has proven the address, and no check of before is the new session's.
         peer.path = None;
         peer.waiting = 0;
