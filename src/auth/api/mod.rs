@@ -169,7 +169,14 @@ impl Api {
             Action::ObserveRpc if message.observe == Some(REGISTER) => {
                 return observe(Topic::Rpc);
             }
-            Action::ObserveRpc => return Outcome::Respond(Response::empty(code::CONTENT)),
+            Action::ObserveRpc => {
+                let later = self.hub.long_body(Topic::Rpc, device, request);
+                let code = match message.observe {
+                    Some(_) => code::CONTENT,
+                    None => code::BAD_REQUEST,
+                };
+                return Outcome::Respond(later.unwrap_or_else(|| Response::empty(code)));
+            }
             Action::Call => {
                 return self
                     .hub
@@ -183,6 +190,9 @@ impl Api {
                     .map_or(Outcome::Elsewhere, Outcome::Respond);
             }
             Action::ReadAttributes => {
+                if let Some(later) = self.hub.long_body(Topic::Attributes, device, request) {
+                    return Outcome::Respond(later);
+                }
                 let read = read::attributes(&*self.store, device, message);
                 return Outcome::Respond(read.unwrap_or_else(|error| {
                     tracing::error!(%error, %device, "attributes cannot be read");

@@ -25,7 +25,7 @@ pub(super) enum Action {
     PostAttributes,
     ReadAttributes,
     Claim,
-    /// `GET rpc` with Observe: 0 registers.
+    /// `GET rpc` with Observe, 0 registers; or for a later block of a call.
     ObserveRpc,
     /// A call of the device.
     Call,
@@ -175,7 +175,10 @@ fn device_api<'a>(message: &RequestMessage, rest: &[&'a [u8]]) -> Route<'a> {
         (POST, Feature::Rpc) => call_number(rest).map_or(Action::Call, Action::Reply),
         (POST, Feature::Claim) => Action::Claim,
         (GET, Feature::Attributes) => Action::ReadAttributes,
-        (GET, Feature::Rpc) if message.observe.is_some() => Action::ObserveRpc,
+        // A later block of a call that was notified comes without Observe (RFC 7959 section 2.6).
+        (GET, Feature::Rpc) if message.observe.is_some() || message.block2.is_some() => {
+            Action::ObserveRpc
+        }
         _ => return refused,
     };
     Route::Device { action, token }

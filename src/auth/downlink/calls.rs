@@ -291,7 +291,7 @@ impl Hub {
         }
         if new.method.len() + params.len() > CALL_BYTES_MAX {
             return Err(RpcRefusal::Invalid(
-                "method and parameters have more than 64 KiB",
+                "method and parameters have more than 32 KiB",
             ));
         }
         // Without spaces, as ThingsBoard sends them; constrained devices count bytes.

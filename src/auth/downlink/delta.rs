@@ -51,6 +51,24 @@ impl Delta {
         self.bytes
     }
 
+    /// Takes as many of the first changes out as print in about `bytes_max` bytes, at least one.
+    pub(super) fn split_front(&mut self, bytes_max: usize) -> Self {
+        let mut front = Self::default();
+        let mut length = 0;
+        while let Some((key, change)) = self.changes.pop_first() {
+            let mut one = Self::default();
+            one.insert(key.clone(), change.clone());
+            length += one.to_json().len();
+            if length > bytes_max && !front.is_empty() {
+                self.changes.insert(key, change);
+                break;
+            }
+            self.bytes -= one.bytes;
+            front.insert(key, change);
+        }
+        front
+    }
+
     /// Without the keys that do not exist: what a device sees that asks for all attributes.
     pub(super) fn forget_deletions(&mut self) {
         let bytes = &mut self.bytes;
@@ -133,6 +151,21 @@ mod tests {
         assert_eq!(deleted.to_json(), r#"{"deleted":["a","b"]}"#);
         let both = delta(&[("x\"", Some(2)), ("b", None)]);
         assert_eq!(both.to_json(), r#"{"x\"":2,"deleted":["b"]}"#);
+    }
+
+    #[test]
+    fn a_long_one_is_told_in_parts() {
+        let mut whole = delta(&[("a", Some(1)), ("b", None), ("c", Some(3))]);
+        let bytes = whole.bytes();
+        let front = whole.split_front(1000);
+        assert_eq!((front.bytes(), whole.bytes()), (bytes, 0));
+        let mut whole = front;
+        let front = whole.split_front(10);
+        assert_eq!(front, delta(&[("a", Some(1))]));
+        assert_eq!(whole, delta(&[("b", None), ("c", Some(3))]));
+        whole.insert("a".into(), Some(Value::String("x".repeat(100).into())));
+        assert_eq!(whole.split_front(10).iter().count(), 1);
+        assert_eq!(whole, delta(&[("b", None), ("c", Some(3))]));
     }
 
     #[test]

@@ -163,6 +163,23 @@ impl DeviceState {
         self.changes.push_back(whole);
     }
 
+    /// Splits the change that is next if it has several keys, so that what is next prints in about
+    /// `bytes_max` bytes; whether it did.
+    pub(super) fn split_change(&mut self, bytes_max: usize) -> bool {
+        let Some(next) = self.changes.front_mut() else {
+            return false;
+        };
+        let before = next.bytes();
+        let first = next.split_front(bytes_max);
+        self.changes_bytes = self.changes_bytes + first.bytes() + next.bytes() - before;
+        if next.is_empty() {
+            *next = first;
+            return false;
+        }
+        self.changes.push_front(first);
+        true
+    }
+
     pub(super) fn change_gone(&mut self) {
         if let Some(delta) = self.changes.pop_front() {
             self.changes_bytes -= delta.bytes();

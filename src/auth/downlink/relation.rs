@@ -12,7 +12,7 @@ use crate::auth::request::{
 use crate::queue::WorkerQueues;
 use crate::registry::DeviceId;
 use crate::store::{AttributeScope, StoreError};
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
 /// Content-Format application/json.
 const JSON: u16 = 50;
@@ -106,6 +106,10 @@ impl Hub {
         };
         let old = state.take_slot(topic);
         let mut slot = Slot::new(relation, request.peer, request.message.content_format);
+        slot.keep_long(Response {
+            relation: None,
+            ..verdict.response.clone()
+        });
         match first.after {
             None => {
                 self.delivery.push(verdict, &mut effects.touched);
@@ -309,7 +313,20 @@ impl Hub {
         self.note_disconnect(device, state);
     }
 
-    fn note_disconnect(&self, device: DeviceId, state: &DeviceState) {
+    /// The body that the observer fetches block by block, if `request` asks for a later block of one:
+    /// such a request names neither the relation nor the notification (RFC 7959 section 2.6).
+    pub fn long_body(&self, topic: Topic, device: DeviceId, request: &Request) -> Option<Response> {
+        let cell = self.part(device).devices.get(&device).map(Arc::clone)?;
+        let mut state = lock(&cell);
+        let slot = state.slot(topic).as_mut()?;
+        if request.message.block2.is_some_and(|block| block.num > 0) {
+            return slot.long(request.peer).cloned();
+        }
+        slot.forget_long(request.peer);
+        None
+    }
+
+    pub(super) fn note_disconnect(&self, device: DeviceId, state: &DeviceState) {
         if !state.is_observed() {
             self.connected(device, false);
         }

@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::fmt;
 
-/// Longest method and parameters of a call, in bytes.
-pub(super) const CALL_BYTES_MAX: usize = 64 << 10;
+/// Longest method and parameters of a call, in bytes: its message has to fit a shard's window.
+pub(super) const CALL_BYTES_MAX: usize = 32 << 10;
 
 /// How far a call has come; ThingsBoard's names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

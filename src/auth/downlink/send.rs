@@ -3,6 +3,7 @@
 use super::device::DeviceState;
 use super::policy::Reach;
 use super::relation::attributes_response;
+use super::slot::{MESSAGE_BYTES, NOTIFICATION_BYTES_MAX, Topic};
 use super::{Effects, Hub, activity};
 use crate::auth::api::code;
 use crate::auth::request::Response;
@@ -73,16 +74,8 @@ impl Hub {
     }
 
     fn send_all(&self, device: DeviceId, state: &mut DeviceState, effects: &mut Effects) -> Sent {
-        while let Some(farewell) = state.farewells.front() {
-            let notification = farewell.notification();
-            if self
-                .delivery
-                .notify(notification, &mut effects.touched)
-                .is_err()
-            {
-                return Sent::Full;
-            }
-            state.farewells.pop_front();
+        if self.say_farewells(state, effects) == Sent::Full {
+            return Sent::Full;
         }
         let changes = self.send_changes(device, state, effects);
         if changes == Sent::Full {
@@ -92,6 +85,17 @@ impl Hub {
             Sent::All => changes,
             other => other,
         }
+    }
+
+    fn say_farewells(&self, state: &mut DeviceState, effects: &mut Effects) -> Sent {
+        while let Some(farewell) = state.farewells.front() {
+            let notification = farewell.notification();
+            if let Err(Full(_)) = self.delivery.notify(notification, &mut effects.touched) {
+                return Sent::Full;
+            }
+            state.farewells.pop_front();
+        }
+        Sent::All
     }
 
     fn send_changes(
@@ -104,22 +108,35 @@ impl Hub {
             let (Some(slot), Some(delta)) = (&state.attributes, state.changes.front()) else {
                 return Sent::All;
             };
-            if !slot.has_room() {
+            let response = attributes_response(delta, slot.content_format);
+            if response.payload.len() > MESSAGE_BYTES && state.split_change(MESSAGE_BYTES) {
+                continue;
+            }
+            let Some(slot) = &state.attributes else {
+                return Sent::All;
+            };
+            if response.payload.len() > NOTIFICATION_BYTES_MAX {
+                // No shard takes it: a registration anew begins with it, block by block.
+                state.farewells.push_back(slot.farewell());
+                state.take_slot(Topic::Attributes);
+                self.note_disconnect(device, state);
+                return self.say_farewells(state, effects);
+            }
+            if !slot.has_room(response.payload.len()) {
                 return Sent::All;
             }
-            let response = attributes_response(delta, slot.content_format);
-            let notification = slot.notification(response);
             let reach = self.reach(device, state);
             if reach == Reachable::No {
                 state.merge_changes();
                 return Sent::Asleep;
             }
+            let notification = slot.notification(response.clone());
             if let Err(Full(_)) = self.delivery.notify(notification, &mut effects.touched) {
                 return Sent::Full;
             }
             state.change_gone();
             if let Some(slot) = &mut state.attributes {
-                slot.pushed(None);
+                slot.pushed(response, None);
             }
             self.went_out(device, state, reach);
         }
@@ -127,7 +144,6 @@ impl Hub {
 
     fn send_calls(&self, device: DeviceId, state: &mut DeviceState, effects: &mut Effects) -> Sent {
         while let Some(slot) = &state.rpc
-            && slot.has_room()
             && let Some(id) = state.next_call(self.settings.submit)
             && let Some(call) = state.calls.get(&id)
         {
@@ -137,7 +153,10 @@ impl Hub {
                 payload: call.record.message().into_bytes(),
                 ..Response::default()
             };
-            let notification = slot.notification(response);
+            if !slot.has_room(response.payload.len()) {
+                return Sent::All;
+            }
+            let notification = slot.notification(response.clone());
             let relation = slot.relation;
             let reach = self.reach(device, state);
             if reach == Reachable::No {
@@ -147,7 +166,7 @@ impl Hub {
                 return Sent::Full;
             }
             if let Some(slot) = &mut state.rpc {
-                slot.pushed(Some(id));
+                slot.pushed(response, Some(id));
             }
             self.went_out(device, state, reach);
             self.call_pushed(state, id, relation, effects);

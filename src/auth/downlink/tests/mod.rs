@@ -10,7 +10,7 @@ use super::slot::WINDOW;
 use super::*;
 use crate::auth::api::{Api, ApiSettings, Outcome};
 use crate::auth::request::{
-    Identity, Notification, PeerRef, RelationEnd, RelationEvent, RelationEventKind, Request,
+    Block, Identity, Notification, PeerRef, RelationEnd, RelationEvent, RelationEventKind, Request,
     RequestMessage, Response, Verdict,
 };
 use crate::registry::embedded::EmbeddedRegistry;

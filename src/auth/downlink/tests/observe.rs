@@ -260,6 +260,68 @@ fn what_is_too_much_is_merged_and_the_device_ends_up_right() {
 }
 
 #[test]
+fn a_long_change_goes_in_parts_that_fit_a_message() {
+    let bench = Bench::new();
+    bench.observe(ATTRIBUTES);
+    let text = |length: usize| Some(Value::String("x".repeat(length).into()));
+    bench.set(&[
+        ("a", text(600)),
+        ("b", text(600)),
+        ("c", text(100)),
+        ("d", None),
+    ]);
+    bench.commit();
+    let received = bench.received();
+    let starts: Vec<_> = received.iter().map(|message| &message[..13]).collect();
+    assert_eq!(starts, [r#"2.05 50 {"a":"#, r#"2.05 50 {"b":"#]);
+    assert!(
+        received[1].ends_with(r#","deleted":["d"]}"#),
+        "{}",
+        received[1]
+    );
+    assert!(received.iter().all(|message| message.len() < 1100));
+}
+
+#[test]
+fn a_long_value_is_fetched_block_by_block() {
+    let bench = Bench::new();
+    bench.set(&[("long", Some(Value::String("x".repeat(5000).into())))]);
+    bench.commit();
+    let (first, _) = bench.observe(ATTRIBUTES);
+    let later = |num| {
+        let mut request = bench.request(GET, ATTRIBUTES, "");
+        request.message.block2 = Some(Block {
+            num,
+            more: false,
+            size_exponent: 6,
+        });
+        text(&bench.ask(&request).unwrap())
+    };
+    assert_eq!(later(1), first);
+    bench.set(&[("long", Some(Value::String("y".repeat(5000).into())))]);
+    bench.commit();
+    let notified = bench.received().remove(0);
+    assert_eq!(later(4), notified);
+    // A plain read from its first block on is one.
+    let plain = later(0);
+    assert!(plain.starts_with(r#"2.05 50 {"shared":{"long":"y"#));
+    assert_eq!(later(1), plain);
+}
+
+#[test]
+fn a_value_that_no_shard_takes_ends_the_subscription() {
+    let bench = Bench::new();
+    let (_, relation) = bench.observe(ATTRIBUTES);
+    bench.set(&[("huge", Some(Value::String("x".repeat(60_000).into())))]);
+    bench.commit();
+    let farewell = bench.notifications();
+    assert_eq!(farewell.len(), 1);
+    assert_eq!((farewell[0].relation, farewell[0].last), (relation, true));
+    let (first, _) = bench.observe(ATTRIBUTES);
+    assert!(first.len() > 60_000);
+}
+
+#[test]
 fn a_full_inbox_is_tried_again_and_nothing_is_lost() {
     let bench = Bench::new();
     let (_, relation) = bench.observe(ATTRIBUTES);
