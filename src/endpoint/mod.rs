@@ -306,6 +306,7 @@ impl Endpoint {
             return;
         };
         let was_handshaking = association.is_handshaking();
+        let was_established = association.is_established();
         let handshake_start = association.handshake_start();
         let ids = connection_id::index_keys(Some(association));
         let received = association.handle_datagram(now, address.as_slice(), datagram, &mut context);
@@ -319,10 +320,17 @@ impl Endpoint {
         if !received.plaintexts.is_empty() {
             self.last_data = now.instant;
         }
-        if let Some(error) = received.failure {
-            self.note_failure(key, error, out);
+        let ended = was_established && !association.is_established();
+        match received.failure {
+            Some(error) if ended => out.note(Note::Failed(key.address, error)),
+            Some(error) => self.note_failure(key, error, out),
+            None => {}
+        }
+        if ended || (was_established && received.established) {
+            self.count_session_end(&received);
         }
         if let Some(alert) = received.peer_alert {
+            self.metrics.increment(Counter::AlertsReceived);
             out.note(Note::Alert(key.address, alert));
         }
         self.count_handshake(known, was_handshaking);
@@ -419,6 +427,8 @@ impl Endpoint {
                 });
                 if self.requests_in_work < self.settings.requests_max {
                     self.requests_in_work += 1;
+                    self.metrics
+                        .set(Counter::RequestsInWork, self.requests_in_work as u64);
                     let Key { slot, generation } = key;
                     request = Some(Request {
                         peer: PeerRef {

@@ -289,6 +289,9 @@ impl Endpoint {
                 self.metrics.increment(Counter::SessionsExpired);
                 alive = false;
             }
+            if association.is_handshaking() && sink.sent() > 0 {
+                self.metrics.increment(Counter::RetransmissionsDtls);
+            }
             if let Some(path) = path {
                 path.on_sent(sink.sent());
             }
@@ -309,6 +312,8 @@ impl Endpoint {
             let timeouts = layer.handle_timeout(now.instant, &mut context);
             self.metrics
                 .add(Counter::RetransmissionsCoap, timeouts.retransmitted.into());
+            self.metrics
+                .add(Counter::EmptyAcknowledgements, timeouts.acknowledged.into());
             if layer.is_idle(now.instant) {
                 *coap = None;
             }
