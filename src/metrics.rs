@@ -169,11 +169,9 @@ counters! {
         /// Established and not closed.
         Sessions "",
     }
-    Gauge "tidegate_coap_peers" true "Peers with CoAP message layer state." {
-        /// On the plain CoAP port.
-        PeersCoap r#"port="coap""#,
-        /// On the CoAPS port.
-        PeersCoaps r#"port="coaps""#,
+    Gauge "tidegate_plain_peers" true "Plain CoAP peers remembered." {
+        /// Those with CoAP message layer state.
+        PeersCoap "",
     }
     Gauge "tidegate_observe_relations" true "Observe relations that are open (RFC 7641)." {
         /// Those of all peers.
@@ -220,23 +218,15 @@ counters! {
         SessionsRevoked r#"cause="revoked""#,
         /// By an administrator.
         SessionsDismissed r#"cause="dismissed""#,
-        /// To make room, or because a limit of the session was reached.
-        SessionsEvicted r#"cause="evicted""#,
+        /// A limit of the session was reached: forged records, or its sequence numbers.
+        SessionsExhausted r#"cause="limit""#,
     }
-    Counter "tidegate_alerts_sent_total" false "DTLS alerts sent." {
-        /// Level warning, close_notify included.
-        AlertsSentWarning r#"level="warning""#,
-        /// Level fatal.
-        AlertsSentFatal r#"level="fatal""#,
-    }
-    Counter "tidegate_alerts_received_total" false "DTLS alerts received, those without effect included." {
-        /// Level warning, close_notify included.
-        AlertsReceivedWarning r#"level="warning""#,
-        /// Level fatal.
-        AlertsReceivedFatal r#"level="fatal""#,
+    Counter "tidegate_alerts_received_total" false "DTLS alerts received, close_notify aside, those without effect included." {
+        /// Counted per datagram.
+        AlertsReceived "",
     }
     Counter "tidegate_retransmissions_total" false "Messages and flights sent again." {
-        /// A DTLS flight, after its timer or a repeated flight of the peer.
+        /// A DTLS flight, after its timer.
         RetransmissionsDtls r#"layer="dtls""#,
         /// A confirmable CoAP message without acknowledgement.
         RetransmissionsCoap r#"layer="coap""#,
@@ -255,10 +245,6 @@ counters! {
         /// 5.xx.
         ResponsesServerError r#"class="5""#,
     }
-    Counter "tidegate_duplicates_answered_total" false "Repeated CoAP requests answered from the deduplication store." {
-        /// RFC 7252 section 4.5.
-        DuplicatesAnswered "",
-    }
     Counter "tidegate_empty_acknowledgements_total" false "Empty ACKs sent because the answer took longer than COAP_PIGGYBACK_TIMEOUT." {
         /// The response follows separately (RFC 7252 section 5.2.2).
         EmptyAcknowledgements "",
@@ -274,6 +260,10 @@ counters! {
     Counter "tidegate_verdicts_total" false "Verdicts taken from the inbox." {
         /// Counted per verdict.
         Verdicts "",
+    }
+    Counter "tidegate_credential_lookups_total" false "Pre-shared keys asked of the authenticator pool by handshakes." {
+        /// Counted per question; those for which there is no room are among the drops.
+        CredentialLookups "",
     }
     Counter "tidegate_shard_sleeps_total" true "Times that a shard had nothing to do." {
         /// The shard waited in the kernel.

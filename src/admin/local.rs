@@ -5,14 +5,16 @@ mod rpc;
 mod sessions;
 
 use crate::admin::operations::{
-    Added, Attributes, CredentialsType, DevicePage, DeviceView, ErrorKind, Latest, NewAttributes,
-    NewCredentials, NewDevice, OperationError, Operations, Reading,
+    Added, Attributes, CredentialsType, DevicePage, DeviceView, ErrorKind, KeyText, Latest,
+    NewAttributes, NewCredentials, NewDevice, OperationError, Operations, Reading,
 };
 use crate::auth::downlink::Hub;
 use crate::crypto::certificate::{CERTIFICATE_LENGTH_MAX, LeafInfo};
 use crate::crypto::fingerprint::to_hex;
 use crate::queue::Inbox;
-use crate::registry::{self, Credential, Device, NewCredential, Registry, RegistryError};
+use crate::registry::{
+    self, Credential, Device, NewCredential, Registry, RegistryError, pre_shared_key_of_hex,
+};
 use crate::store::{AttributeScope, Batch, HistoryQuery, Overloaded, Store, StoreError, Value};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -114,7 +116,7 @@ impl Operations for LocalOperations {
 
     fn add(&self, device: &NewDevice) -> Result<DeviceView, OperationError> {
         let added = self.registry.add(new_device(device)?)?;
-        Ok(view(&added))
+        Ok(view_once(&added, device.psk.is_some()))
     }
 
     fn add_all(&self, devices: &[NewDevice]) -> Result<Vec<Added>, OperationError> {
@@ -151,12 +153,9 @@ impl Operations for LocalOperations {
         name: &str,
         credentials: &NewCredentials,
     ) -> Result<DeviceView, OperationError> {
-        let credential = new_credential(
-            credentials.token.as_deref(),
-            credentials.certificate.as_deref(),
-        )?;
+        let credential = new_credential(credentials)?;
         let device = self.registry.set_credential(name, credential)?;
-        Ok(view(&device))
+        Ok(view_once(&device, credentials.psk.is_some()))
     }
 
     fn latest(&self, name: &str) -> Result<Latest, OperationError> {
@@ -211,6 +210,9 @@ fn view(device: &Device) -> DeviceView {
         Credential::X509 { fingerprint, .. } => {
             (CredentialsType::X509Certificate, to_hex(fingerprint))
         }
+        Credential::PreSharedKey { identity, .. } => {
+            (CredentialsType::PreSharedKey, identity.to_string())
+        }
     };
     DeviceView {
         id: device.id.0,
@@ -220,6 +222,7 @@ fn view(device: &Device) -> DeviceView {
         credentials_type,
         credentials_id: Some(credentials_id),
         activity: None,
+        psk: None,
     }
 }
 
@@ -238,27 +241,52 @@ fn reading(ts: i64, value: &Value) -> Reading {
     Reading { ts, value }
 }
 
+/// A device as it is shown to who gave it its credential: with a pre-shared key that was made at
+/// random, as nobody is shown it later.
+fn view_once(device: &Device, is_key_known: bool) -> DeviceView {
+    let mut view = view(device);
+    if let (Credential::PreSharedKey { key, .. }, false) = (&device.credential, is_key_known) {
+        view.psk = Some(KeyText(to_hex(key.as_bytes())));
+    }
+    view
+}
+
 fn new_device(device: &NewDevice) -> Result<registry::NewDevice, OperationError> {
     Ok(registry::NewDevice {
         name: device.name.clone(),
         profile: device.profile.clone(),
-        credential: new_credential(device.token.as_deref(), device.certificate.as_deref())?,
+        credential: new_credential(&NewCredentials {
+            token: device.token.clone(),
+            certificate: device.certificate.clone(),
+            psk_identity: device.psk_identity.clone(),
+            psk: device.psk.clone(),
+        })?,
     })
 }
 
-fn new_credential(
-    token: Option<&str>,
-    certificate: Option<&str>,
-) -> Result<NewCredential, OperationError> {
-    match (token, certificate) {
-        (Some(_), Some(_)) => Err(OperationError::new(
-            ErrorKind::Invalid,
-            "both a token and a certificate are given",
+fn new_credential(new: &NewCredentials) -> Result<NewCredential, OperationError> {
+    let invalid = |message, remedy| Err(OperationError::new(ErrorKind::Invalid, message, remedy));
+    match (&new.token, &new.certificate, &new.psk_identity) {
+        (Some(token), None, None) => Ok(NewCredential::AccessToken(token.clone())),
+        (None, Some(text), None) => Ok(NewCredential::Certificate(certificate_der(text)?)),
+        (None, None, Some(identity)) => {
+            let key = new.psk.as_ref();
+            Ok(NewCredential::PreSharedKey {
+                identity: identity.clone(),
+                key: key
+                    .map(|KeyText(text)| pre_shared_key_of_hex(text))
+                    .transpose()?,
+            })
+        }
+        (None, None, None) if new.psk.is_some() => invalid(
+            "a pre-shared key is given, but no identity",
+            "give the identity by which the device will name it",
+        ),
+        (None, None, None) => Ok(NewCredential::RandomToken),
+        _ => invalid(
+            "more than one of token, certificate and pre-shared key is given",
             "give one of them: a device has one credential",
-        )),
-        (Some(token), None) => Ok(NewCredential::AccessToken(token.to_owned())),
-        (None, Some(text)) => Ok(NewCredential::Certificate(certificate_der(text)?)),
-        (None, None) => Ok(NewCredential::RandomToken),
+        ),
     }
 }
 
@@ -307,7 +335,9 @@ impl From<RegistryError> for OperationError {
                 ErrorKind::Conflict,
                 "choose another name, or remove that device first",
             ),
-            RegistryError::TokenTaken | RegistryError::CertificateTaken(_) => (
+            RegistryError::TokenTaken
+            | RegistryError::CertificateTaken(_)
+            | RegistryError::PskIdentityTaken(_) => (
                 ErrorKind::Conflict,
                 "give each device a credential of its own",
             ),
@@ -317,6 +347,8 @@ impl From<RegistryError> for OperationError {
             RegistryError::Name(..)
             | RegistryError::Profile(..)
             | RegistryError::Token(_)
+            | RegistryError::PskIdentity(..)
+            | RegistryError::PreSharedKey(_)
             | RegistryError::Certificate(_) => (ErrorKind::Invalid, ""),
         };
         Self::new(kind, error.to_string(), remedy)

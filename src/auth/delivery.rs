@@ -1,6 +1,6 @@
 //! Where the pool's answers go, and what is counted of them.
 
-use crate::auth::request::{Notification, Verdict};
+use crate::auth::request::{CredentialVerdict, Notification, Verdict};
 use crate::queue::{Full, Inbox};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -80,6 +80,19 @@ impl Delivery {
             touched.insert(shard);
         }
         Ok(())
+    }
+
+    /// Puts what was found of a pre-shared key into the inbox of its shard.
+    pub(super) fn push_credential(
+        &self,
+        shard: u16,
+        verdict: CredentialVerdict,
+        touched: &mut Touched,
+    ) {
+        if let Some(inbox) = self.inboxes.get(usize::from(shard)) {
+            inbox.push_credential(verdict);
+            touched.insert(shard);
+        }
     }
 
     pub(super) fn wake(&self, touched: &Touched) {

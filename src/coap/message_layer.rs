@@ -182,6 +182,7 @@ impl MessageLayer {
         while let Some((index, exchange)) = self.exchanges.first_unacknowledged()
             && acknowledge_due(&exchange, cx.settings) <= now
         {
+            timeouts.acknowledged += 1;
             self.acknowledge(index, exchange.message_id, cx);
         }
         if let Some(kept) = &mut self.kept {

@@ -2,9 +2,19 @@
 
 use super::{Endpoint, Outbox};
 use crate::dtls;
+use crate::metrics::Counter;
 use crate::slab::Key;
 
 impl Endpoint {
+    /// Counts the end of a session by what came from its peer.
+    pub(super) fn count_session_end(&self, received: &dtls::Received) {
+        self.metrics.increment(match received.failure {
+            _ if received.established => Counter::SessionsReplaced,
+            None | Some(dtls::Error::PeerAlert(_)) => Counter::SessionsClosed,
+            Some(_) => Counter::SessionsExhausted,
+        });
+    }
+
     /// Says goodbye to the peers in the slots of `slots` (close_notify, RFC 5246 section 7.2.1);
     /// returns whether there are slots after these. For the end of the server.
     pub fn close_peers(&mut self, slots: std::ops::Range<u32>, out: &mut Outbox) -> bool {

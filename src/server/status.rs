@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use super::Addresses;
 use crate::admin::StatusSource;
 use crate::auth::pool::Pool;
+use crate::crypto::certificate::LeafInfo;
 use crate::dtls::{ResumedBy, ResumptionRefusal, Sessions};
 use crate::endpoint::EndpointSettings;
 use crate::metrics::{Counter, Encoder, ShardMetrics};
@@ -50,6 +52,44 @@ impl ServerStatus {
     /// Whether devices are served from now on.
     pub(super) fn set_ready(&self, ready: bool) {
         self.ready.store(ready, Ordering::Release);
+    }
+
+    /// What values of the gauges are compared with.
+    fn encode_limits(&self, encoder: &mut Encoder) {
+        let limits = [
+            (
+                "tidegate_sessions_limit",
+                "DTLS sessions that one shard may hold, by TIDEGATE_SESSIONS_MAX.",
+                self.settings.sessions_max,
+            ),
+            (
+                "tidegate_handshakes_limit",
+                "Handshakes in progress that one shard may hold, by TIDEGATE_HANDSHAKES_MAX.",
+                self.settings.handshakes_max,
+            ),
+            (
+                "tidegate_requests_limit",
+                "Requests of one shard that the authenticator pool may have in work.",
+                self.settings.requests_max,
+            ),
+        ];
+        for (name, help, value) in limits {
+            encoder.single(name, "gauge", help, value);
+        }
+        let dtls = self.settings.dtls.load();
+        let leaf = dtls
+            .as_ref()
+            .and_then(|dtls| dtls.credentials.chain.first());
+        let expiry = leaf.and_then(|der| Some(LeafInfo::parse(der).ok()?.not_after_unix_s));
+        let name = "tidegate_certificate_expiry_timestamp_seconds";
+        encoder.family(
+            name,
+            "gauge",
+            "When the server's certificate expires, in seconds since the UNIX epoch; absent without DTLS.",
+        );
+        if let Some(expiry) = expiry {
+            encoder.sample(name, "", expiry);
+        }
     }
 
     fn sum(&self, counter: Counter) -> u64 {
@@ -127,6 +167,13 @@ impl StatusSource for ServerStatus {
         for (name, help, value) in gauges {
             encoder.single(name, "gauge", help, value);
         }
+        let seconds = Duration::from_micros(store.sync_us).as_secs_f64();
+        encoder.single(
+            "tidegate_store_sync_seconds_total",
+            "counter",
+            "Time spent in syncs to disk.",
+            seconds,
+        );
         let counters = [
             (
                 "tidegate_store_records_total",
@@ -168,6 +215,7 @@ impl StatusSource for ServerStatus {
             encoder.single(name, "counter", help, value);
         }
         encode_resumption(&self.settings.sessions, encoder);
+        self.encode_limits(encoder);
         let pool = self.pool.counts();
         encoder.single(
             "tidegate_pool_requests_total",

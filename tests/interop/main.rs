@@ -22,6 +22,7 @@ mod observe;
 mod openssl;
 mod peers;
 mod proxy;
+mod psk;
 mod resumption;
 mod wolfssl;
 

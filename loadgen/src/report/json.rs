@@ -105,6 +105,7 @@ fn config(report: &Report<'_>) -> Map<String, Value> {
     let authentication = match plan.authentication {
         Authentication::Token => "token",
         Authentication::X509 => "x509",
+        Authentication::Psk => "psk",
         Authentication::None => "none",
     };
     let mut config = Map::new();

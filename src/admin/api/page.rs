@@ -213,7 +213,7 @@ const TROUBLES: [(&str, &str, Counter); 8] = [
     ("response", "4.xx", Counter::ResponsesClientError),
     ("response", "5.xx", Counter::ResponsesServerError),
     ("queue", "full", Counter::QueueFull),
-    ("session", "evicted", Counter::SessionsEvicted),
+    ("session", "limit reached", Counter::SessionsExhausted),
     ("shard", "panic", Counter::Panics),
 ];
 

@@ -36,6 +36,7 @@ impl Fake {
             credentials_type: CredentialsType::AccessToken,
             credentials_id: device.token.clone(),
             activity: None,
+            psk: None,
         };
         devices.insert(device.name.clone(), view.clone());
         Ok(view)
