@@ -4,13 +4,15 @@ mod attributes;
 mod sessions;
 
 use crate::admin::operations::{
-    Added, Attributes, CredentialsType, DevicePage, DeviceView, ErrorKind, Latest, NewAttributes,
-    NewCredentials, NewDevice, OperationError, Operations, Reading,
+    Added, Attributes, CredentialsType, DevicePage, DeviceView, ErrorKind, KeyText, Latest,
+    NewAttributes, NewCredentials, NewDevice, OperationError, Operations, Reading,
 };
 use crate::crypto::certificate::{CERTIFICATE_LENGTH_MAX, LeafInfo};
 use crate::crypto::fingerprint::to_hex;
 use crate::queue::Inbox;
-use crate::registry::{self, Credential, Device, NewCredential, Registry, RegistryError};
+use crate::registry::{
+    self, Credential, Device, NewCredential, Registry, RegistryError, pre_shared_key_of_hex,
+};
 use crate::store::{AttributeScope, Batch, HistoryQuery, Overloaded, Store, StoreError, Value};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -106,7 +108,7 @@ impl Operations for LocalOperations {
 
     fn add(&self, device: &NewDevice) -> Result<DeviceView, OperationError> {
         let added = self.registry.add(new_device(device)?)?;
-        Ok(view(&added))
+        Ok(view_of_new(&added, device.psk.is_none()))
     }
 
     fn add_all(&self, devices: &[NewDevice]) -> Result<Vec<Added>, OperationError> {
@@ -143,12 +145,9 @@ impl Operations for LocalOperations {
         name: &str,
         credentials: &NewCredentials,
     ) -> Result<DeviceView, OperationError> {
-        let credential = new_credential(
-            credentials.token.as_deref(),
-            credentials.certificate.as_deref(),
-        )?;
+        let credential = new_credential(credentials)?;
         let device = self.registry.set_credential(name, credential)?;
-        Ok(view(&device))
+        Ok(view_of_new(&device, credentials.psk.is_none()))
     }
 
     fn latest(&self, name: &str) -> Result<Latest, OperationError> {
@@ -197,11 +196,23 @@ impl Operations for LocalOperations {
     }
 }
 
+/// A device whose credential is new: with its pre-shared key, if that was made here.
+fn view_of_new(device: &Device, is_key_made: bool) -> DeviceView {
+    let mut view = view(device);
+    if let (Credential::PreSharedKey { key, .. }, true) = (&device.credential, is_key_made) {
+        view.psk = Some(KeyText(to_hex(key.as_bytes())));
+    }
+    view
+}
+
 fn view(device: &Device) -> DeviceView {
     let (credentials_type, credentials_id) = match &device.credential {
         Credential::AccessToken(token) => (CredentialsType::AccessToken, token.to_string()),
         Credential::X509 { fingerprint, .. } => {
             (CredentialsType::X509Certificate, to_hex(fingerprint))
+        }
+        Credential::PreSharedKey { identity, .. } => {
+            (CredentialsType::PreSharedKey, identity.to_string())
         }
     };
     DeviceView {
@@ -211,6 +222,7 @@ fn view(device: &Device) -> DeviceView {
         created_ms: device.created_unix_ms,
         credentials_type,
         credentials_id: Some(credentials_id),
+        psk: None,
     }
 }
 
@@ -230,26 +242,42 @@ fn reading(ts: i64, value: &Value) -> Reading {
 }
 
 fn new_device(device: &NewDevice) -> Result<registry::NewDevice, OperationError> {
+    let credentials = NewCredentials {
+        token: device.token.clone(),
+        certificate: device.certificate.clone(),
+        psk_identity: device.psk_identity.clone(),
+        psk: device.psk.clone(),
+    };
     Ok(registry::NewDevice {
         name: device.name.clone(),
         profile: device.profile.clone(),
-        credential: new_credential(device.token.as_deref(), device.certificate.as_deref())?,
+        credential: new_credential(&credentials)?,
     })
 }
 
-fn new_credential(
-    token: Option<&str>,
-    certificate: Option<&str>,
-) -> Result<NewCredential, OperationError> {
-    match (token, certificate) {
-        (Some(_), Some(_)) => Err(OperationError::new(
-            ErrorKind::Invalid,
-            "both a token and a certificate are given",
+fn new_credential(given: &NewCredentials) -> Result<NewCredential, OperationError> {
+    let invalid = |message, remedy| Err(OperationError::new(ErrorKind::Invalid, message, remedy));
+    match (&given.token, &given.certificate, &given.psk_identity) {
+        (Some(token), None, None) => Ok(NewCredential::AccessToken(token.clone())),
+        (None, Some(text), None) => Ok(NewCredential::Certificate(certificate_der(text)?)),
+        (None, None, Some(identity)) => {
+            let key = given.psk.as_ref();
+            Ok(NewCredential::PreSharedKey {
+                identity: identity.clone(),
+                key: key
+                    .map(|KeyText(text)| pre_shared_key_of_hex(text))
+                    .transpose()?,
+            })
+        }
+        (None, None, None) if given.psk.is_some() => invalid(
+            "a pre-shared key is given, but no identity",
+            "give the identity by which the device will name it",
+        ),
+        (None, None, None) => Ok(NewCredential::RandomToken),
+        _ => invalid(
+            "more than one of token, certificate and pre-shared key is given",
             "give one of them: a device has one credential",
-        )),
-        (Some(token), None) => Ok(NewCredential::AccessToken(token.to_owned())),
-        (None, Some(text)) => Ok(NewCredential::Certificate(certificate_der(text)?)),
-        (None, None) => Ok(NewCredential::RandomToken),
+        ),
     }
 }
 
@@ -298,7 +326,9 @@ impl From<RegistryError> for OperationError {
                 ErrorKind::Conflict,
                 "choose another name, or remove that device first",
             ),
-            RegistryError::TokenTaken | RegistryError::CertificateTaken(_) => (
+            RegistryError::TokenTaken
+            | RegistryError::CertificateTaken(_)
+            | RegistryError::PskIdentityTaken(_) => (
                 ErrorKind::Conflict,
                 "give each device a credential of its own",
             ),
@@ -308,6 +338,8 @@ impl From<RegistryError> for OperationError {
             RegistryError::Name(..)
             | RegistryError::Profile(..)
             | RegistryError::Token(_)
+            | RegistryError::PskIdentity(..)
+            | RegistryError::PreSharedKey(_)
             | RegistryError::Certificate(_) => (ErrorKind::Invalid, ""),
         };
         Self::new(kind, error.to_string(), remedy)
