@@ -108,7 +108,7 @@ impl Operations for LocalOperations {
 
     fn add(&self, device: &NewDevice) -> Result<DeviceView, OperationError> {
         let added = self.registry.add(new_device(device)?)?;
-        Ok(view_of_new(&added, device.psk.is_none()))
+        Ok(view_once(&added, device.psk.is_some()))
     }
 
     fn add_all(&self, devices: &[NewDevice]) -> Result<Vec<Added>, OperationError> {
@@ -147,7 +147,7 @@ impl Operations for LocalOperations {
     ) -> Result<DeviceView, OperationError> {
         let credential = new_credential(credentials)?;
         let device = self.registry.set_credential(name, credential)?;
-        Ok(view_of_new(&device, credentials.psk.is_none()))
+        Ok(view_once(&device, credentials.psk.is_some()))
     }
 
     fn latest(&self, name: &str) -> Result<Latest, OperationError> {
@@ -196,15 +196,6 @@ impl Operations for LocalOperations {
     }
 }
 
-/// A device whose credential is new: with its pre-shared key, if that was made here.
-fn view_of_new(device: &Device, is_key_made: bool) -> DeviceView {
-    let mut view = view(device);
-    if let (Credential::PreSharedKey { key, .. }, true) = (&device.credential, is_key_made) {
-        view.psk = Some(KeyText(to_hex(key.as_bytes())));
-    }
-    view
-}
-
 fn view(device: &Device) -> DeviceView {
     let (credentials_type, credentials_id) = match &device.credential {
         Credential::AccessToken(token) => (CredentialsType::AccessToken, token.to_string()),
@@ -241,27 +232,36 @@ fn reading(ts: i64, value: &Value) -> Reading {
     Reading { ts, value }
 }
 
+/// A device as it is shown to who gave it its credential: with a pre-shared key that was made at
+/// random, as nobody is shown it later.
+fn view_once(device: &Device, is_key_known: bool) -> DeviceView {
+    let mut view = view(device);
+    if let (Credential::PreSharedKey { key, .. }, false) = (&device.credential, is_key_known) {
+        view.psk = Some(KeyText(to_hex(key.as_bytes())));
+    }
+    view
+}
+
 fn new_device(device: &NewDevice) -> Result<registry::NewDevice, OperationError> {
-    let credentials = NewCredentials {
-        token: device.token.clone(),
-        certificate: device.certificate.clone(),
-        psk_identity: device.psk_identity.clone(),
-        psk: device.psk.clone(),
-    };
     Ok(registry::NewDevice {
         name: device.name.clone(),
         profile: device.profile.clone(),
-        credential: new_credential(&credentials)?,
+        credential: new_credential(&NewCredentials {
+            token: device.token.clone(),
+            certificate: device.certificate.clone(),
+            psk_identity: device.psk_identity.clone(),
+            psk: device.psk.clone(),
+        })?,
     })
 }
 
-fn new_credential(given: &NewCredentials) -> Result<NewCredential, OperationError> {
+fn new_credential(new: &NewCredentials) -> Result<NewCredential, OperationError> {
     let invalid = |message, remedy| Err(OperationError::new(ErrorKind::Invalid, message, remedy));
-    match (&given.token, &given.certificate, &given.psk_identity) {
+    match (&new.token, &new.certificate, &new.psk_identity) {
         (Some(token), None, None) => Ok(NewCredential::AccessToken(token.clone())),
         (None, Some(text), None) => Ok(NewCredential::Certificate(certificate_der(text)?)),
         (None, None, Some(identity)) => {
-            let key = given.psk.as_ref();
+            let key = new.psk.as_ref();
             Ok(NewCredential::PreSharedKey {
                 identity: identity.clone(),
                 key: key
@@ -269,7 +269,7 @@ fn new_credential(given: &NewCredentials) -> Result<NewCredential, OperationErro
                     .transpose()?,
             })
         }
-        (None, None, None) if given.psk.is_some() => invalid(
+        (None, None, None) if new.psk.is_some() => invalid(
             "a pre-shared key is given, but no identity",
             "give the identity by which the device will name it",
         ),

@@ -38,6 +38,23 @@ pub struct NewDevice {
     pub profile: Option<String>,
 }
 
+/// A pre-shared key in hexadecimal digits. Wiped when dropped, and not shown in messages.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct KeyText(pub String);
+
+impl Drop for KeyText {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+impl fmt::Debug for KeyText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KeyText")
+    }
+}
+
 /// The credential that takes the place of a device's.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -58,23 +75,6 @@ pub struct NewCredentials {
     /// The pre-shared key, as in [`NewDevice`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub psk: Option<KeyText>,
-}
-
-/// A pre-shared key in hexadecimal digits. Wiped when dropped, and not shown in messages.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct KeyText(pub String);
-
-impl Drop for KeyText {
-    fn drop(&mut self) {
-        self.0.zeroize();
-    }
-}
-
-impl fmt::Debug for KeyText {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("KeyText")
-    }
 }
 
 /// How a device proves who it is.
