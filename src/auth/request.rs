@@ -3,6 +3,16 @@
 //! Both own their bytes. Neither names DTLS or a socket, so the pool serves any transport. A request
 //! is one piece of memory, which goes back to its shard with the verdict and is used again there: a
 //! shard under steady load allocates nothing.
+//!
+//! Beside them cross the look-ups of pre-shared keys, with queues of their own: a handshake waits for
+//! the answer, and neither it nor a request stands in the other's way.
+
+use std::sync::Arc;
+
+use crate::crypto::pre_shared_key::PreSharedKey;
+
+/// Most look-ups of one shard in work, queued or answered.
+pub const CREDENTIAL_LOOKUPS_MAX: usize = 1024;
 
 /// A peer of a shard. The generation tells a reused slot from the peer that had it before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -373,6 +383,26 @@ impl Response {
             ..Self::default()
         }
     }
+}
+
+/// A handshake's question: which key belongs to this identity?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CredentialRequest {
+    /// Where the answer goes.
+    pub peer: PeerRef,
+    /// The handshake within that peer; the verdict repeats it.
+    pub handshake: u64,
+    /// SHA-256 of the PSK identity's bytes.
+    pub identity: [u8; 32],
+}
+
+/// The pool's answer to one [`CredentialRequest`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CredentialVerdict {
+    /// What was asked.
+    pub request: CredentialRequest,
+    /// The key; `None` when no device has that identity.
+    pub key: Option<Arc<PreSharedKey>>,
 }
 
 #[cfg(test)]

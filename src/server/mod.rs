@@ -40,11 +40,12 @@ use self::status::ServerStatus;
 use crate::admin::{self, AdminSettings};
 use crate::auth::api::{Api, ApiSettings};
 use crate::auth::pool::Pool;
+use crate::auth::request::CREDENTIAL_LOOKUPS_MAX;
 use crate::config::Config;
 use crate::crypto::random::{SystemRandom, warm_up};
 use crate::doctor;
 use crate::dtls::CookieJar;
-use crate::endpoint::{EndpointSettings, Port};
+use crate::endpoint::{EndpointSettings, HOT_SESSIONS, Port};
 use crate::metrics::ShardMetrics;
 use crate::queue::{Inbox, RequestQueues};
 use crate::random::Random;
@@ -205,7 +206,7 @@ impl Server {
             dtls: ArcSwapOption::from_pointee(dtls),
             cookies: CookieJar::new(master),
             sessions: resumption::sessions(config),
-            revocations: Arc::new(EndedCredentials::new(registry.revocations())),
+            revocations: Arc::new(EndedCredentials::new(Arc::clone(&registry))),
             coap: coap::Settings {
                 piggyback_timeout: config.coap.piggyback_timeout,
                 ..coap::Settings::default()
@@ -223,6 +224,8 @@ impl Server {
                 .div_ceil(u32::try_from(shards).unwrap_or(u32::MAX)),
             plain_peers_max: PLAIN_PEERS_MAX,
             requests_max: REQUESTS_MAX,
+            credential_lookups_max: CREDENTIAL_LOOKUPS_MAX,
+            hot_sessions: HOT_SESSIONS,
             shards: config.tidegate.shards,
             node_id: config.tidegate.node_id,
         });
