@@ -122,6 +122,8 @@ pub enum ClientInput {
     Answer {
         /// Its code.
         code: u8,
+        /// The Observe option; with one the request is an observation.
+        observe: Option<u32>,
         /// Where its payload is in the message.
         payload: Range<usize>,
     },
@@ -475,6 +477,7 @@ impl ClientExchange {
         }
         Ok(ClientInput::Answer {
             code: head.code,
+            observe,
             payload,
         })
     }

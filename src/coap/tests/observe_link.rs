@@ -210,7 +210,11 @@ impl Link {
             }
             Event::ToClient(message) => {
                 let input = self.with_client(|client, _, cx| client.handle_message(&message, cx));
+                // A notification that overtakes the answer is the answer for the client.
                 if let ClientInput::Notification {
+                    observe, payload, ..
+                }
+                | ClientInput::Answer {
                     observe, payload, ..
                 } = input
                 {
@@ -229,6 +233,10 @@ impl Link {
             return;
         }
         self.last_observe = Some(observe);
+        if payload.is_empty() {
+            // The answer itself.
+            return;
+        }
         let number = std::str::from_utf8(payload).unwrap().parse().unwrap();
         self.got.push(number);
     }
