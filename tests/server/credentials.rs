@@ -64,6 +64,10 @@ fn a_device_removed_over_http_loses_its_live_sessions_as_well() {
     session_ends("1", |server| {
         let url = format!("http://127.0.0.1:{}/api/devices/gone", server.admin_port);
         let status = Command::new("curl")
+            .args([
+                "--header",
+                &format!("Authorization: Bearer {}", server.admin_token()),
+            ])
             .args(["-fsS", "-X", "DELETE", &url])
             .status()
             .expect("curl runs");
@@ -178,7 +182,7 @@ fn shown_certificate(server: &Server) -> String {
 
 fn no_session_was_lost(server: &Server, sessions: u64) {
     let metrics = server.http("/metrics").expect("metrics");
-    for cause in ["expired", "closed", "replaced", "evicted", "revoked"] {
+    for cause in ["expired", "closed", "replaced", "limit", "revoked"] {
         let line = format!("tidegate_sessions_ended_total{{cause=\"{cause}\"}} 0");
         assert!(metrics.contains(&line), "{line}: {metrics}");
     }
