@@ -5,7 +5,7 @@ use crate::admin::operations::{
     Attributes, DevicePage, DeviceView, ErrorKind, Latest, NewDevice, OperationError, Operations,
     Reading,
 };
-use crate::admin::{StatusSource, pages, timestamp};
+use crate::admin::{StatusSource, pages, profiles, timestamp};
 use crate::metrics::Encoder;
 use crate::store::{HistoryQuery, Order};
 use axum::body::Bytes;
@@ -56,6 +56,7 @@ pub(super) fn router(shared: Arc<Shared>, access: Access) -> Router {
         .route("/api/devices/{name}/telemetry", get(telemetry))
         .route("/api/devices/{name}/attributes", get(attributes))
         .route("/api/import", import)
+        .merge(profiles::routes())
         .fallback(|| async {
             Failure::new(
                 StatusCode::NOT_FOUND,
@@ -147,11 +148,11 @@ impl IntoResponse for Failure {
     }
 }
 
-type Shares = State<Arc<Shared>>;
-type Answer<T> = Result<Json<T>, Failure>;
+pub(super) type Shares = State<Arc<Shared>>;
+pub(super) type Answer<T> = Result<Json<T>, Failure>;
 
 /// Runs an operation, which may wait for the disk, beside the server's own thread.
-async fn run<T: Send + 'static>(
+pub(super) async fn run<T: Send + 'static>(
     shared: Arc<Shared>,
     operation: impl FnOnce(&dyn Operations) -> Result<T, OperationError> + Send + 'static,
 ) -> Result<T, Failure> {
@@ -172,18 +173,18 @@ async fn run<T: Send + 'static>(
     }
 }
 
-fn read_query<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, Failure> {
+pub(super) fn read_query<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, Failure> {
     query
         .map(|Query(query)| query)
         .map_err(|rejection| Failure::invalid(rejection.body_text(), "see /api/openapi.json"))
 }
 
-fn read_name(name: Result<Path<String>, PathRejection>) -> Result<String, Failure> {
+pub(super) fn read_name(name: Result<Path<String>, PathRejection>) -> Result<String, Failure> {
     name.map(|Path(name)| name)
         .map_err(|rejection| Failure::invalid(rejection.body_text(), "percent-encode it as UTF-8"))
 }
 
-fn read_json<T: DeserializeOwned>(
+pub(super) fn read_json<T: DeserializeOwned>(
     headers: &HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<T, Failure> {

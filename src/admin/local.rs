@@ -24,8 +24,8 @@ const REMOVAL_TIMEOUT: Duration = Duration::from_secs(20);
 /// Operations on what this process holds open.
 #[derive(Clone)]
 pub struct LocalOperations {
-    registry: Arc<dyn Registry>,
-    store: Arc<dyn Store>,
+    pub(super) registry: Arc<dyn Registry>,
+    pub(super) store: Arc<dyn Store>,
 }
 
 impl LocalOperations {
@@ -34,7 +34,7 @@ impl LocalOperations {
         Self { registry, store }
     }
 
-    fn find(&self, name: &str) -> Result<Arc<Device>, OperationError> {
+    pub(super) fn find(&self, name: &str) -> Result<Arc<Device>, OperationError> {
         let found = self.registry.device_by_name(name);
         found.ok_or_else(|| RegistryError::Unknown(name.to_owned()).into())
     }
@@ -259,6 +259,17 @@ impl From<RegistryError> for OperationError {
                 ErrorKind::NotFound,
                 "`tidegate device list` shows those there are",
             ),
+            RegistryError::UnknownProfile(_) => (
+                ErrorKind::NotFound,
+                "`tidegate profile list` shows those there are",
+            ),
+            RegistryError::ProfileTaken(_) => (
+                ErrorKind::Conflict,
+                "choose another name, or change that profile",
+            ),
+            RegistryError::ProfileInUse(..) => {
+                (ErrorKind::Conflict, "remove its devices first")
+            }
             RegistryError::NameTaken(_) => (
                 ErrorKind::Conflict,
                 "choose another name, or remove that device first",
@@ -272,6 +283,8 @@ impl From<RegistryError> for OperationError {
             }
             RegistryError::Name(..)
             | RegistryError::Profile(..)
+            | RegistryError::ProfileSettings(..)
+            | RegistryError::Options(_)
             | RegistryError::Token(_)
             | RegistryError::Certificate(_) => (ErrorKind::Invalid, ""),
         };

@@ -24,6 +24,7 @@ mod listen;
 mod local;
 pub mod operations;
 mod pages;
+pub mod profiles;
 mod remote;
 mod server;
 pub mod timestamp;

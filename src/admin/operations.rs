@@ -1,5 +1,6 @@
 //! What an administrator can do, wherever the registry and the store are.
 
+use crate::admin::profiles::ProfileOperations;
 use crate::store::HistoryQuery;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -143,7 +144,7 @@ impl fmt::Display for OperationError {
 impl std::error::Error for OperationError {}
 
 /// What an administrator can do. Calls block; none is for a shard's thread.
-pub trait Operations: Send + Sync {
+pub trait Operations: ProfileOperations {
     /// Up to `limit` devices whose names come after `after` (from the first when `None`).
     ///
     /// # Errors

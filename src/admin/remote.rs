@@ -65,20 +65,30 @@ impl RemoteOperations {
         }))
     }
 
-    fn get<T: DeserializeOwned>(&self, target: &str) -> Result<T, OperationError> {
+    pub(super) fn get<T: DeserializeOwned>(&self, target: &str) -> Result<T, OperationError> {
         let answer = self.exchange(Method::GET, target, Bytes::new())?;
         self.read(&answer)
     }
 
-    fn post<T: DeserializeOwned>(
+    pub(super) fn post<T: DeserializeOwned>(
         &self,
+        target: &str,
+        body: &impl Serialize,
+    ) -> Result<T, OperationError> {
+        self.send(Method::POST, target, body)
+    }
+
+    /// Sends a body as JSON.
+    pub(super) fn send<T: DeserializeOwned>(
+        &self,
+        method: Method,
         target: &str,
         body: &impl Serialize,
     ) -> Result<T, OperationError> {
         let body = serde_json::to_vec(body).map_err(|error| {
             OperationError::new(ErrorKind::Invalid, error.to_string(), String::new())
         })?;
-        let answer = self.exchange(Method::POST, target, body.into())?;
+        let answer = self.exchange(method, target, body.into())?;
         self.read(&answer)
     }
 
@@ -87,7 +97,7 @@ impl RemoteOperations {
     }
 
     /// Sends a request; gives the body of an answer that is a success.
-    fn exchange(&self, method: Method, target: &str, body: Bytes) -> Result<Bytes, OperationError> {
+    pub(super) fn exchange(&self, method: Method, target: &str, body: Bytes) -> Result<Bytes, OperationError> {
         let request = Request::builder()
             .method(method)
             .uri(target)
@@ -231,12 +241,12 @@ fn fitting(devices: &[NewDevice]) -> usize {
     count.max(1)
 }
 
-fn device_path(name: &str) -> String {
+pub(super) fn device_path(name: &str) -> String {
     format!("/api/devices/{}", percent_encoded(name))
 }
 
 /// RFC 3986 section 2.1, for all but the unreserved characters.
-fn percent_encoded(text: &str) -> String {
+pub(super) fn percent_encoded(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
     for &byte in text.as_bytes() {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {

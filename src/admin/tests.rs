@@ -45,6 +45,8 @@ fn raw(value: &serde_json::Value) -> Box<RawValue> {
     serde_json::value::to_raw_value(value).unwrap()
 }
 
+impl profiles::ProfileOperations for Fake {}
+
 impl Operations for Fake {
     fn devices(&self, after: Option<&str>, limit: usize) -> Result<DevicePage, OperationError> {
         let devices = self.0.lock().unwrap();

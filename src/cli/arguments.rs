@@ -36,6 +36,8 @@ pub(super) enum Command {
     Device(DeviceArguments),
     /// Show the data that devices have sent
     Data(DataArguments),
+    /// Define and change device profiles: payloads, limits, power saving, provisioning
+    Profile(crate::cli::profile::ProfileArguments),
     /// Make and inspect certificates
     Cert(CertArguments),
     /// Look at the host: what would stop or slow the server, why, and the command that mends it
@@ -163,6 +165,19 @@ Examples:
     Show {
         /// Its name
         name: String,
+    },
+    /// Show or change what is set for a device alone
+    #[command(after_help = "\
+Example:
+  tidegate device set tracker-1 powerSaving.mode=E_DRX powerSaving.pagingTransmissionWindow=5000
+FIELD= takes a field back. provisioned=false lets a device fetch its credentials once more.")]
+    Set {
+        /// Its name
+        name: String,
+        /// powerSaving.mode, powerSaving.psmActivityTimer, powerSaving.edrxCycle,
+        /// powerSaving.pagingTransmissionWindow (milliseconds), provisioned
+        #[arg(value_name = "FIELD=VALUE")]
+        fields: Vec<String>,
     },
     /// Remove a device and its data; its credentials end at once
     Remove {

@@ -4,7 +4,7 @@ use crate::admin::operations::{CredentialsType, DeviceView, NewDevice};
 use crate::admin::{Operations, timestamp};
 use crate::cli::access::{Access, Missing};
 use crate::cli::arguments::{DeviceArguments, DeviceCommand};
-use crate::cli::{Failure, import, output};
+use crate::cli::{Failure, import, output, profile};
 use std::io::{Read as _, Write};
 use std::path::Path;
 
@@ -33,6 +33,7 @@ pub(super) fn run(arguments: &DeviceArguments) -> Result<(), Failure> {
         }
         DeviceCommand::List => list(&*open(Missing::Refuse)?, json),
         DeviceCommand::Show { name } => print(&open(Missing::Refuse)?.device(name)?, json),
+        DeviceCommand::Set { name, fields } => profile::set_device(&arguments.place, name, fields),
         DeviceCommand::Remove { name } => {
             open(Missing::Refuse)?.remove(name)?;
             let mut out = output::stdout();

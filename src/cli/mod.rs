@@ -12,6 +12,7 @@ mod device;
 mod doctor;
 mod import;
 mod output;
+mod profile;
 mod serve;
 
 use crate::admin::OperationError;
@@ -30,6 +31,7 @@ pub fn main() -> ExitCode {
         Command::Check(arguments) => check::run(arguments),
         Command::Device(arguments) => device::run(arguments),
         Command::Data(arguments) => data::run(arguments),
+        Command::Profile(arguments) => profile::run(arguments),
         Command::Cert(arguments) => cert::run(arguments),
         Command::Doctor(arguments) => doctor::run(arguments),
     };

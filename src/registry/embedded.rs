@@ -2,6 +2,8 @@
 //!
 //! ```text
 //! devices:  id u64 big-endian -> device record (see `record`)
+//! profiles: name -> settings (see `profiles`)
+//! options:  id u64 big-endian -> what is set for a device alone
 //! meta:     "next-device" -> u64 big-endian, above every id given so far
 //!           "revoked" | identity[33] -> u64 big-endian, when its credential ended
 //! ```
@@ -11,11 +13,13 @@
 //! it is written: the time of its end is that from which nobody finds it any more.
 
 mod index;
+mod profiles;
 mod record;
 
+use super::profile::{Profile, ProfileSettings, Profiles};
 use super::revocation::{Revocation, RevocationList, SessionIdentity};
 use super::{
-    Credential, DEFAULT_PROFILE, Device, DeviceId, NewCredential, NewDevice, Registry,
+    Credential, DEFAULT_PROFILE, Device, DeviceId, DeviceOptions, NewCredential, NewDevice, Registry,
     RegistryError, validate,
 };
 use crate::crypto::fingerprint::{device_fingerprint, to_hex};
@@ -25,6 +29,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode};
 use index::{FingerprintEntry, Index, TokenEntry};
+use profiles::OptionsEntry;
 use std::borrow::Borrow;
 use std::cmp::Ordering;
 use std::collections::{BTreeSet, HashMap};
@@ -42,6 +47,8 @@ pub struct EmbeddedRegistry {
     by_id: Index<Arc<Device>>,
     by_name: RwLock<BTreeSet<ByName>>,
     revocations: Arc<RevocationList>,
+    profiles: Profiles,
+    options: Index<OptionsEntry>,
     /// Held by whoever changes something.
     writer: Mutex<Writer>,
     /// Keeps the data directory locked as long as the database may be in use.
@@ -52,10 +59,12 @@ pub struct EmbeddedRegistry {
 struct Writer {
     database: Database,
     devices: Keyspace,
+    profiles: Keyspace,
+    options: Keyspace,
     meta: Keyspace,
     next_device: u64,
     /// One text for each profile in use.
-    profiles: HashMap<Box<str>, Arc<str>>,
+    profile_names: HashMap<Box<str>, Arc<str>>,
 }
 
 /// A device in the order of names.
@@ -76,6 +85,8 @@ impl EmbeddedRegistry {
             database.keyspace(name, options).map_err(|e| e.to_string())
         };
         let (devices, meta) = (keyspace("devices")?, keyspace("meta")?);
+        let (profiles, options) = (keyspace("profiles")?, keyspace("options")?);
+        profiles::check_markers(database, &meta, [&profiles, &options])?;
         let next = meta.get(NEXT_DEVICE).map_err(|e| e.to_string())?;
         let registry = Self {
             by_token: Index::new(),
@@ -83,16 +94,20 @@ impl EmbeddedRegistry {
             by_id: Index::new(),
             by_name: RwLock::default(),
             revocations: Arc::default(),
+            profiles: profiles::read_profiles(&profiles)?,
+            options: profiles::read_options(&options)?,
             writer: Mutex::new(Writer {
                 database: database.clone(),
                 devices,
+                profiles,
+                options,
                 meta,
                 next_device: next
                     .map_or(Some(1), |bytes| {
                         bytes.as_ref().try_into().ok().map(u64::from_be_bytes)
                     })
                     .ok_or("the number of the next device is damaged")?,
-                profiles: HashMap::new(),
+                profile_names: HashMap::new(),
             }),
             _directory: directory,
         };
@@ -106,7 +121,7 @@ impl EmbeddedRegistry {
                 continue;
             }
             let id = key.as_ref().try_into().map(u64::from_be_bytes);
-            let mut profile = |name: &str| intern(&mut writer.profiles, name);
+            let mut profile = |name: &str| intern(&mut writer.profile_names, name);
             let device = id
                 .ok()
                 .filter(|&id| id < next_device)
@@ -230,7 +245,7 @@ impl EmbeddedRegistry {
         let device = Device {
             id: DeviceId(writer.next_device),
             name: new.name.as_str().into(),
-            profile: intern(&mut writer.profiles, profile),
+            profile: intern(&mut writer.profile_names, profile),
             created_unix_ms: unix_ms(),
             credential,
             credential_generation: 0,
@@ -382,12 +397,14 @@ impl Registry for EmbeddedRegistry {
             .batch()
             .durability(Some(PersistMode::SyncAll));
         batch.remove(&writer.devices, device.id.0.to_be_bytes());
+        batch.remove(&writer.options, device.id.0.to_be_bytes());
         let revoked = self.revoke(&device, &writer, &mut batch);
         if let Err(error) = batch.commit() {
             self.insert(device);
             return Err(storage(error));
         }
         self.by_id.remove(&device.id);
+        self.options.remove(&device.id);
         let mut names = self.by_name.write().unwrap_or_else(PoisonError::into_inner);
         names.remove(name);
         drop(names);
@@ -396,6 +413,50 @@ impl Registry for EmbeddedRegistry {
             self.revocations.publish(unix_ms);
         }
         Ok(device)
+    }
+
+    fn profiles(&self) -> &Profiles {
+        &self.profiles
+    }
+
+    fn options(&self, device: DeviceId) -> Arc<DeviceOptions> {
+        self.find_options(device)
+    }
+
+    fn add_profile(
+        &self,
+        name: &str,
+        settings: ProfileSettings,
+    ) -> Result<Arc<Profile>, RegistryError> {
+        validate::profile(name)?;
+        self.store_profile(name, &mut |known| match known {
+            None => Ok(settings.clone()),
+            Some(_) => Err(RegistryError::ProfileTaken(name.into())),
+        })
+    }
+
+    fn change_profile(
+        &self,
+        name: &str,
+        change: &mut dyn FnMut(&ProfileSettings) -> Result<ProfileSettings, RegistryError>,
+    ) -> Result<Arc<Profile>, RegistryError> {
+        self.store_profile(name, &mut |known| match known {
+            Some(profile) => change(&profile.settings),
+            None if name == DEFAULT_PROFILE => change(&ProfileSettings::default()),
+            None => Err(RegistryError::UnknownProfile(name.into())),
+        })
+    }
+
+    fn remove_profile(&self, name: &str) -> Result<(), RegistryError> {
+        self.erase_profile(name)
+    }
+
+    fn change_options(
+        &self,
+        name: &str,
+        change: &mut dyn FnMut(&mut DeviceOptions) -> Result<(), RegistryError>,
+    ) -> Result<Arc<DeviceOptions>, RegistryError> {
+        self.store_options(name, change)
     }
 
     fn set_credential(

@@ -10,9 +10,13 @@
 
 pub mod embedded;
 pub mod import;
+mod options;
+pub mod profile;
 pub mod revocation;
 mod validate;
 
+pub use options::DeviceOptions;
+use profile::{Profile, ProfileSettings, Profiles};
 use revocation::{RevocationList, SessionIdentity};
 use std::fmt;
 use std::sync::Arc;
@@ -120,6 +124,21 @@ pub enum RegistryError {
     /// There is no such device.
     #[error("there is no device named {0:?}")]
     Unknown(String),
+    /// A profile cannot be used as it was written: its name, and what is wrong.
+    #[error("profile {0:?}: {1}")]
+    ProfileSettings(String, String),
+    /// There is no such profile.
+    #[error("there is no profile named {0:?}")]
+    UnknownProfile(String),
+    /// The name belongs to a profile already.
+    #[error("a profile named {0:?} exists already")]
+    ProfileTaken(String),
+    /// The profile has devices: its name, and one of them.
+    #[error("profile {0:?} is in use, by device {1:?} for one")]
+    ProfileInUse(String, String),
+    /// What was to be changed cannot be changed so.
+    #[error("{0}")]
+    Options(String),
     /// The disk refused; a change was not made.
     #[error("the registry cannot be read or written: {0}")]
     Storage(String),
@@ -195,6 +214,84 @@ pub trait Registry: Send + Sync {
     /// There is no such device, or the change could not be stored.
     fn remove(&self, name: &str) -> Result<Arc<Device>, RegistryError>;
 
+    /// The profiles. A registry that knows none has the default alone.
+    fn profiles(&self) -> &Profiles {
+        Profiles::none()
+    }
+
+    /// The profile of a device, if there is such a device.
+    fn profile_of(&self, device: DeviceId) -> Option<Arc<Profile>> {
+        let device = self.device(device)?;
+        Some(self.profiles().of(&device.profile))
+    }
+
+    /// What is set for this device alone; cheap, as few devices have any of it.
+    fn options(&self, device: DeviceId) -> Arc<DeviceOptions> {
+        let _ = device;
+        Arc::default()
+    }
+
+    /// When a device can be reached: by its own settings, else by its profile's.
+    fn power_saving(&self, device: DeviceId) -> profile::PowerSaving {
+        let own = self.options(device).power_saving;
+        match self.profile_of(device) {
+            Some(profile) => own.or(profile.settings.power_saving),
+            None => own,
+        }
+    }
+
+    /// Defines a profile.
+    ///
+    /// # Errors
+    ///
+    /// Says what of it is not usable or taken, or that it could not be stored.
+    fn add_profile(
+        &self,
+        name: &str,
+        settings: ProfileSettings,
+    ) -> Result<Arc<Profile>, RegistryError> {
+        let _ = settings;
+        Err(no_profiles(name))
+    }
+
+    /// Changes a profile as a whole: `change` gets its settings and gives the new ones, and nobody
+    /// changes it meanwhile. The default profile can be changed without being defined before.
+    ///
+    /// # Errors
+    ///
+    /// There is no such profile, `change` refuses, the result is not usable or not stored.
+    fn change_profile(
+        &self,
+        name: &str,
+        change: &mut dyn FnMut(&ProfileSettings) -> Result<ProfileSettings, RegistryError>,
+    ) -> Result<Arc<Profile>, RegistryError> {
+        let _ = change;
+        Err(no_profiles(name))
+    }
+
+    /// Removes a profile that no device has.
+    ///
+    /// # Errors
+    ///
+    /// There is no such profile, a device has it, or the change could not be stored.
+    fn remove_profile(&self, name: &str) -> Result<(), RegistryError> {
+        Err(no_profiles(name))
+    }
+
+    /// Changes what is set for a device alone; nobody changes it meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// There is no such device, `change` refuses, or the change could not be stored.
+    fn change_options(
+        &self,
+        name: &str,
+        change: &mut dyn FnMut(&mut DeviceOptions) -> Result<(), RegistryError>,
+    ) -> Result<Arc<DeviceOptions>, RegistryError> {
+        let _ = change;
+        Err(RegistryError::Unknown(name.into()))
+    }
+
     /// Replaces a device's credential; the old one ends at once.
     ///
     /// # Errors
@@ -205,4 +302,8 @@ pub trait Registry: Send + Sync {
         name: &str,
         credential: NewCredential,
     ) -> Result<Arc<Device>, RegistryError>;
+}
+
+fn no_profiles(name: &str) -> RegistryError {
+    RegistryError::ProfileSettings(name.into(), "this registry keeps no profiles".into())
 }
