@@ -6,12 +6,14 @@
 //!  shard 1 --submit--> [ ArrayQueue ] -+-- take, fair -+  worker 1 --push--> [ inbox 1 ] -> shard 1
 //!                        notify() once per batch          wake() once per batch
 //!  shard 0 --hand_over--> [ inbox 1 ] -> shard 1
+//!  shard 0 --report--> [ ArrayQueue ] -- take_event -- any worker --notify--> [ inbox 0 ] -> shard 0
 //! ```
 //!
 //! Both directions are bounded and lock-free, and neither side ever waits for the other: a full
 //! request queue hands the request back (the shard answers 5.03), and an inbox has room for every
 //! verdict because a shard holds a permit per request. A datagram that finds no room is lost, as it
-//! might be on any link.
+//! might be on any link. A notification, or an event of a relation, that finds no room is handed back
+//! to whoever keeps it, and given again later: neither is ever lost.
 //!
 //! # No lost wake-up
 //!
@@ -21,7 +23,7 @@
 //! steps on both sides, so at least one of them sees the other. Whoever takes the mark away is the
 //! one who wakes, so a sleeper is woken once.
 
-use crate::auth::request::{Request, Verdict};
+use crate::auth::request::{Notification, RelationEvent, Request, Verdict};
 use crate::endpoint::Handover;
 use crossbeam::queue::ArrayQueue;
 use crossbeam::sync::{Parker, Unparker};
@@ -38,6 +40,12 @@ pub const TAKE_MAX: usize = 64;
 /// Datagrams that may wait in a shard's inbox for their owner: two dozen batches, and at most 4 MiB.
 pub const HANDOVERS_MAX: usize = 1024;
 
+/// Notifications that may wait in a shard's inbox.
+pub const NOTIFICATIONS_MAX: usize = 4096;
+
+/// Events of relations that may wait for the pool, per shard.
+pub const EVENTS_MAX: usize = 4096;
+
 /// From this many waiting requests in a shard's queue on, a second worker is woken although one is
 /// awake. Below, the one that is awake gets there sooner than a wake-up would.
 const CROWD: usize = TAKE_MAX / 2;
@@ -50,6 +58,7 @@ pub struct Full<T>(pub T);
 #[derive(Debug)]
 pub struct RequestQueues {
     queues: Box<[CachePadded<ArrayQueue<Request>>]>,
+    events: Box<[CachePadded<ArrayQueue<RelationEvent>>]>,
     /// Bit per worker that sleeps or is about to.
     asleep: CachePadded<AtomicU64>,
     /// Workers inside [`WorkerQueues::blocking`]: awake, but of no help for a while.
@@ -68,6 +77,9 @@ impl RequestQueues {
         let queues = Arc::new(Self {
             queues: (0..shards.max(1))
                 .map(|_| CachePadded::new(ArrayQueue::new(capacity.max(1))))
+                .collect(),
+            events: (0..shards.max(1))
+                .map(|_| CachePadded::new(ArrayQueue::new(EVENTS_MAX)))
                 .collect(),
             asleep: CachePadded::default(),
             blocked: CachePadded::default(),
@@ -103,6 +115,11 @@ impl RequestQueues {
     /// Whether no request waits; a moment's view.
     pub fn is_empty(&self) -> bool {
         self.queues.iter().all(|queue| queue.is_empty())
+    }
+
+    /// Whether neither a request nor an event waits.
+    fn is_idle(&self) -> bool {
+        self.is_empty() && self.events.iter().all(|events| events.is_empty())
     }
 
     /// Lets the workers end once the queues are empty. What is submitted afterwards may stay unread.
@@ -155,7 +172,16 @@ impl RequestQueue {
         self.shared.queues[self.shard].push(request).map_err(Full)
     }
 
-    /// Tells the workers that requests were submitted: once after a batch.
+    /// Reports an event of a relation. The workers are not told before [`Self::notify`].
+    ///
+    /// # Errors
+    ///
+    /// Gives the event back when [`EVENTS_MAX`] wait already: report it again later.
+    pub fn report(&self, event: RelationEvent) -> Result<(), Full<RelationEvent>> {
+        self.shared.events[self.shard].push(event).map_err(Full)
+    }
+
+    /// Tells the workers that requests were submitted, or events reported: once after a batch.
     ///
     /// Wakes at most one worker, and none while one is awake and the queue is short.
     pub fn notify(&self) {
@@ -164,7 +190,7 @@ impl RequestQueue {
         if shared.asleep.load(Ordering::SeqCst) == 0 {
             return;
         }
-        let waiting = shared.queues[self.shard].len();
+        let waiting = shared.queues[self.shard].len() + shared.events[self.shard].len();
         if waiting > CROWD || (waiting > 0 && shared.nobody_looks()) {
             shared.wake_one();
         }
@@ -192,10 +218,11 @@ pub struct WorkerQueues {
 
 impl WorkerQueues {
     /// Waits for requests and takes up to [`TAKE_MAX`] of them into `requests`, from the shards in
-    /// turn. `false` when the queues are closed and empty: the worker's time is over.
+    /// turn; none when there are only events ([`Self::take_event`]). `false` when the queues are closed
+    /// and empty: the worker's time is over.
     pub fn take(&mut self, requests: &mut Vec<Request>) -> bool {
         loop {
-            if self.take_now(requests) > 0 {
+            if self.take_now(requests) > 0 || !self.shared.is_idle() {
                 return true;
             }
             if self.shared.closed.load(Ordering::SeqCst) {
@@ -203,6 +230,13 @@ impl WorkerQueues {
             }
             self.sleep();
         }
+    }
+
+    /// Takes one event of a relation, without waiting. Two events of one relation may reach two
+    /// workers: whoever keeps relations holds a lock from here until the event is applied.
+    pub fn take_event(&self) -> Option<RelationEvent> {
+        let shards = self.shared.events.len();
+        (0..shards).find_map(|offset| self.shared.events[(self.next + offset) % shards].pop())
     }
 
     /// Takes up to [`TAKE_MAX`] requests without waiting; returns how many.
@@ -254,7 +288,7 @@ impl WorkerQueues {
         let bit = 1_u64 << self.worker;
         self.shared.asleep.fetch_or(bit, Ordering::SeqCst);
         fence(Ordering::SeqCst);
-        if self.shared.is_empty() && !self.shared.closed.load(Ordering::SeqCst) {
+        if self.shared.is_idle() && !self.shared.closed.load(Ordering::SeqCst) {
             self.parker.park();
         }
         self.shared.asleep.fetch_and(!bit, Ordering::SeqCst);
@@ -265,6 +299,7 @@ impl WorkerQueues {
 pub struct Inbox {
     verdicts: ArrayQueue<Verdict>,
     handovers: ArrayQueue<Handover>,
+    notifications: ArrayQueue<Notification>,
     sleeping: CachePadded<AtomicBool>,
     waker: OnceLock<Box<dyn Fn() + Send + Sync>>,
     overflows: AtomicU64,
@@ -281,6 +316,7 @@ impl Inbox {
         Self {
             verdicts: ArrayQueue::new(capacity.max(1)),
             handovers: ArrayQueue::new(HANDOVERS_MAX),
+            notifications: ArrayQueue::new(NOTIFICATIONS_MAX),
             sleeping: CachePadded::default(),
             waker: OnceLock::new(),
             overflows: AtomicU64::new(0),
@@ -335,7 +371,26 @@ impl Inbox {
         self.handovers.pop()
     }
 
-    /// Wakes the shard if it sleeps: once after a batch of [`Self::push`] or [`Self::hand_over`].
+    /// Puts a notification in. The shard is not told before [`Self::wake`].
+    ///
+    /// # Errors
+    ///
+    /// Gives the notification back when [`NOTIFICATIONS_MAX`] wait already: give it again later.
+    #[allow(
+        clippy::result_large_err,
+        reason = "the notification itself is handed back"
+    )]
+    pub fn notify(&self, notification: Notification) -> Result<(), Full<Notification>> {
+        self.notifications.push(notification).map_err(Full)
+    }
+
+    /// Takes the notification that was given first.
+    pub fn pop_notification(&self) -> Option<Notification> {
+        self.notifications.pop()
+    }
+
+    /// Wakes the shard if it sleeps: once after a batch of [`Self::push`], [`Self::hand_over`] or
+    /// [`Self::notify`].
     pub fn wake(&self) {
         fence(Ordering::SeqCst);
         if self.sleeping.load(Ordering::SeqCst)
@@ -366,6 +421,7 @@ impl Inbox {
         fence(Ordering::SeqCst);
         let is_empty = self.verdicts.is_empty()
             && self.handovers.is_empty()
+            && self.notifications.is_empty()
             && self.revoked_since.load(Ordering::SeqCst) == NOT_REVOKED;
         if is_empty {
             return true;

@@ -1,5 +1,9 @@
 //! Operations on a registry and a store of this process.
 
+mod profiles;
+
+pub(crate) use profiles::patched;
+
 use crate::admin::operations::{
     Added, Attributes, CredentialsType, DevicePage, DeviceView, ErrorKind, Latest, NewDevice,
     OperationError, Operations, Reading,
@@ -24,8 +28,8 @@ const REMOVAL_TIMEOUT: Duration = Duration::from_secs(20);
 /// Operations on what this process holds open.
 #[derive(Clone)]
 pub struct LocalOperations {
-    pub(super) registry: Arc<dyn Registry>,
-    pub(super) store: Arc<dyn Store>,
+    registry: Arc<dyn Registry>,
+    store: Arc<dyn Store>,
 }
 
 impl LocalOperations {
@@ -34,7 +38,7 @@ impl LocalOperations {
         Self { registry, store }
     }
 
-    pub(super) fn find(&self, name: &str) -> Result<Arc<Device>, OperationError> {
+    fn find(&self, name: &str) -> Result<Arc<Device>, OperationError> {
         let found = self.registry.device_by_name(name);
         found.ok_or_else(|| RegistryError::Unknown(name.to_owned()).into())
     }
@@ -267,9 +271,7 @@ impl From<RegistryError> for OperationError {
                 ErrorKind::Conflict,
                 "choose another name, or change that profile",
             ),
-            RegistryError::ProfileInUse(..) => {
-                (ErrorKind::Conflict, "remove its devices first")
-            }
+            RegistryError::ProfileInUse(..) => (ErrorKind::Conflict, "remove its devices first"),
             RegistryError::NameTaken(_) => (
                 ErrorKind::Conflict,
                 "choose another name, or remove that device first",

@@ -24,12 +24,12 @@ mod listen;
 mod local;
 pub mod operations;
 mod pages;
-pub mod profiles;
 mod remote;
 mod server;
 pub mod timestamp;
 
 pub use listen::AdminError;
+pub(crate) use local::patched;
 pub use local::{LocalOperations, certificate_der};
 pub use operations::{OperationError, Operations};
 pub use remote::RemoteOperations;

@@ -1,7 +1,9 @@
 //! What an administrator can do, wherever the registry and the store are.
 
-use crate::admin::profiles::ProfileOperations;
+pub mod profiles;
+
 use crate::store::HistoryQuery;
+use profiles::ProfileOperations;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
@@ -127,6 +129,13 @@ impl OperationError {
             message: message.into(),
             remedy: remedy.into(),
         }
+    }
+}
+
+impl OperationError {
+    /// Of an implementation that lacks the operation.
+    pub(crate) fn not_offered() -> Self {
+        Self::new(ErrorKind::Failed, "this is not offered here", "")
     }
 }
 

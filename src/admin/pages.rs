@@ -4,9 +4,6 @@ use crate::admin::StatusSource;
 use crate::metrics::{self, Encoder, HistogramSum, Latency};
 use std::fmt::Write as _;
 
-/// The description of the HTTP interface.
-pub(super) const OPENAPI: &str = include_str!("openapi.json");
-
 /// `/metrics`.
 pub(super) fn metrics(status: &dyn StatusSource) -> String {
     let mut encoder = Encoder::new();

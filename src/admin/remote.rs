@@ -1,8 +1,9 @@
 //! Operations on a running server, over its unix socket.
 
-use crate::admin::api::{
-    DEVICES_MAX, History, IMPORT_BODY_MAX, IMPORT_MAX, Import, Imported, READINGS_MAX,
-};
+mod profiles;
+
+use crate::admin::api::data::{History, READINGS_MAX};
+use crate::admin::api::devices::{DEVICES_MAX, IMPORT_BODY_MAX, IMPORT_MAX, Import, Imported};
 use crate::admin::listen;
 use crate::admin::operations::{
     Added, Attributes, DevicePage, DeviceView, ErrorKind, Latest, NewDevice, OperationError,
@@ -65,12 +66,12 @@ impl RemoteOperations {
         }))
     }
 
-    pub(super) fn get<T: DeserializeOwned>(&self, target: &str) -> Result<T, OperationError> {
+    fn get<T: DeserializeOwned>(&self, target: &str) -> Result<T, OperationError> {
         let answer = self.exchange(Method::GET, target, Bytes::new())?;
         self.read(&answer)
     }
 
-    pub(super) fn post<T: DeserializeOwned>(
+    fn post<T: DeserializeOwned>(
         &self,
         target: &str,
         body: &impl Serialize,
@@ -79,7 +80,7 @@ impl RemoteOperations {
     }
 
     /// Sends a body as JSON.
-    pub(super) fn send<T: DeserializeOwned>(
+    fn send<T: DeserializeOwned>(
         &self,
         method: Method,
         target: &str,
@@ -97,7 +98,7 @@ impl RemoteOperations {
     }
 
     /// Sends a request; gives the body of an answer that is a success.
-    pub(super) fn exchange(&self, method: Method, target: &str, body: Bytes) -> Result<Bytes, OperationError> {
+    fn exchange(&self, method: Method, target: &str, body: Bytes) -> Result<Bytes, OperationError> {
         let request = Request::builder()
             .method(method)
             .uri(target)
@@ -241,12 +242,12 @@ fn fitting(devices: &[NewDevice]) -> usize {
     count.max(1)
 }
 
-pub(super) fn device_path(name: &str) -> String {
+fn device_path(name: &str) -> String {
     format!("/api/devices/{}", percent_encoded(name))
 }
 
 /// RFC 3986 section 2.1, for all but the unreserved characters.
-pub(super) fn percent_encoded(text: &str) -> String {
+fn percent_encoded(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
     for &byte in text.as_bytes() {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {

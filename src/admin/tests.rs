@@ -45,7 +45,7 @@ fn raw(value: &serde_json::Value) -> Box<RawValue> {
     serde_json::value::to_raw_value(value).unwrap()
 }
 
-impl profiles::ProfileOperations for Fake {}
+impl super::operations::profiles::ProfileOperations for Fake {}
 
 impl Operations for Fake {
     fn devices(&self, after: Option<&str>, limit: usize) -> Result<DevicePage, OperationError> {
@@ -441,37 +441,75 @@ fn an_open_address_shows_no_devices() {
     assert!(remote.add(&device("a")).is_ok());
 }
 
+/// Each path of the description has the methods that are described, and no other; and each path of
+/// the router is described.
 #[test]
-fn the_description_covers_every_route() {
-    let description: serde_json::Value = serde_json::from_str(pages::OPENAPI).unwrap();
+fn the_description_and_the_routes_agree() {
     let running = Running::start();
-    for (path, methods) in description["paths"].as_object().unwrap() {
-        let target = path.replace("{name}", "nobody");
-        for method in methods
-            .as_object()
-            .unwrap()
-            .keys()
-            .filter(|&m| m != "parameters")
-        {
+    let (status, text) = running.get("/api/openapi.json");
+    assert_eq!(status, 200);
+    let description: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let paths = description["paths"].as_object().unwrap();
+    for (path, methods) in paths {
+        let target = path
+            .split('/')
+            .map(|part| if part.starts_with('{') { "1" } else { part })
+            .collect::<Vec<_>>()
+            .join("/");
+        for method in ["get", "put", "post", "delete", "patch"] {
             let head = format!(
                 "{} {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
                 method.to_ascii_uppercase()
             );
             let (status, _, body) = running.raw(&head, b"");
-            assert!(
-                !body.contains("no such page") && status != 405,
-                "{method} {path}"
-            );
+            assert!(!body.contains("no such page"), "{path} is not there");
+            let is_there = status != 405;
+            let is_described = methods.get(method).is_some();
+            assert_eq!(is_there, is_described, "{method} {path}");
         }
     }
-    // And the other way round: what the router has is described.
-    let source = include_str!("api.rs");
-    for route in source.split(".route(\"").skip(1) {
-        let path = route.split('"').next().unwrap();
-        assert!(
-            description["paths"].get(path).is_some(),
-            "{path} is not described"
-        );
+    let sources = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/src/admin/api"));
+    let mut routes = 0;
+    for entry in sources.unwrap() {
+        let file = entry.unwrap().path();
+        if file.extension().is_none_or(|kind| kind != "rs") {
+            continue;
+        }
+        let source = std::fs::read_to_string(&file).unwrap();
+        let compact: String = source.split_whitespace().collect();
+        for route in compact.split(".route(\"").skip(1) {
+            let path = route.split('"').next().unwrap();
+            routes += 1;
+            assert!(paths.contains_key(path), "{path} is not described");
+        }
+    }
+    assert_eq!(routes, paths.len(), "a route is written in another way");
+}
+
+/// Every reference in the description leads somewhere.
+#[test]
+fn the_description_is_closed() {
+    fn references<'a>(value: &'a serde_json::Value, found: &mut Vec<&'a str>) {
+        match value {
+            serde_json::Value::Object(members) => {
+                found.extend(members.get("$ref").and_then(|target| target.as_str()));
+                members.values().for_each(|value| references(value, found));
+            }
+            serde_json::Value::Array(items) => {
+                items.iter().for_each(|value| references(value, found));
+            }
+            _ => {}
+        }
+    }
+    let running = Running::start();
+    let description: serde_json::Value =
+        serde_json::from_str(&running.get("/api/openapi.json").1).unwrap();
+    let mut found = Vec::new();
+    references(&description, &mut found);
+    assert!(found.len() > 10);
+    for target in found {
+        let pointer = target.strip_prefix('#').unwrap();
+        assert!(description.pointer(pointer).is_some(), "{target}");
     }
 }
 

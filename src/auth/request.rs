@@ -84,6 +84,92 @@ pub struct Response {
     pub max_age: Option<u32>,
     /// The payload; empty when there is none.
     pub payload: Vec<u8>,
+    /// Set in the answer to a GET with Observe 0: the relation that the shard is to keep from now on
+    /// (RFC 7641 section 3.1). Its token is the request's, and so is the type of its notifications.
+    pub relation: Option<RelationId>,
+    /// Set when `payload` is a part of the body only: the block-wise layer (RFC 7959) cuts its blocks
+    /// out of it. Without it `payload` is the whole body.
+    pub part: Option<Part>,
+}
+
+/// Which part of a body a payload is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// Offset of the payload's first byte in the body.
+    pub offset: u64,
+    /// Bytes of the whole body.
+    pub total: u64,
+    /// Entity tag of the body, for the ETag option.
+    pub etag: u64,
+}
+
+/// An observe relation (RFC 7641), named by the pool; a name is never given twice while the server
+/// runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RelationId(pub u64);
+
+/// What the pool has for the observer of a relation. Notifications of a relation reach the observer
+/// in the order in which they were given, none replaced by a later one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notification {
+    /// The peer that holds the relation.
+    pub peer: PeerRef,
+    /// The relation.
+    pub relation: RelationId,
+    /// Repeated in the [`RelationEvent`]s about this notification.
+    pub delivery: u64,
+    /// What to send. Its code is 2.05, unless the relation ends.
+    pub response: Response,
+    /// Whether the relation ends with it: it goes out without an Observe option then.
+    pub last: bool,
+}
+
+/// What became of a relation or a notification: from the shard to the pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RelationEvent {
+    /// The peer that holds, or held, the relation.
+    pub peer: PeerRef,
+    /// The relation.
+    pub relation: RelationId,
+    /// What happened.
+    pub kind: RelationEventKind,
+}
+
+/// See [`RelationEvent`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RelationEventKind {
+    /// This notification went out for the first time. For a non-confirmable one nothing more follows.
+    Sent {
+        /// From the notification.
+        delivery: u64,
+        /// Whether an acknowledgement is awaited.
+        confirmable: bool,
+    },
+    /// The observer acknowledged this notification.
+    Acknowledged {
+        /// From the notification.
+        delivery: u64,
+    },
+    /// The relation is over; notifications that were not acknowledged will not be. The last event of
+    /// a relation, and there is one for each.
+    Ended(RelationEnd),
+}
+
+/// Why a relation ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RelationEnd {
+    /// A Reset answered a notification (RFC 7641 section 3.6).
+    Reset,
+    /// A confirmable notification was never acknowledged (RFC 7641 section 4.5).
+    TimedOut,
+    /// The observer cancelled it: GET with Observe 1 (RFC 7641 section 3.6).
+    Cancelled,
+    /// A new registration with the same token took its place (RFC 7641 section 4.1).
+    Replaced,
+    /// The session is over, or the peer is another one.
+    SessionEnded,
+    /// The pool ended it, by [`Notification::last`].
+    Finished,
 }
 
 impl Response {

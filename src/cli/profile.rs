@@ -1,6 +1,7 @@
 //! `tidegate profile`, and `tidegate device set`: fields by their names.
 
-use crate::admin::profiles::ProfileView;
+use crate::admin::operations::profiles::ProfileView;
+use crate::admin::patched;
 use crate::cli::access::{Access, Missing};
 use crate::cli::arguments::Place;
 use crate::cli::{Failure, output};
@@ -102,10 +103,10 @@ pub(super) fn run(arguments: &ProfileArguments) -> Result<(), Failure> {
     let open = |missing| Access::open(&arguments.place, missing);
     match &arguments.command {
         ProfileCommand::Add { name, fields } => {
-            let settings = serde_json::from_value(Value::Object(patch(fields)?));
+            let patch = Value::Object(patch(fields)?);
             let profile = ProfileView {
                 name: name.clone(),
-                settings: settings.map_err(Failure::new)?,
+                settings: patched(&ProfileSettings::default(), &patch).map_err(Failure::new)?,
             };
             print(&open(Missing::Create)?.add_profile(&profile)?)
         }
@@ -152,7 +153,7 @@ fn print(value: &impl Serialize) -> Result<(), Failure> {
     Ok(())
 }
 
-fn list(list: &crate::admin::profiles::ProfileList, json: bool) -> Result<(), Failure> {
+fn list(list: &crate::admin::operations::profiles::ProfileList, json: bool) -> Result<(), Failure> {
     let mut out = output::stdout();
     if json {
         output::write_json(&mut out, &list.profiles)?;
@@ -164,7 +165,11 @@ fn list(list: &crate::admin::profiles::ProfileList, json: bool) -> Result<(), Fa
             .iter()
             .map(|profile| (output::printable(&profile.name), summary(&profile.settings)))
             .collect();
-        let width = rows.iter().map(|row| row.0.chars().count()).max().unwrap_or(0);
+        let width = rows
+            .iter()
+            .map(|row| row.0.chars().count())
+            .max()
+            .unwrap_or(0);
         for (name, summary) in rows {
             writeln!(out, "{name:<width$}  {summary}")?;
         }
@@ -199,9 +204,9 @@ fn summary(settings: &ProfileSettings) -> String {
 fn patch(fields: &[String]) -> Result<Map<String, Value>, Failure> {
     let mut patch = Map::new();
     for field in fields {
-        let (name, text) = field
-            .split_once('=')
-            .ok_or_else(|| Failure::new(format_args!("{field:?} is not of the form FIELD=VALUE")))?;
+        let (name, text) = field.split_once('=').ok_or_else(|| {
+            Failure::new(format_args!("{field:?} is not of the form FIELD=VALUE"))
+        })?;
         let value = field_value(name, text)?;
         match name.split_once('.') {
             None => {
@@ -282,8 +287,16 @@ mod tests {
                 "description": null,
             }))
         );
-        assert_eq!(made(&["provisioned=false"]), Some(json!({"provisioned": false})));
-        for bad in ["x", "firmware=y", "provisioned=perhaps", "description=@/nowhere/at/all"] {
+        assert_eq!(
+            made(&["provisioned=false"]),
+            Some(json!({"provisioned": false}))
+        );
+        for bad in [
+            "x",
+            "firmware=y",
+            "provisioned=perhaps",
+            "description=@/nowhere/at/all",
+        ] {
             assert_eq!(made(&[bad]), None, "{bad}");
         }
         assert_eq!(made(&["powerSaving=x", "powerSaving.mode=PSM"]), None);

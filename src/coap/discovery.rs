@@ -65,8 +65,8 @@ pub fn handle(message: &RequestMessage) -> Option<Response> {
     Some(Response {
         code: code::CONTENT,
         content_format: Some(TEXT_PLAIN),
-        max_age: None,
         payload: BANNER.to_vec(),
+        ..Response::default()
     })
 }
 
@@ -97,8 +97,8 @@ pub fn well_known_core(queries: &[Vec<u8>]) -> Response {
     Response {
         code: code::CONTENT,
         content_format: Some(LINK_FORMAT),
-        max_age: None,
         payload: text.into_bytes(),
+        ..Response::default()
     }
 }
 

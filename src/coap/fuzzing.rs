@@ -79,8 +79,8 @@ fn converse(bytes: &[u8]) {
         let response = Response {
             code: 0x45,
             content_format: message.content_format,
-            max_age: None,
             payload: message.payload,
+            ..Response::default()
         };
         let _ = step(&mut random, &settings, &mut sent, |cx| {
             layer.respond(now, exchange, &response, cx)

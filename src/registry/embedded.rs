@@ -19,8 +19,8 @@ mod record;
 use super::profile::{Profile, ProfileSettings, Profiles};
 use super::revocation::{Revocation, RevocationList, SessionIdentity};
 use super::{
-    Credential, DEFAULT_PROFILE, Device, DeviceId, DeviceOptions, NewCredential, NewDevice, Registry,
-    RegistryError, validate,
+    Credential, DEFAULT_PROFILE, Device, DeviceId, DeviceOptions, NewCredential, NewDevice,
+    Registry, RegistryError, validate,
 };
 use crate::crypto::fingerprint::{device_fingerprint, to_hex};
 use crate::crypto::random::SystemRandom;

@@ -419,6 +419,7 @@ impl World {
                     content_format: (content & 1 != 0).then_some(50),
                     max_age: (content & 2 != 0).then_some(5),
                     payload: vec![content; length],
+                    ..Response::default()
                 },
             };
             self.endpoint

@@ -125,7 +125,7 @@ fn text_response(code: u8, text: &str) -> Response {
     Response {
         code,
         content_format: Some(0),
-        max_age: None,
         payload: text.as_bytes().to_vec(),
+        ..Response::default()
     }
 }

@@ -43,8 +43,8 @@ fn parse_response(line: &str) -> Response {
     Response {
         code: parse_code(fields[0]),
         content_format: absent_or(fields[1], |text| text.parse().unwrap()),
-        max_age: None,
         payload: absent_or(fields[2], |text| text.as_bytes().to_vec()).unwrap_or_default(),
+        ..Response::default()
     }
 }
 

@@ -48,7 +48,10 @@ pub(super) fn check_markers(
     if meta.contains_key(KEPT).map_err(text)? {
         for keyspace in keyspaces {
             if !keyspace.contains_key(MARKER).map_err(text)? {
-                return Err(format!("the rows of its part {:?} are gone", keyspace.name()));
+                return Err(format!(
+                    "the rows of its part {:?} are gone",
+                    keyspace.name()
+                ));
             }
         }
         return Ok(());
@@ -126,7 +129,8 @@ impl EmbeddedRegistry {
         {
             return refused("its provisioning key belongs to another profile already");
         }
-        let record = encode(&profile.settings).map_err(|e| RegistryError::Storage(e.to_string()))?;
+        let record =
+            encode(&profile.settings).map_err(|e| RegistryError::Storage(e.to_string()))?;
         let mut batch = writer
             .database
             .batch()

@@ -142,12 +142,19 @@ impl Profile {
         let limit = |field, text: &str| RateLimit::parse(text).map_err(|p| invalid(field, &p));
         let limits = &settings.rate_limits;
         let messages = limit("rateLimits.messages", &limits.messages)?;
-        let telemetry_messages =
-            limit("rateLimits.telemetryMessages", &limits.telemetry_messages)?;
-        let telemetry_data_points =
-            limit("rateLimits.telemetryDataPoints", &limits.telemetry_data_points)?;
-        settings.power_saving.check().map_err(|p| invalid("powerSaving", &p))?;
-        settings.provisioning.check().map_err(|p| invalid("provisioning", &p))?;
+        let telemetry_messages = limit("rateLimits.telemetryMessages", &limits.telemetry_messages)?;
+        let telemetry_data_points = limit(
+            "rateLimits.telemetryDataPoints",
+            &limits.telemetry_data_points,
+        )?;
+        settings
+            .power_saving
+            .check()
+            .map_err(|p| invalid("powerSaving", &p))?;
+        settings
+            .provisioning
+            .check()
+            .map_err(|p| invalid("provisioning", &p))?;
         let protobuf = settings.payload_type == PayloadType::Protobuf;
         let schema = |field, text: Option<&str>| {
             let compiled = text.filter(|_| protobuf).map(Schema::compile).transpose();

@@ -75,7 +75,12 @@ impl fmt::Display for RateLimit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, window) in self.0.iter().enumerate() {
             let comma = if index > 0 { "," } else { "" };
-            write!(f, "{comma}{}:{}", window.count, window.period_us / 1_000_000)?;
+            write!(
+                f,
+                "{comma}{}:{}",
+                window.count,
+                window.period_us / 1_000_000
+            )?;
         }
         Ok(())
     }

@@ -35,23 +35,45 @@ fn a_message_becomes_json_with_its_default_values() {
 #[test]
 fn what_is_no_message_is_refused() {
     let schema = Schema::compile(METER).unwrap();
-    for message in [&b"\x08"[..], b"\xff", b"\x0a\x05a", b"\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff"] {
-        assert_eq!(schema.to_json(message), Err(SchemaError::Mismatch), "{message:?}");
+    for message in [
+        &b"\x08"[..],
+        b"\xff",
+        b"\x0a\x05a",
+        b"\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff",
+    ] {
+        assert_eq!(
+            schema.to_json(message),
+            Err(SchemaError::Mismatch),
+            "{message:?}"
+        );
     }
-    for json in ["", "5", "{", "{\"nope\":1}", "{\"count\":\"x\"}", "{} {}", "[]"] {
+    for json in [
+        "",
+        "5",
+        "{",
+        "{\"nope\":1}",
+        "{\"count\":\"x\"}",
+        "{} {}",
+        "[]",
+    ] {
         assert_eq!(schema.from_json(json), Err(SchemaError::Mismatch), "{json}");
     }
 }
 
 #[test]
 fn a_small_message_does_not_become_a_large_text() {
-    let fields: String = (1..1000).map(|n| format!("string a_long_name_of_a_field_{n} = {n};")).collect();
+    let fields: String = (1..1000)
+        .map(|n| format!("string a_long_name_of_a_field_{n} = {n};"))
+        .collect();
     let text = format!(
         "syntax = \"proto3\"; message Inner {{ {fields} }} message Outer {{ repeated Inner all = 1; }}"
     );
     let schema = Schema::compile(&text).unwrap();
     assert!(schema.to_json(&[0x0a, 0].repeat(3)).is_ok());
-    assert_eq!(schema.to_json(&[0x0a, 0].repeat(500)), Err(SchemaError::Mismatch));
+    assert_eq!(
+        schema.to_json(&[0x0a, 0].repeat(500)),
+        Err(SchemaError::Mismatch)
+    );
     // A message within itself, two hundred times.
     let own = "syntax = \"proto3\"; message M { M m = 1; }";
     let mut nested = Vec::new();
@@ -75,8 +97,14 @@ fn a_small_message_does_not_become_a_large_text() {
 fn texts_that_are_no_schema_say_why() {
     assert_eq!(schema_error(""), SchemaError::NotProto3);
     assert_eq!(schema_error("message M {}"), SchemaError::NotProto3);
-    assert_eq!(schema_error("syntax = \"proto2\"; message M {}"), SchemaError::NotProto3);
-    assert_eq!(schema_error("syntax = \"proto3\"; enum E { A = 0; }"), SchemaError::NoMessage);
+    assert_eq!(
+        schema_error("syntax = \"proto2\"; message M {}"),
+        SchemaError::NotProto3
+    );
+    assert_eq!(
+        schema_error("syntax = \"proto3\"; enum E { A = 0; }"),
+        SchemaError::NoMessage
+    );
     let imports = "syntax = \"proto3\"; import \"a.proto\"; message M {}";
     assert_eq!(schema_error(imports), SchemaError::Import("a.proto".into()));
     assert_eq!(schema_error(&" ".repeat(65 << 10)), SchemaError::TooLong);
@@ -87,12 +115,18 @@ fn texts_that_are_no_schema_say_why() {
         "syntax = \"proto3\"; message M {",
         "\u{0}",
     ] {
-        assert!(matches!(schema_error(text), SchemaError::Syntax(_)), "{text}");
+        assert!(
+            matches!(schema_error(text), SchemaError::Syntax(_)),
+            "{text}"
+        );
     }
     // Nested beyond reason: refused, and no stack is exhausted.
     let deep = format!("syntax = \"proto3\"; {}", "message M { ".repeat(5000));
     assert!(matches!(schema_error(&deep), SchemaError::Syntax(_)));
-    let deep = format!("syntax = \"proto3\"; message M {{ option (x) = {}", "{ a: ".repeat(10_000));
+    let deep = format!(
+        "syntax = \"proto3\"; message M {{ option (x) = {}",
+        "{ a: ".repeat(10_000)
+    );
     assert!(matches!(schema_error(&deep), SchemaError::Syntax(_)));
 }
 
@@ -101,10 +135,25 @@ fn limits_are_read_and_refused() {
     for text in ["", "1:60", "10:1,300:60", "1000000000:31622400"] {
         assert_eq!(RateLimit::parse(text).unwrap().to_string(), text);
     }
-    assert_eq!(RateLimit::parse(" 1 : 60 , 2:3 ").unwrap().to_string(), "1:60,2:3");
+    assert_eq!(
+        RateLimit::parse(" 1 : 60 , 2:3 ").unwrap().to_string(),
+        "1:60,2:3"
+    );
     for text in [
-        "1", "1:", ":1", "0:1", "1:0", "-1:1", "1:1,", "1:1:1", "1.5:1", "a:b", "1:99999999",
-        "1000000001:1", "99999999999999999999:1", "1:1;2:2",
+        "1",
+        "1:",
+        ":1",
+        "0:1",
+        "1:0",
+        "-1:1",
+        "1:1,",
+        "1:1:1",
+        "1.5:1",
+        "a:b",
+        "1:99999999",
+        "1000000001:1",
+        "99999999999999999999:1",
+        "1:1;2:2",
         "1:1,1:1,1:1,1:1,1:1,1:1,1:1,1:1,1:1",
     ] {
         assert!(RateLimit::parse(text).is_err(), "{text}");
@@ -115,7 +164,9 @@ fn limits_are_read_and_refused() {
 fn a_profile_says_what_is_wrong_with_it() {
     let compile = |json: &str| {
         let settings: ProfileSettings = serde_json::from_str(json).map_err(|e| e.to_string())?;
-        Profile::compile("p", settings).map(drop).map_err(|e| e.to_string())
+        Profile::compile("p", settings)
+            .map(drop)
+            .map_err(|e| e.to_string())
     };
     assert_eq!(compile("{}"), Ok(()));
     for (json, part) in [
@@ -123,9 +174,15 @@ fn a_profile_says_what_is_wrong_with_it() {
         (r#"{"payloadType":"XML"}"#, "unknown variant"),
         (r#"{"payloadType":"PROTOBUF"}"#, "protoSchemas.telemetry"),
         (r#"{"rateLimits":{"messages":"x"}}"#, "rateLimits.messages"),
-        (r#"{"powerSaving":{"mode":"PSM","psmActivityTimer":99999999999}}"#, "powerSaving"),
+        (
+            r#"{"powerSaving":{"mode":"PSM","psmActivityTimer":99999999999}}"#,
+            "powerSaving",
+        ),
         (r#"{"powerSaving":{"mode":"SLEEP"}}"#, "unknown variant"),
-        (r#"{"provisioning":{"strategy":"ALLOW_CREATE_NEW_DEVICES"}}"#, "needs key and secret"),
+        (
+            r#"{"provisioning":{"strategy":"ALLOW_CREATE_NEW_DEVICES"}}"#,
+            "needs key and secret",
+        ),
         (r#"{"provisioning":{"key":""}}"#, "1 to 255 bytes"),
         (
             r#"{"payloadType":"PROTOBUF","protoSchemas":{"telemetry":"syntax = \"proto3\";","attributes":""}}"#,

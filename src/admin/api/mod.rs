@@ -1,0 +1,221 @@
+//! The HTTP interface: routes, and what is between HTTP and [`Operations`].
+//!
+//! A feature has a file here: its routes, its handlers, and its part of the OpenAPI description in
+//! a JSON file of the same name beside it. [`FEATURES`] lists them.
+
+use crate::admin::StatusSource;
+use crate::admin::guard::{self, Access};
+use crate::admin::operations::{ErrorKind, OperationError, Operations};
+use axum::body::Bytes;
+use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
+use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::middleware::{Next, from_fn};
+use axum::response::{IntoResponse, Response};
+use axum::{Json, Router};
+use serde::de::DeserializeOwned;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub(super) mod data;
+mod description;
+pub(super) mod devices;
+mod probes;
+mod profiles;
+
+/// Largest body of a request, bytes.
+const BODY_MAX: usize = 128 << 10;
+/// How many there are when the asker does not say.
+const LIMIT_DEFAULT: usize = 100;
+/// How long a request may take, its body included.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What the handlers work on.
+pub(super) struct Shared {
+    pub(super) operations: Arc<dyn Operations>,
+    pub(super) status: Arc<dyn StatusSource>,
+}
+
+/// A part of the interface.
+struct Feature {
+    routes: fn() -> Router<Arc<Shared>>,
+    /// Its part of the OpenAPI description: `paths` and `components`.
+    description: &'static str,
+}
+
+/// All parts, in the order in which they are described.
+const FEATURES: &[Feature] = &[
+    probes::FEATURE,
+    devices::FEATURE,
+    profiles::FEATURE,
+    data::FEATURE,
+];
+
+/// The routes, for requests that come in with `access`.
+pub(super) fn router(shared: Arc<Shared>, access: Access) -> Router {
+    let routes = FEATURES.iter().map(|feature| (feature.routes)());
+    routes
+        .fold(Router::new(), Router::merge)
+        .fallback(|| async {
+            Failure::new(
+                StatusCode::NOT_FOUND,
+                ErrorKind::NotFound,
+                "no such page",
+                "/api/openapi.json describes those there are",
+            )
+        })
+        .method_not_allowed_fallback(|| async {
+            let status = StatusCode::METHOD_NOT_ALLOWED;
+            Failure::new(
+                status,
+                ErrorKind::Invalid,
+                "the method is not for this page",
+                "/api/openapi.json describes what is",
+            )
+        })
+        .layer(DefaultBodyLimit::max(BODY_MAX))
+        .layer(from_fn(move |request, next| govern(access, request, next)))
+        .with_state(shared)
+}
+
+/// Around every request: who may ask, how long it may take, and headers for browsers.
+async fn govern(access: Access, request: Request, next: Next) -> Response {
+    let mut response = match guard::check(access, &request) {
+        Ok(()) => tokio::time::timeout(REQUEST_TIMEOUT, next.run(request))
+            .await
+            .unwrap_or_else(|_| {
+                let status = StatusCode::SERVICE_UNAVAILABLE;
+                let message = "the request took too long";
+                Failure::new(status, ErrorKind::Failed, message, "try again").into_response()
+            }),
+        Err(denial) => {
+            let kind = ErrorKind::Forbidden;
+            Failure::new(denial.status, kind, denial.message, denial.remedy).into_response()
+        }
+    };
+    for (name, value) in [
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::CACHE_CONTROL, "no-store"),
+        (header::CONTENT_SECURITY_POLICY, "default-src 'none'"),
+    ] {
+        let value = HeaderValue::from_static(value);
+        response.headers_mut().insert(name, value);
+    }
+    response
+}
+
+/// An answer that is not what was asked for.
+pub(super) struct Failure {
+    status: StatusCode,
+    error: OperationError,
+}
+
+impl Failure {
+    fn new(
+        status: StatusCode,
+        kind: ErrorKind,
+        message: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Self {
+        Self {
+            status,
+            error: OperationError::new(kind, message, remedy),
+        }
+    }
+
+    fn invalid(message: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, ErrorKind::Invalid, message, remedy)
+    }
+}
+
+impl From<OperationError> for Failure {
+    fn from(error: OperationError) -> Self {
+        let status = match error.kind {
+            ErrorKind::NotFound => StatusCode::NOT_FOUND,
+            ErrorKind::Conflict => StatusCode::CONFLICT,
+            ErrorKind::Invalid => StatusCode::BAD_REQUEST,
+            ErrorKind::Forbidden => StatusCode::FORBIDDEN,
+            ErrorKind::Failed => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Self { status, error }
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        (self.status, Json(self.error)).into_response()
+    }
+}
+
+type Shares = State<Arc<Shared>>;
+type Answer<T> = Result<Json<T>, Failure>;
+
+/// Runs an operation, which may wait for the disk, beside the server's own thread.
+async fn run<T: Send + 'static>(
+    shared: Arc<Shared>,
+    operation: impl FnOnce(&dyn Operations) -> Result<T, OperationError> + Send + 'static,
+) -> Result<T, Failure> {
+    let done = tokio::task::spawn_blocking(move || operation(&*shared.operations)).await;
+    match done {
+        Ok(result) => result.map_err(Failure::from),
+        Err(error) => {
+            tracing::error!(%error, "an admin operation failed");
+            let status = StatusCode::INTERNAL_SERVER_ERROR;
+            let message = "the operation failed by a defect of the server";
+            Err(Failure::new(
+                status,
+                ErrorKind::Failed,
+                message,
+                "see its log",
+            ))
+        }
+    }
+}
+
+fn read_query<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, Failure> {
+    query
+        .map(|Query(query)| query)
+        .map_err(|rejection| Failure::invalid(rejection.body_text(), "see /api/openapi.json"))
+}
+
+fn read_name(name: Result<Path<String>, PathRejection>) -> Result<String, Failure> {
+    name.map(|Path(name)| name)
+        .map_err(|rejection| Failure::invalid(rejection.body_text(), "percent-encode it as UTF-8"))
+}
+
+fn read_json<T: DeserializeOwned>(
+    headers: &HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<T, Failure> {
+    if !guard::is_json(headers) {
+        let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+        let remedy = "send JSON, with Content-Type: application/json";
+        return Err(Failure::new(
+            status,
+            ErrorKind::Invalid,
+            "the body is not JSON",
+            remedy,
+        ));
+    }
+    let body = body.map_err(|rejection| {
+        let remedy = "send less at a time";
+        Failure::new(
+            rejection.status(),
+            ErrorKind::Invalid,
+            rejection.body_text(),
+            remedy,
+        )
+    })?;
+    serde_json::from_slice(&body)
+        .map_err(|error| Failure::invalid(error.to_string(), "see /api/openapi.json"))
+}
+
+fn limited(asked: Option<usize>, max: usize) -> Result<usize, Failure> {
+    match asked.unwrap_or(LIMIT_DEFAULT) {
+        limit if (1..=max).contains(&limit) => Ok(limit),
+        _ => Err(Failure::invalid(
+            "limit is out of range",
+            format!("ask for 1 to {max}"),
+        )),
+    }
+}
