@@ -18,6 +18,7 @@ pub(crate) mod password;
 pub mod prf;
 pub mod random;
 pub mod sealing;
+pub mod secret;
 pub mod signature;
 pub mod suite;
 

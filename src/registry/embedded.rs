@@ -86,7 +86,8 @@ impl EmbeddedRegistry {
         };
         let (devices, meta) = (keyspace("devices")?, keyspace("meta")?);
         let (profiles, options) = (keyspace("profiles")?, keyspace("options")?);
-        profiles::check_markers(database, &meta, [&profiles, &options])?;
+        let packages = keyspace("packages")?;
+        profiles::check_markers(database, &meta, [&profiles, &options, &packages])?;
         let next = meta.get(NEXT_DEVICE).map_err(|e| e.to_string())?;
         let registry = Self {
             by_token: Index::new(),

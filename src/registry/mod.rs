@@ -8,9 +8,11 @@
 //! most; a [`DeviceId`] is never given twice, so readings of a removed device never reappear under
 //! a new one.
 
+pub mod claim;
 pub mod embedded;
 pub mod import;
 mod options;
+pub mod packages;
 pub mod profile;
 pub mod revocation;
 mod validate;

@@ -4,7 +4,7 @@
 //! token form : /api/v1/{token}/{feature}[/{n}][/...]
 //! cert form  : /api/v1/{feature}[/{n}]
 //! provision  : /api/v1/provision, /api/v1/{anything}/provision
-//! OTA        : /fw/{token}, /sw/{token}
+//! OTA        : /fw/{token}, /sw/{token}; beyond ThingsBoard, for certificates: /fw, /sw
 //! Efento     : /efento/{m|i|c|t}
 //! ```
 //!
@@ -14,6 +14,7 @@
 
 use super::code;
 use crate::auth::request::RequestMessage;
+use crate::registry::packages::PackageKind;
 use std::borrow::Cow;
 
 const GET: u8 = 1;
@@ -27,7 +28,7 @@ pub(super) enum Action {
     ReadAttributes,
     Claim,
     Rpc,
-    Ota,
+    Ota(PackageKind),
 }
 
 /// What a request asks for.
@@ -82,7 +83,8 @@ pub(super) fn route<'a>(message: &RequestMessage, segments: &'a [Vec<u8>]) -> Ro
             GET | POST => device_api(message, rest),
             _ => Route::Refused(code::METHOD_NOT_ALLOWED),
         },
-        (b"fw" | b"sw", rest) => only(GET, method, ota(rest)),
+        (b"fw", rest) => only(GET, method, ota(PackageKind::Firmware, rest)),
+        (b"sw", rest) => only(GET, method, ota(PackageKind::Software, rest)),
         (b"efento", rest) => efento(method, rest),
         _ => Route::Refused(code::NOT_FOUND),
     }
@@ -152,12 +154,12 @@ fn device_api<'a>(message: &RequestMessage, rest: &'a [Vec<u8>]) -> Route<'a> {
     Route::Device { action, token }
 }
 
-/// A path below `/fw` or `/sw`: exactly one segment, the token.
-fn ota(rest: &[Vec<u8>]) -> Route<'_> {
+/// A path below `/fw` or `/sw`: one segment, the token, or none for a device with a certificate.
+fn ota(kind: PackageKind, rest: &[Vec<u8>]) -> Route<'_> {
     match rest {
-        [token] => Route::Device {
-            action: Action::Ota,
-            token: Some(token),
+        [] | [_] => Route::Device {
+            action: Action::Ota(kind),
+            token: rest.first().map(Vec::as_slice),
         },
         _ => Route::Refused(code::UNAUTHORIZED),
     }
@@ -268,8 +270,10 @@ mod tests {
             (POST, &["sw", "T"], "4.05"),
             (POST, &["fw"], "4.05"),
             // OTA.
-            (GET, &["fw", "T"], "Ota T"),
-            (GET, &["fw"], "4.01"),
+            (GET, &["fw", "T"], "Ota(Firmware) T"),
+            (GET, &["sw", "T"], "Ota(Software) T"),
+            (GET, &["fw"], "Ota(Firmware) -"),
+            (GET, &["sw"], "Ota(Software) -"),
             (GET, &["sw", "T", "x"], "4.01"),
             // Efento.
             (POST, &["efento", "m"], "Efento"),

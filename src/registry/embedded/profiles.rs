@@ -42,7 +42,7 @@ impl Entry for OptionsEntry {
 pub(super) fn check_markers(
     database: &Database,
     meta: &Keyspace,
-    keyspaces: [&Keyspace; 2],
+    keyspaces: [&Keyspace; 3],
 ) -> Result<(), String> {
     let text = |error: fjall::Error| error.to_string();
     if meta.contains_key(KEPT).map_err(text)? {
@@ -58,7 +58,8 @@ pub(super) fn check_markers(
     }
     let mut batch = database.batch().durability(Some(PersistMode::SyncAll));
     for keyspace in keyspaces {
-        batch.insert(keyspace, MARKER, []);
+        // For packages this is the number of the next one.
+        batch.insert(keyspace, MARKER, 1_u64.to_be_bytes());
     }
     batch.insert(meta, KEPT, []);
     batch.commit().map_err(text)

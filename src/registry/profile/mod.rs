@@ -191,12 +191,18 @@ impl Profile {
         })
     }
 
+    /// The limits in the order messages, telemetry messages, data points.
+    pub fn limits(&self) -> [&RateLimit; 3] {
+        [
+            &self.messages,
+            &self.telemetry_messages,
+            &self.telemetry_data_points,
+        ]
+    }
+
     /// Whether requests of its devices are handled as if there were no profile.
     fn is_plain(&self) -> bool {
-        let unlimited = self.messages.is_unlimited()
-            && self.telemetry_messages.is_unlimited()
-            && self.telemetry_data_points.is_unlimited();
-        unlimited
+        self.limits().iter().all(|limit| limit.is_unlimited())
             && self.settings.payload_type == PayloadType::Json
             && self.settings.device_type == DeviceType::Default
     }

@@ -1,5 +1,6 @@
 //! How devices register themselves (TB sections 4.1 and 7.6).
 
+use crate::crypto::secret::is_equal;
 use serde::{Deserialize, Serialize};
 
 /// Longest key or secret, bytes.
@@ -49,5 +50,11 @@ impl Provisioning {
             return Err("the strategy needs key and secret".to_owned());
         }
         Ok(())
+    }
+
+    /// Whether a device that offers `secret` knows the secret; in a time that says nothing about it.
+    pub fn is_secret(&self, secret: &str) -> bool {
+        let own = self.secret.as_deref();
+        is_equal(own.unwrap_or_default().as_bytes(), secret.as_bytes()) && own.is_some()
     }
 }
