@@ -1,5 +1,7 @@
 //! Operations on a registry and a store of this process.
 
+mod claims;
+mod ota;
 mod profiles;
 
 pub(crate) use profiles::patched;
@@ -10,6 +12,8 @@ use crate::admin::operations::{
 };
 use crate::crypto::certificate::{CERTIFICATE_LENGTH_MAX, LeafInfo};
 use crate::crypto::fingerprint::to_hex;
+use crate::registry::claim::Claims;
+use crate::registry::packages::Packages;
 use crate::registry::{self, Credential, Device, NewCredential, Registry, RegistryError};
 use crate::store::{AttributeScope, Batch, HistoryQuery, Overloaded, Store, StoreError, Value};
 use base64::Engine as _;
@@ -22,20 +26,45 @@ use std::time::Duration;
 /// Longest certificate text that is read, in bytes: a chain in PEM, of which the first counts.
 const CERTIFICATE_TEXT_MAX: usize = 64 << 10;
 
-/// How long the removal of a device's data may take to become durable.
-const REMOVAL_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long a change may take to become durable.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Operations on what this process holds open.
 #[derive(Clone)]
 pub struct LocalOperations {
     registry: Arc<dyn Registry>,
     store: Arc<dyn Store>,
+    packages: Option<Arc<Packages>>,
+    claims: Option<Arc<Claims>>,
 }
 
 impl LocalOperations {
     /// Works on these.
     pub fn new(registry: Arc<dyn Registry>, store: Arc<dyn Store>) -> Self {
-        Self { registry, store }
+        Self {
+            registry,
+            store,
+            packages: None,
+            claims: None,
+        }
+    }
+
+    /// The same with packages for devices.
+    #[must_use]
+    pub fn with_packages(self, packages: Arc<Packages>) -> Self {
+        Self {
+            packages: Some(packages),
+            ..self
+        }
+    }
+
+    /// The same with the offers that devices make to the server which runs.
+    #[must_use]
+    pub fn with_claims(self, claims: Arc<Claims>) -> Self {
+        Self {
+            claims: Some(claims),
+            ..self
+        }
     }
 
     fn find(&self, name: &str) -> Result<Arc<Device>, OperationError> {
@@ -57,7 +86,14 @@ impl LocalOperations {
 
     /// Removes the data of a device that is gone from the registry, and waits until it is durable.
     fn remove_data(&self, device: &Device) -> Result<(), String> {
-        // The store takes no more while it is behind; a removal may wait for that a little.
+        let mut batch = Batch::new();
+        batch.remove_device(device.id);
+        self.write(&batch)
+    }
+
+    /// Writes a batch and waits until it is durable.
+    fn write(&self, batch: &Batch) -> Result<(), String> {
+        // The store takes no more while it is behind; an administrator may wait for that a little.
         const ATTEMPTS: u32 = 50;
         const PAUSE: Duration = Duration::from_millis(20);
         for _ in 0..ATTEMPTS {
@@ -66,12 +102,10 @@ impl LocalOperations {
                 // Nobody listens any more after the time-out.
                 let _ = sender.send(result.map_err(ToString::to_string));
             };
-            let mut batch = Batch::new();
-            batch.remove_device(device.id);
-            match self.store.append(batch, Box::new(completion)) {
+            match self.store.append(batch.clone(), Box::new(completion)) {
                 Ok(()) => {
                     return receiver
-                        .recv_timeout(REMOVAL_TIMEOUT)
+                        .recv_timeout(WRITE_TIMEOUT)
                         .unwrap_or_else(|_| Err("it takes too long".to_owned()));
                 }
                 Err(Overloaded(_)) => std::thread::sleep(PAUSE),
@@ -106,6 +140,7 @@ impl Operations for LocalOperations {
 
     fn add(&self, device: &NewDevice) -> Result<DeviceView, OperationError> {
         let added = self.registry.add(new_device(device)?)?;
+        self.tell_new(std::slice::from_ref(&added))?;
         Ok(view(&added))
     }
 
@@ -115,7 +150,10 @@ impl Operations for LocalOperations {
         for device in devices {
             outcomes.push(new_device(device).map(|device| accepted.push(device)));
         }
-        let mut results = self.registry.add_many(accepted).into_iter();
+        let results = self.registry.add_many(accepted);
+        let added: Vec<_> = results.iter().flatten().cloned().collect();
+        self.tell_new(&added)?;
+        let mut results = results.into_iter();
         for outcome in outcomes.iter_mut().filter(|outcome| outcome.is_ok()) {
             let result = results.next().unwrap_or_else(|| {
                 let reason = "the registry gave no answer".to_owned();
@@ -299,4 +337,16 @@ impl From<StoreError> for OperationError {
         let remedy = "look at the disk of TIDEGATE_DATA_DIR";
         Self::new(ErrorKind::Failed, error.to_string(), remedy)
     }
+}
+
+/// The time of an administrator's change.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "an administrator acts by the clock"
+)]
+pub(super) fn now_ms() -> u64 {
+    let since = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

@@ -1,8 +1,12 @@
 //! What an administrator can do, wherever the registry and the store are.
 
+pub mod claims;
+pub mod ota;
 pub mod profiles;
 
 use crate::store::HistoryQuery;
+use claims::ClaimOperations;
+use ota::OtaOperations;
 use profiles::ProfileOperations;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -153,7 +157,7 @@ impl fmt::Display for OperationError {
 impl std::error::Error for OperationError {}
 
 /// What an administrator can do. Calls block; none is for a shard's thread.
-pub trait Operations: ProfileOperations {
+pub trait Operations: ProfileOperations + OtaOperations + ClaimOperations {
     /// Up to `limit` devices whose names come after `after` (from the first when `None`).
     ///
     /// # Errors

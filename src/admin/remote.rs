@@ -1,5 +1,7 @@
 //! Operations on a running server, over its unix socket.
 
+mod claims;
+mod ota;
 mod profiles;
 
 use crate::admin::api::data::{History, READINGS_MAX};
@@ -97,13 +99,34 @@ impl RemoteOperations {
         serde_json::from_slice(answer).map_err(|error| unreachable_server(&self.socket, &error))
     }
 
-    /// Sends a request; gives the body of an answer that is a success.
+    /// Sends a request whose body is JSON, or empty.
     fn exchange(&self, method: Method, target: &str, body: Bytes) -> Result<Bytes, OperationError> {
+        self.exchange_typed(method, target, "application/json", body)
+    }
+
+    /// Sends a request whose body is bytes.
+    fn exchange_bytes(
+        &self,
+        method: Method,
+        target: &str,
+        body: Bytes,
+    ) -> Result<Bytes, OperationError> {
+        self.exchange_typed(method, target, "application/octet-stream", body)
+    }
+
+    /// Sends a request; gives the body of an answer that is a success.
+    fn exchange_typed(
+        &self,
+        method: Method,
+        target: &str,
+        content_type: &str,
+        body: Bytes,
+    ) -> Result<Bytes, OperationError> {
         let request = Request::builder()
             .method(method)
             .uri(target)
             .header(header::HOST, "localhost")
-            .header(header::CONTENT_TYPE, "application/json")
+            .header(header::CONTENT_TYPE, content_type)
             .header(header::CONNECTION, "close")
             .body(Full::new(body))
             .map_err(|error| unreachable_server(&self.socket, &error))?;

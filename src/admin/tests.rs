@@ -1,3 +1,5 @@
+mod features;
+
 use super::operations::*;
 use super::*;
 use crate::metrics::{Counter, Latency};
@@ -46,6 +48,8 @@ fn raw(value: &serde_json::Value) -> Box<RawValue> {
 }
 
 impl super::operations::profiles::ProfileOperations for Fake {}
+impl super::operations::ota::OtaOperations for Fake {}
+impl super::operations::claims::ClaimOperations for Fake {}
 
 impl Operations for Fake {
     fn devices(&self, after: Option<&str>, limit: usize) -> Result<DevicePage, OperationError> {

@@ -52,7 +52,8 @@ impl Access {
         let local = LocalOperations::new(
             Arc::clone(&opened.registry) as _,
             Arc::clone(&opened.store) as _,
-        );
+        )
+        .with_packages(Arc::clone(&opened.packages));
         Ok(Self {
             operations: Box::new(local),
             opened: Some(opened),

@@ -38,6 +38,10 @@ pub(super) enum Command {
     Data(DataArguments),
     /// Define and change device profiles: payloads, limits, power saving, provisioning
     Profile(crate::cli::profile::ProfileArguments),
+    /// Add firmware and software packages, and assign them
+    Ota(crate::cli::ota::OtaArguments),
+    /// Assign devices that offer themselves to customers
+    Claim(crate::cli::claim::ClaimArguments),
     /// Make and inspect certificates
     Cert(CertArguments),
     /// Look at the host: what would stop or slow the server, why, and the command that mends it

@@ -101,6 +101,7 @@ fn to_operation(device: registry::NewDevice) -> NewDevice {
         NewCredential::RandomToken => (None, None),
         NewCredential::AccessToken(token) => (Some(token), None),
         NewCredential::Certificate(der) => (None, Some(base64(&der))),
+        NewCredential::CertificateText(text) => (None, Some(text)),
     };
     NewDevice {
         name: device.name,

@@ -7,10 +7,12 @@ mod access;
 mod arguments;
 mod cert;
 mod check;
+mod claim;
 mod data;
 mod device;
 mod doctor;
 mod import;
+mod ota;
 mod output;
 mod profile;
 mod serve;
@@ -32,6 +34,8 @@ pub fn main() -> ExitCode {
         Command::Device(arguments) => device::run(arguments),
         Command::Data(arguments) => data::run(arguments),
         Command::Profile(arguments) => profile::run(arguments),
+        Command::Ota(arguments) => ota::run(arguments),
+        Command::Claim(arguments) => claim::run(arguments),
         Command::Cert(arguments) => cert::run(arguments),
         Command::Doctor(arguments) => doctor::run(arguments),
     };

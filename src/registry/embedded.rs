@@ -22,7 +22,7 @@ use super::{
     Credential, DEFAULT_PROFILE, Device, DeviceId, DeviceOptions, NewCredential, NewDevice,
     Registry, RegistryError, validate,
 };
-use crate::crypto::fingerprint::{device_fingerprint, to_hex};
+use crate::crypto::fingerprint::{device_fingerprint, text_fingerprint, to_hex};
 use crate::crypto::random::SystemRandom;
 use crate::store::embedded::MARKER;
 use base64::Engine;
@@ -201,6 +201,11 @@ impl EmbeddedRegistry {
                 validate::certificate(der)?;
                 let fingerprint = device_fingerprint(der);
                 Ok((Credential::X509 { fingerprint }, STANDARD.encode(der)))
+            }
+            NewCredential::CertificateText(text) => {
+                validate::certificate_text(text)?;
+                let fingerprint = text_fingerprint(text);
+                Ok((Credential::X509 { fingerprint }, text.clone()))
             }
         }
     }
@@ -422,6 +427,10 @@ impl Registry for EmbeddedRegistry {
 
     fn options(&self, device: DeviceId) -> Arc<DeviceOptions> {
         self.find_options(device)
+    }
+
+    fn device_with_package(&self, package: u64) -> Option<DeviceId> {
+        self.find_package_user(package)
     }
 
     fn add_profile(

@@ -18,6 +18,7 @@ pub mod revocation;
 mod validate;
 
 pub use options::DeviceOptions;
+use packages::PackageKind;
 use profile::{Profile, ProfileSettings, Profiles};
 use revocation::{RevocationList, SessionIdentity};
 use std::fmt;
@@ -83,6 +84,9 @@ pub enum NewCredential {
     AccessToken(String),
     /// The holder of the key of this certificate (DER, not parsed here).
     Certificate(Vec<u8>),
+    /// The same, as the text that is hashed: base64 of the DER, without line breaks. A text that is
+    /// something else is kept, and nobody can prove it.
+    CertificateText(String),
 }
 
 /// A device to be added.
@@ -233,6 +237,22 @@ pub trait Registry: Send + Sync {
         Arc::default()
     }
 
+    /// Number of the package that a device is to have: its own, else its profile's.
+    fn assigned_package(&self, device: DeviceId, kind: PackageKind) -> Option<u64> {
+        let own = self.options(device);
+        let profile = || self.profile_of(device);
+        match kind {
+            PackageKind::Firmware => own.firmware.or_else(|| profile()?.settings.firmware),
+            PackageKind::Software => own.software.or_else(|| profile()?.settings.software),
+        }
+    }
+
+    /// A device that has this package of its own. Looks at all devices that have settings.
+    fn device_with_package(&self, package: u64) -> Option<DeviceId> {
+        let _ = package;
+        None
+    }
+
     /// When a device can be reached: by its own settings, else by its profile's.
     fn power_saving(&self, device: DeviceId) -> profile::PowerSaving {
         let own = self.options(device).power_saving;
@@ -308,4 +328,9 @@ pub trait Registry: Send + Sync {
 
 fn no_profiles(name: &str) -> RegistryError {
     RegistryError::ProfileSettings(name.into(), "this registry keeps no profiles".into())
+}
+
+/// 20 random alphanumeric characters: a token, or a name for who brings none.
+pub fn random_token() -> String {
+    validate::random_token(&mut crate::crypto::random::SystemRandom)
 }

@@ -53,6 +53,15 @@ pub(super) fn certificate(der: &[u8]) -> Result<(), RegistryError> {
     }
 }
 
+/// Checks the size of a certificate's text: base64 of what [`certificate`] allows.
+pub(super) fn certificate_text(text: &str) -> Result<(), RegistryError> {
+    match text.len() {
+        0 => Err(RegistryError::Certificate("it is empty")),
+        length if length <= CERTIFICATE_BYTES_MAX.div_ceil(3) * 4 => Ok(()),
+        _ => Err(RegistryError::Certificate("it is longer than 8192 bytes")),
+    }
+}
+
 /// An access token of 20 random alphanumeric characters (119 bits).
 pub(super) fn random_token(random: &mut dyn crate::random::Random) -> String {
     const ALPHABET: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";

@@ -172,14 +172,13 @@ impl Server {
 
         let registry: Arc<dyn Registry> = opened.registry.clone();
         let readings: Arc<dyn Store> = opened.store.clone();
-        let api = Arc::new(Api::new(
+        let api = Api::new(
             Arc::clone(&registry),
             Arc::clone(&readings),
-            ApiSettings {
-                type_cast: config.json.type_cast,
-                string_value_length_max: config.json.max_string_value_length.unwrap_or(0),
-            },
-        ));
+            api_settings(config),
+        );
+        let api = Arc::new(api.with_packages(Arc::clone(&opened.packages)));
+        let claims = Arc::clone(api.claims());
         let workers = usize::from(config.tidegate.auth_threads);
         let (queues, workers) = RequestQueues::new(shards, REQUESTS_MAX, workers);
         let inboxes: Arc<[Arc<Inbox>]> = (0..shards)
@@ -265,7 +264,10 @@ impl Server {
             bind: config.tidegate.admin_bind,
             socket: Some(config.admin_socket()),
         };
-        let operations = Arc::new(admin::LocalOperations::new(registry, readings));
+        let operations = admin::LocalOperations::new(registry, readings)
+            .with_packages(Arc::clone(&opened.packages))
+            .with_claims(claims);
+        let operations = Arc::new(operations);
         let admin = admin::spawn(&admin_settings, operations, Arc::clone(&status) as _)?;
         addresses.admin = admin.address();
         Ok(Self {
@@ -365,6 +367,18 @@ impl Server {
         self.opened.store.close();
         self.admin.stop();
         tracing::info!("stopped");
+    }
+}
+
+/// What of the device API can be set.
+fn api_settings(config: &Config) -> ApiSettings {
+    ApiSettings {
+        type_cast: config.json.type_cast,
+        string_value_length_max: config.json.max_string_value_length.unwrap_or(0),
+        server_limits: config.limits.server.clone(),
+        rate_limit_refusal: config.limits.refusal,
+        claiming_allowed: config.claiming.allowed,
+        claim_duration_ms: config.claiming.duration_ms,
     }
 }
 

@@ -349,7 +349,7 @@ impl Shard {
         let mut requests = std::mem::take(&mut outbox.requests);
         for request in requests.drain(..) {
             if let Err(full) = self.queue.submit(request) {
-                endpoint.handle_refusal(now, &full.0, outbox);
+                endpoint.handle_refusal(now, full.0, outbox);
             }
         }
         outbox.requests = requests;
@@ -420,7 +420,7 @@ impl Shard {
                 let now = *now.get_or_insert_with(|| shard.clock.now());
                 state
                     .endpoint
-                    .handle_verdict(now, &verdict, &mut state.outbox);
+                    .handle_verdict(now, verdict, &mut state.outbox);
                 taken += 1;
             }
             if taken > 0 {

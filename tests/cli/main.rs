@@ -8,6 +8,7 @@ mod cert;
 mod check;
 mod data;
 mod device;
+mod profile;
 mod usage;
 
 use std::path::{Path, PathBuf};

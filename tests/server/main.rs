@@ -12,6 +12,7 @@ mod bad_input;
 mod connection_id;
 mod credentials;
 mod durability;
+mod features;
 mod lifecycle;
 mod readme;
 mod settings;

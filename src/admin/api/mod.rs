@@ -17,9 +17,11 @@ use serde::de::DeserializeOwned;
 use std::sync::Arc;
 use std::time::Duration;
 
+mod claims;
 pub(super) mod data;
 mod description;
 pub(super) mod devices;
+mod ota;
 mod probes;
 mod profiles;
 
@@ -48,6 +50,8 @@ const FEATURES: &[Feature] = &[
     probes::FEATURE,
     devices::FEATURE,
     profiles::FEATURE,
+    ota::FEATURE,
+    claims::FEATURE,
     data::FEATURE,
 ];
 

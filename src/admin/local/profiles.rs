@@ -3,7 +3,8 @@
 use super::LocalOperations;
 use crate::admin::operations::OperationError;
 use crate::admin::operations::profiles::{ProfileList, ProfileOperations, ProfileView};
-use crate::registry::profile::Profile;
+use crate::registry::packages::PackageKind;
+use crate::registry::profile::{Profile, ProfileSettings};
 use crate::registry::{DEFAULT_PROFILE, DeviceOptions, RegistryError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -41,6 +42,7 @@ impl ProfileOperations for LocalOperations {
 
     fn add_profile(&self, profile: &ProfileView) -> Result<ProfileView, OperationError> {
         let settings = profile.settings.clone();
+        self.check_packages(settings.firmware, settings.software)?;
         let added = self.registry.add_profile(&profile.name, settings)?;
         Ok(view(&added))
     }
@@ -49,10 +51,27 @@ impl ProfileOperations for LocalOperations {
         let invalid = |problem: serde_json::Error| {
             RegistryError::ProfileSettings(name.to_owned(), problem.to_string())
         };
+        // What is refused here is known before anything changes, and said by the operation's own error.
+        let mut refused = None;
+        let mut before = ProfileSettings::default();
         let changed = self.registry.change_profile(name, &mut |settings| {
+            before.clone_from(settings);
             let settings = patched(settings, patch).map_err(invalid)?;
-            Ok(settings)
-        })?;
+            let checked = self.check_packages(settings.firmware, settings.software);
+            checked.map_err(|error| {
+                let problem = error.to_string();
+                refused = Some(error);
+                RegistryError::ProfileSettings(name.to_owned(), problem)
+            })?;
+            Ok::<ProfileSettings, _>(settings)
+        });
+        let changed = changed.map_err(|error| refused.unwrap_or_else(|| error.into()))?;
+        if before.firmware != changed.settings.firmware {
+            self.tell_profile(name, PackageKind::Firmware)?;
+        }
+        if before.software != changed.settings.software {
+            self.tell_profile(name, PackageKind::Software)?;
+        }
         Ok(view(&changed))
     }
 

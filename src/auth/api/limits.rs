@@ -77,7 +77,7 @@ struct Table {
 struct Buckets(Box<[Bucket]>);
 
 #[derive(Clone, Copy)]
-struct Bucket {
+pub(super) struct Bucket {
     tokens: f64,
     at_us: u64,
 }
@@ -94,7 +94,10 @@ impl Limiter {
 
     /// Whether the server's own limits let everything pass.
     pub(super) fn is_unlimited(&self) -> bool {
-        self.server.limits().iter().all(|limit| limit.is_unlimited())
+        self.server
+            .limits()
+            .iter()
+            .all(|limit| limit.is_unlimited())
     }
 
     /// Lets a message of a device pass, or says how long it has to wait.
@@ -179,12 +182,7 @@ fn costs(limits: [&RateLimit; 3], load: Load) -> Vec<(Window, f64)> {
 
 impl Table {
     /// The buckets of a device; full ones when there are none.
-    fn buckets(
-        &mut self,
-        device: DeviceId,
-        limits: [&RateLimit; 3],
-        now_us: u64,
-    ) -> &mut Buckets {
+    fn buckets(&mut self, device: DeviceId, limits: [&RateLimit; 3], now_us: u64) -> &mut Buckets {
         if self.devices.len() >= DEVICES_PER_TABLE_MAX && !self.devices.contains_key(&device) {
             self.make_room(limits, now_us);
         }
@@ -218,7 +216,9 @@ impl Buckets {
     fn fit(&mut self, limits: [&RateLimit; 3], now_us: u64) {
         let windows = || limits.into_iter().flat_map(RateLimit::windows);
         if self.0.len() != windows().count() {
-            self.0 = windows().map(|window| Bucket::full(window, now_us)).collect();
+            self.0 = windows()
+                .map(|window| Bucket::full(window, now_us))
+                .collect();
         }
     }
 
@@ -233,21 +233,37 @@ impl Buckets {
 
     fn take(&mut self, costs: &[(Window, f64)]) {
         for (bucket, (_, cost)) in self.0.iter_mut().zip(costs) {
-            bucket.tokens -= cost;
+            bucket.take(*cost);
         }
     }
 }
 
 impl Bucket {
-    #[allow(
-        clippy::cast_precision_loss,
-        reason = "counts are below 2^30"
-    )]
-    fn full(window: &Window, now_us: u64) -> Self {
+    #[allow(clippy::cast_precision_loss, reason = "counts are below 2^30")]
+    pub(super) fn full(window: &Window, now_us: u64) -> Self {
         Self {
             tokens: window.count as f64,
             at_us: now_us,
         }
+    }
+
+    /// Whether `cost` is there; otherwise how long that takes.
+    pub(super) fn check(&mut self, window: &Window, cost: f64, now_us: u64) -> Result<(), Wait> {
+        match self.refill(window, cost, now_us) {
+            0 => Ok(()),
+            wait => Err(Wait(wait)),
+        }
+    }
+
+    /// Takes `cost`, whether it is there or not.
+    pub(super) fn take(&mut self, cost: f64) {
+        self.tokens -= cost;
+    }
+
+    /// Whether it says nothing any more.
+    #[allow(clippy::cast_precision_loss, reason = "counts are below 2^30")]
+    pub(super) fn is_full(&mut self, window: &Window, now_us: u64) -> bool {
+        self.refill(window, window.count as f64, now_us) == 0
     }
 
     /// Adds what has come since; returns how long it takes until `cost` is there, 0 when it is. A
@@ -270,7 +286,8 @@ impl Bucket {
         if missing <= ROUNDING {
             return 0;
         }
-        ((missing * period / count).min(period).ceil() as u64).max(1)
+        let wait = (missing * period / count).min(period) - ROUNDING;
+        (wait.ceil() as u64).max(1)
     }
 }
 
@@ -326,7 +343,11 @@ mod tests {
         assert_eq!(admit(1000), Err(500_000));
         assert_eq!(admit(1500), Ok(()));
         // Another device has buckets of its own.
-        assert!(limiter.admit(DeviceId(8), Some(&profile), Load::Message, 1500).is_ok());
+        assert!(
+            limiter
+                .admit(DeviceId(8), Some(&profile), Load::Message, 1500)
+                .is_ok()
+        );
     }
 
     #[test]
@@ -363,7 +384,10 @@ mod tests {
                 .is_ok()
         };
         assert!(admit(1) && admit(1) && !admit(1));
-        assert!(admit(2), "the device's refusal took nothing from the server");
+        assert!(
+            admit(2),
+            "the device's refusal took nothing from the server"
+        );
         assert!(!admit(2) && !admit(3));
         // And the server's refusal nothing from the device.
         let mut later = limiter.table(DeviceId(3));
@@ -377,18 +401,30 @@ mod tests {
         let step = TABLES as u64;
         for number in 0..DEVICES_PER_TABLE_MAX as u64 + 100 {
             let device = DeviceId(number * step);
-            assert!(limiter.admit(device, Some(&profile), Load::Message, 1000).is_ok());
+            assert!(
+                limiter
+                    .admit(device, Some(&profile), Load::Message, 1000)
+                    .is_ok()
+            );
         }
-        assert_eq!(limiter.table(DeviceId(0)).devices.len(), DEVICES_PER_TABLE_MAX);
+        assert_eq!(
+            limiter.table(DeviceId(0)).devices.len(),
+            DEVICES_PER_TABLE_MAX
+        );
         // A minute later their buckets are full again and say nothing.
         let device = DeviceId(u64::MAX - u64::MAX % step);
-        assert!(limiter.admit(device, Some(&profile), Load::Message, 61_001).is_ok());
+        assert!(
+            limiter
+                .admit(device, Some(&profile), Load::Message, 61_001)
+                .is_ok()
+        );
         assert_eq!(limiter.table(DeviceId(0)).devices.len(), 1);
     }
 
     #[test]
     fn refusals_say_when_to_come_back() {
-        let refused = |refusal| Limiter::new(ServerLimits::default(), refusal).refuse(Wait(1_500_000));
+        let refused =
+            |refusal| Limiter::new(ServerLimits::default(), refusal).refuse(Wait(1_500_000));
         let answer = refused(Refusal::TooManyRequests);
         assert_eq!((answer.code, answer.max_age), (0x9d, Some(2)));
         let answer = refused(Refusal::InternalServerError);

@@ -23,18 +23,31 @@
 //! is not a number is 5.00 (vector 6). An empty array of telemetry is 2.01. Beyond ThingsBoard, which
 //! answers 2.01 and stores nothing: an empty key, a key of more than 255 bytes and a number of more
 //! than 350 plain digits are 4.00, as a 2.01 here means *stored*. What is not there yet (RPC,
-//! claiming, provisioning, OTA, Efento) is 5.01, after the checks of path and credential.
+//! Efento) is 5.01, after the checks of path and credential.
 //! An Observe option is ignored, which RFC 7641 section 2 allows: the answer is that of a plain GET.
 
+mod claim;
 pub mod code;
+mod limits;
+mod ota;
 mod payload;
+pub(super) mod proto;
+mod provision;
 mod read;
 mod route;
+mod upload;
+
+pub use limits::{Refusal as RateLimitRefusal, ServerLimits};
 
 use crate::auth::request::{Identity, Request, Response};
+use crate::registry::claim::Claims;
+use crate::registry::packages::Packages;
+use crate::registry::profile::{DeviceType, PayloadType, Profile};
 use crate::registry::{DeviceId, Registry};
 use crate::store::{Batch, Store};
-use route::{Action, Route};
+use limits::{Limiter, Load};
+use provision::Guard;
+use route::{Action, Route, Segments};
 use std::sync::Arc;
 
 /// What of the device API can be set.
@@ -44,6 +57,15 @@ pub struct ApiSettings {
     pub type_cast: bool,
     /// `JSON_MAX_STRING_VALUE_LENGTH`: most characters of a string value; 0 = any number.
     pub string_value_length_max: usize,
+    /// Limits of all devices together.
+    pub server_limits: ServerLimits,
+    /// `TIDEGATE_RATE_LIMIT_RESPONSE`: the answer beyond a limit.
+    pub rate_limit_refusal: RateLimitRefusal,
+    /// `SECURITY_CLAIM_ALLOW_CLAIMING_BY_DEFAULT`: whether devices may offer to be claimed without
+    /// the server attribute `claimingAllowed`.
+    pub claiming_allowed: bool,
+    /// `SECURITY_CLAIM_DURATION`: how long an offer without a duration lasts, milliseconds.
+    pub claim_duration_ms: u64,
 }
 
 impl Default for ApiSettings {
@@ -51,6 +73,10 @@ impl Default for ApiSettings {
         Self {
             type_cast: true,
             string_value_length_max: 0,
+            server_limits: ServerLimits::default(),
+            rate_limit_refusal: RateLimitRefusal::default(),
+            claiming_allowed: true,
+            claim_duration_ms: 86_400_000,
         }
     }
 }
@@ -69,6 +95,18 @@ pub struct Api {
     registry: Arc<dyn Registry>,
     store: Arc<dyn Store>,
     settings: ApiSettings,
+    limiter: Limiter,
+    provisioning: Guard,
+    claims: Arc<Claims>,
+    packages: Option<Arc<Packages>>,
+}
+
+/// A request whose device is known.
+struct Asked<'a> {
+    request: &'a Request,
+    device: DeviceId,
+    /// `None`: no profile changes how requests are handled.
+    profile: Option<Arc<Profile>>,
 }
 
 impl Api {
@@ -77,19 +115,38 @@ impl Api {
         Self {
             registry,
             store,
+            limiter: Limiter::new(settings.server_limits.clone(), settings.rate_limit_refusal),
+            provisioning: Guard::default(),
+            claims: Arc::default(),
+            packages: None,
             settings,
         }
+    }
+
+    /// The same with packages for devices to download.
+    #[must_use]
+    pub fn with_packages(self, packages: Arc<Packages>) -> Self {
+        Self {
+            packages: Some(packages),
+            ..self
+        }
+    }
+
+    /// Where devices offer to be claimed.
+    pub fn claims(&self) -> &Arc<Claims> {
+        &self.claims
     }
 
     /// Answers a request. What it writes is added to `batch`, which is left as it was unless the
     /// outcome is [`Outcome::Durable`].
     pub fn handle(&self, request: &Request, batch: &mut Batch) -> Outcome {
-        let segments = route::segments(&request.message);
-        let response = match route::route(&request.message, &segments) {
+        let segments = Segments::of(&request.message);
+        let response = match route::route(&request.message, segments.as_slice()) {
             Route::Refused(code) => Response::empty(code),
             Route::Root => read::root(),
             Route::WellKnownCore => read::well_known_core(),
-            Route::Provision | Route::Efento => Response::empty(code::NOT_IMPLEMENTED),
+            Route::Provision => return self.provision(request, batch),
+            Route::Efento => Response::empty(code::NOT_IMPLEMENTED),
             Route::Device { action, token } => match self.authenticate(request, token) {
                 Some(device) => return self.device_request(request, action, device, batch),
                 None => Response::empty(code::UNAUTHORIZED),
@@ -101,7 +158,15 @@ impl Api {
     /// Whether handling `request` may wait for the disk.
     pub fn may_block(request: &Request) -> bool {
         const POST: u8 = 2;
-        request.message.method != POST
+        const PROVISION: &[u8] = b"provision";
+        // A path of one option has slashes inside.
+        let is_provision = |segment: &[u8]| {
+            let start = segment.len().saturating_sub(PROVISION.len());
+            segment
+                .get(start..)
+                .is_some_and(|end| end.eq_ignore_ascii_case(PROVISION))
+        };
+        request.message.method != POST || request.message.path().any(is_provision)
     }
 
     fn authenticate(&self, request: &Request, token: Option<&[u8]>) -> Option<DeviceId> {
@@ -122,33 +187,75 @@ impl Api {
         device: DeviceId,
         batch: &mut Batch,
     ) -> Outcome {
-        let message = &request.message;
-        let received_ms = i64::try_from(request.received_unix_ms).unwrap_or(i64::MAX);
-        let upload = match action {
-            Action::PostTelemetry => payload::telemetry,
-            Action::PostAttributes => payload::attributes,
-            Action::ReadAttributes => {
-                let read = read::attributes(&*self.store, device, message);
-                return Outcome::Respond(read.unwrap_or_else(|error| {
-                    tracing::error!(%error, %device, "attributes cannot be read");
-                    Response::empty(code::INTERNAL_SERVER_ERROR)
-                }));
+        // As long as no profile says anything of importance, nobody looks for it.
+        let profile = (!self.registry.profiles().are_plain())
+            .then(|| self.registry.profile_of(device))
+            .flatten();
+        let asked = Asked {
+            request,
+            device,
+            profile,
+        };
+        let response = match action {
+            // The way of packages is nobody's standard path, and is not limited (TB section 6).
+            Action::Ota(kind) => self.download(&asked, kind),
+            _ if asked.is_efento() => Response::empty(code::BAD_REQUEST),
+            Action::PostTelemetry => {
+                return self.upload(&asked, upload::Target::Telemetry, batch);
             }
-            Action::Claim | Action::Rpc | Action::Ota => {
-                return Outcome::Respond(Response::empty(code::NOT_IMPLEMENTED));
+            Action::PostAttributes => {
+                return self.upload(&asked, upload::Target::Attributes, batch);
+            }
+            Action::ReadAttributes | Action::Claim | Action::Rpc => {
+                match self.admit(&asked, Load::Message) {
+                    Err(refusal) => refusal,
+                    Ok(()) if action == Action::ReadAttributes => self.read_attributes(&asked),
+                    Ok(()) if action == Action::Claim => self.claim(&asked),
+                    Ok(()) => Response::empty(code::NOT_IMPLEMENTED),
+                }
             }
         };
-        let mark = batch.begin();
-        let uploaded = upload(&message.payload, device, received_ms, &self.settings, batch);
-        match uploaded {
-            Err(refusal) => {
-                batch.rollback(mark);
-                Outcome::Respond(Response::empty(refusal.0))
-            }
-            // Nothing to store: nothing to wait for.
-            Ok(()) if batch.mark() == mark => Outcome::Respond(Response::empty(code::CREATED)),
-            Ok(()) => Outcome::Durable(Response::empty(code::CREATED)),
+        Outcome::Respond(response)
+    }
+
+    fn read_attributes(&self, asked: &Asked<'_>) -> Response {
+        let read = read::attributes(
+            &*self.store,
+            asked.device,
+            &asked.request.message,
+            asked.is_protobuf(),
+        );
+        read.unwrap_or_else(|error| {
+            tracing::error!(%error, device = %asked.device, "attributes cannot be read");
+            Response::empty(code::INTERNAL_SERVER_ERROR)
+        })
+    }
+
+    /// Lets a message pass, or gives the answer to one beyond a rate limit.
+    fn admit(&self, asked: &Asked<'_>, load: Load) -> Result<(), Response> {
+        if asked.profile.is_none() && self.limiter.is_unlimited() {
+            return Ok(());
         }
+        let now_ms = asked.request.received_unix_ms;
+        self.limiter
+            .admit(asked.device, asked.profile.as_deref(), load, now_ms)
+            .map_err(|wait| self.limiter.refuse(wait))
+    }
+}
+
+impl Asked<'_> {
+    fn is_protobuf(&self) -> bool {
+        let settings = self.profile.as_ref().map(|profile| &profile.settings);
+        settings.is_some_and(|settings| settings.payload_type == PayloadType::Protobuf)
+    }
+
+    fn is_efento(&self) -> bool {
+        let settings = self.profile.as_ref().map(|profile| &profile.settings);
+        settings.is_some_and(|settings| settings.device_type == DeviceType::Efento)
+    }
+
+    fn received_ms(&self) -> i64 {
+        i64::try_from(self.request.received_unix_ms).unwrap_or(i64::MAX)
     }
 }
 

@@ -110,6 +110,14 @@ impl EmbeddedRegistry {
             .unwrap_or_default()
     }
 
+    pub(super) fn find_package_user(&self, package: u64) -> Option<DeviceId> {
+        let package = Some(package);
+        let has = |entry: &OptionsEntry| {
+            entry.options.firmware == package || entry.options.software == package
+        };
+        self.options.find_by(has).map(|entry| entry.device)
+    }
+
     /// Stores what `make` makes of the profile that has the name now.
     pub(super) fn store_profile(
         &self,

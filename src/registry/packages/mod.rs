@@ -239,7 +239,7 @@ impl Packages {
     /// or none, or the disk refuses.
     pub fn add(
         &self,
-        new: NewPackage,
+        new: &NewPackage,
         source: &mut dyn Read,
         now_ms: u64,
     ) -> Result<Arc<Package>, PackageError> {
@@ -247,7 +247,7 @@ impl Packages {
         // The bytes come without the lock: another upload need not wait for a slow one.
         let id = {
             let mut writer = self.writer();
-            self.check_free(&new)?;
+            self.check_free(new)?;
             let id = writer.next;
             writer.next += 1;
             id
@@ -284,7 +284,7 @@ impl Packages {
         serde_json::to_writer(&mut record, &*package).map_err(storage)?;
         let writer = self.writer();
         // Another upload may have been faster.
-        self.check_free(&new)?;
+        self.check_free(new)?;
         let file = written.map(Written::keep).transpose()?;
         let mut batch = writer
             .database

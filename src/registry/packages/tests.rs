@@ -36,9 +36,9 @@ fn packages_are_kept_read_in_pieces_and_removed() {
     let bytes: Vec<u8> = (0..200_000_u32).map(|n| n.to_le_bytes()[0]).collect();
     let first = {
         let packages = packages(&directory);
-        let first = packages.add(new("T", "1"), &mut &bytes[..], 5).unwrap();
+        let first = packages.add(&new("T", "1"), &mut &bytes[..], 5).unwrap();
         assert_eq!((first.size, first.created_ms), (200_000, 5));
-        packages.add(new("T", "2"), &mut &b"x"[..], 6).unwrap();
+        packages.add(&new("T", "2"), &mut &b"x"[..], 6).unwrap();
         packages.remove(2).unwrap();
         assert_eq!(packages.remove(2), Err(PackageError::Unknown(2)));
         first
@@ -59,9 +59,9 @@ fn packages_are_kept_read_in_pieces_and_removed() {
     }
     assert_eq!(packages.read(2, 0, 1), Err(PackageError::Unknown(2)));
     // Numbers are never given again.
-    let next = packages.add(new("T", "2"), &mut &b"x"[..], 6).unwrap();
+    let next = packages.add(&new("T", "2"), &mut &b"x"[..], 6).unwrap();
     assert_eq!(next.id, 3);
-    let taken = packages.add(new("T", "2"), &mut &b"y"[..], 6);
+    let taken = packages.add(&new("T", "2"), &mut &b"y"[..], 6);
     assert_eq!(taken.unwrap_err(), PackageError::Taken(3));
 }
 
@@ -73,7 +73,7 @@ fn what_cannot_be_used_leaves_nothing_behind() {
         let mut new = new("T", "1");
         change(&mut new);
         packages
-            .add(new, &mut &b"abc"[..], 0)
+            .add(&new, &mut &b"abc"[..], 0)
             .map(|package| package.id)
     };
     assert!(with(&|new| new.title = " ".into()).is_err());
@@ -81,16 +81,16 @@ fn what_cannot_be_used_leaves_nothing_behind() {
     assert!(with(&|new| new.tag = Some("a\nb".into())).is_err());
     assert!(with(&|new| new.url = Some(String::new())).is_err());
     assert!(with(&|new| new.checksum = Some("00".into())).is_err());
-    assert!(packages.add(new("T", "1"), &mut io::empty(), 0).is_err());
+    assert!(packages.add(&new("T", "1"), &mut io::empty(), 0).is_err());
     struct Broken;
     impl Read for Broken {
         fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
             Err(io::ErrorKind::UnexpectedEof.into())
         }
     }
-    assert!(packages.add(new("T", "1"), &mut Broken, 0).is_err());
+    assert!(packages.add(&new("T", "1"), &mut Broken, 0).is_err());
     let endless = &mut io::repeat(1);
-    assert!(packages.add(new("T", "1"), endless, 0).is_err());
+    assert!(packages.add(&new("T", "1"), endless, 0).is_err());
     assert!(files(&directory).is_empty() && packages.list().is_empty());
     let sum = "BA7816BF8F01CFEA414140DE5DAE2223B00361A396177A9CB410FF61F20015AD";
     assert!(with(&|new| new.checksum = Some(sum.into())).is_ok());

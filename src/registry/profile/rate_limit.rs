@@ -24,13 +24,14 @@ pub struct RateLimit(Box<[Window]>);
 
 /// A text is no limit.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "{0:?} is no rate limit; write COUNT:SECONDS, or several with commas, such as 10:1,300:60, \
-     or nothing for no limit"
-)]
+#[error("{0:?} is no rate limit; {remedy}", remedy = RateLimit::REMEDY)]
 pub struct BadLimit(String);
 
 impl RateLimit {
+    /// What would be one.
+    pub const REMEDY: &str = "write COUNT:SECONDS, or several with commas, such as 10:1,300:60, or \
+                              nothing for no limit";
+
     /// Reads a limit; the empty text is none.
     ///
     /// # Errors
