@@ -28,6 +28,7 @@ use crate::auth::api::{RateLimitRefusal, ServerLimits};
 use crate::config::value::LogFormat;
 use crate::credentials::CredentialSettings;
 use crate::crypto::suite::CipherSuite;
+use crate::store::embedded::Retention;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -153,6 +154,8 @@ pub struct Reload {
 pub struct Tidegate {
     /// `TIDEGATE_DATA_DIR`: registry, store, generated certificates, admin socket.
     pub data_dir: PathBuf,
+    /// `TIDEGATE_RETENTION_DAYS` and `TIDEGATE_RETENTION_BYTES`.
+    pub retention: Retention,
     /// `TIDEGATE_SHARDS`, 1 to 256.
     pub shards: u16,
     /// `TIDEGATE_AUTH_THREADS`, 1 to 256.

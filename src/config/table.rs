@@ -164,6 +164,8 @@ pub const SETTINGS: &[Setting] = &[
     setting(Reload, "TB_TRANSPORT_SSL_CERTIFICATE_RELOAD_ENABLED", Kind::Boolean, "true", "", "Reload the server's certificate and key when their files change"),
     setting(Reload, "TB_TRANSPORT_SSL_CERTIFICATE_RELOAD_CHECK_INTERVAL_SECONDS", Kind::Integer { min: 1, max: 366 * 86_400 }, "60", "s", "How often the files are looked at"),
     setting(Tidegate, "TIDEGATE_DATA_DIR", Kind::Path, "./tidegate-data", "", "Registry, store, generated certificates and admin socket (mode 0700)"),
+    setting(Tidegate, "TIDEGATE_RETENTION_DAYS", Kind::Integer { min: 0, max: 36_500 }, "0", "days", "Readings older than this are removed, but for the latest of each key; 0: kept for ever"),
+    setting(Tidegate, "TIDEGATE_RETENTION_BYTES", Kind::Integer { min: 0, max: i64::MAX }, "0", "bytes", "Most bytes of readings, keys included, before compression; beyond, the oldest hours are removed. 0: no limit"),
     setting(Tidegate, "TIDEGATE_SHARDS", Kind::HostCount, "", "", "Executors, each pinned to a CPU; default: the number of CPUs allowed to the process"),
     setting(Tidegate, "TIDEGATE_AUTH_THREADS", Kind::HostCount, "", "", "Threads of the authenticator pool; default: half the shards, at least 1"),
     setting(Tidegate, "TIDEGATE_PLAIN_COAP", Kind::Boolean, "true", "", "Also open plain CoAP; false: DTLS only"),

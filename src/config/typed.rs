@@ -8,6 +8,7 @@ use crate::config::{Claiming, Coap, Config, Dtls, Json, Limits, Reload, Sources,
 use crate::credentials::{CredentialSettings, CredentialsType};
 use crate::crypto::suite::CipherSuite;
 use crate::registry::profile::RateLimit;
+use crate::store::embedded::Retention;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -240,6 +241,12 @@ fn tidegate(values: &Values<'_>, sources: &Sources) -> Tidegate {
     let json = values.text("TIDEGATE_LOG_FORMAT") == "json";
     Tidegate {
         data_dir: values.path("TIDEGATE_DATA_DIR"),
+        retention: Retention {
+            age: Some(values.number::<u64>("TIDEGATE_RETENTION_DAYS"))
+                .filter(|&days| days > 0)
+                .map(|days| Duration::from_secs(days * 86_400)),
+            bytes: Some(values.number("TIDEGATE_RETENTION_BYTES")).filter(|&bytes| bytes > 0),
+        },
         shards,
         auth_threads: values
             .optional_number("TIDEGATE_AUTH_THREADS")

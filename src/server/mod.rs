@@ -80,7 +80,11 @@ pub fn run(config: &Config) -> Result<(), StartError> {
     if config.tidegate.dev {
         dev::prepare_files(config)?;
     }
-    let opened = store::embedded::open(&config.tidegate.data_dir, &StoreSettings::default())?;
+    let store_settings = StoreSettings {
+        retention: config.tidegate.retention,
+        ..StoreSettings::default()
+    };
+    let opened = store::embedded::open(&config.tidegate.data_dir, &store_settings)?;
     let server = Server::start(config, opened)?;
     if config.tidegate.dev {
         dev::register_devices(config, &*server.opened.registry, &server.addresses)?;

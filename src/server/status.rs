@@ -92,6 +92,11 @@ impl StatusSource for ServerStatus {
                 store.head_bytes,
             ),
             (
+                "tidegate_store_series_bytes",
+                "Bytes of readings in the queryable part, before compression.",
+                store.series_bytes,
+            ),
+            (
                 "tidegate_store_up",
                 "1 while the store takes uploads.",
                 u64::from(store.failure.is_none()),
@@ -130,6 +135,11 @@ impl StatusSource for ServerStatus {
                 "tidegate_store_flush_failures_total",
                 "Flushes that failed.",
                 store.flush_failures,
+            ),
+            (
+                "tidegate_store_swept_rows_total",
+                "Blocks of readings removed by retention.",
+                store.swept_rows,
             ),
         ];
         for (name, help, value) in counters {

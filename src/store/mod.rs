@@ -151,6 +151,10 @@ pub struct StoreStatus {
     pub flushes: u64,
     /// Flushes that failed and are tried again.
     pub flush_failures: u64,
+    /// Bytes of readings in the queryable part, before compression; what retention by size limits.
+    pub series_bytes: u64,
+    /// Rows (blocks of readings) removed because of their age, or because there were too many.
+    pub swept_rows: u64,
 }
 
 /// Telemetry and attributes of all devices.

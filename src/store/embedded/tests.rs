@@ -3,6 +3,8 @@
     reason = "deadlines of the tests themselves"
 )]
 
+mod retention;
+
 use super::*;
 use crate::registry::{NewCredential, NewDevice, Registry};
 use crate::store::{Value, ValueRef};
@@ -360,8 +362,10 @@ fn a_removed_device_leaves_nothing() {
     }
     let reopened = open(directory.path(), &settings()).unwrap();
     assert!(reopened.store.latest(DEVICE).unwrap().is_empty());
-    let rows = reopened.store.tables.device_rows(DEVICE, 10).unwrap();
+    let tables = &reopened.store.tables;
+    let rows = tables.device_series_rows(DEVICE, 10).unwrap();
     assert!(rows.is_empty(), "nothing is left in the database");
+    assert!(tables.device_attribute_rows(DEVICE, 10).unwrap().is_empty());
 }
 
 #[test]
