@@ -171,6 +171,36 @@ counters! {
         /// On the CoAPS port.
         PeersCoaps r#"port="coaps""#,
     }
+    Gauge "tidegate_observe_relations" true "Observe relations that are open (RFC 7641)." {
+        /// Those of all peers.
+        Relations "",
+    }
+    Counter "tidegate_observe_relations_ended_total" false "Observe relations that ended." {
+        /// A Reset answered a notification.
+        RelationsReset r#"cause="reset""#,
+        /// A notification was never acknowledged.
+        RelationsTimedOut r#"cause="timeout""#,
+        /// By the observer.
+        RelationsCancelled r#"cause="cancelled""#,
+        /// By a new registration with the same token.
+        RelationsReplaced r#"cause="replaced""#,
+        /// With its session.
+        RelationsSessionEnded r#"cause="session_ended""#,
+        /// By the device API, as when the device was removed.
+        RelationsFinished r#"cause="finished""#,
+        /// Too many relations of a session, or too many notifications of one.
+        RelationsLimit r#"cause="limit""#,
+    }
+    Counter "tidegate_notifications_total" true "Notifications sent to observers, repetitions not counted." {
+        /// To be acknowledged.
+        NotificationsConfirmable r#"type="con""#,
+        /// Not to be acknowledged.
+        NotificationsNonConfirmable r#"type="non""#,
+    }
+    Counter "tidegate_notifications_acknowledged_total" true "Notifications that their observers acknowledged." {
+        /// Those of type="con".
+        NotificationsAcknowledged "",
+    }
     Counter "tidegate_plain_peers_evicted_total" false "Plain CoAP peers whose state was given up to make room." {
         /// The one that was idle for longest.
         PlainPeersEvicted "",

@@ -312,8 +312,12 @@ pub enum RelationEnd {
     Replaced,
     /// The session is over, or the peer is another one.
     SessionEnded,
-    /// The pool ended it, by [`Notification::last`].
+    /// The pool ended it: by [`Notification::last`], by a code other than 2.xx, or by an answer without
+    /// a relation to a registration with the same token.
     Finished,
+    /// The session has too many relations, or too many notifications wait: it was never opened, or it
+    /// is closed.
+    Limit,
 }
 
 impl Response {

@@ -12,12 +12,14 @@
 
 mod addresses;
 mod connection_id;
+mod observe;
 mod outbox;
 mod path;
 mod peer;
 mod revocation;
 #[cfg(test)]
 mod tests;
+mod verdict;
 mod waiting;
 
 use std::collections::{HashMap, VecDeque};
@@ -28,13 +30,15 @@ use arc_swap::ArcSwapOption;
 
 use addresses::AddressLimits;
 use connection_id::{ConnectionIds, Owner};
+use observe::RelationEvents;
 pub use outbox::{Handover, Note, Outbox, PeerSink, Port, Transmit};
 use path::{AMPLIFICATION_MAX, Arrival};
 use peer::{Peer, Transmission, coap_output};
+use verdict::{SERVICE_UNAVAILABLE, count_response, overloaded};
 pub use waiting::WaitingDatagram;
 use waiting::WaitingHandshakes;
 
-use crate::auth::request::{Identity, PeerRef, Request, Response, Verdict};
+use crate::auth::request::{Identity, Request};
 use crate::buffer::SpareBuffers;
 use crate::coap::{self, Input, MessageLayer};
 use crate::drop_reason::DropReason;
@@ -44,11 +48,6 @@ use crate::random::Random;
 use crate::slab::{Key, Slab};
 use crate::time::{Duration, Instant, Now};
 use crate::timer_wheel::TimerWheel;
-
-/// Response code 5.03 Service Unavailable.
-const SERVICE_UNAVAILABLE: u8 = 0xa3;
-/// Seconds that an overloaded server asks a device to wait (Max-Age of a 5.03, RFC 7252 section 5.9.3.4).
-const RETRY_AFTER_S: u32 = 5;
 
 /// What all endpoints of a server share.
 #[derive(Debug)]
@@ -132,6 +131,7 @@ pub struct Endpoint {
     secure_peers: usize,
     handshakes: usize,
     requests_in_work: usize,
+    relation_events: RelationEvents,
     /// Memory of requests that were answered.
     buffers: SpareBuffers,
     revocation_search: Option<revocation::Search>,
@@ -177,6 +177,7 @@ impl Endpoint {
             secure_peers: 0,
             handshakes: 0,
             requests_in_work: 0,
+            relation_events: RelationEvents::default(),
             buffers: SpareBuffers::default(),
             revocation_search: None,
             waiting: WaitingHandshakes::new(AddressLimits::new(settings.handshakes_per_address)),
@@ -376,6 +377,7 @@ impl Endpoint {
         message: &[u8],
         out: &mut Outbox,
     ) {
+        let peer_ref = self.peer_ref(key);
         let Some(peer) = self.peers.get_mut(key) else {
             return;
         };
@@ -411,13 +413,8 @@ impl Endpoint {
                 });
                 if self.requests_in_work < self.settings.requests_max {
                     self.requests_in_work += 1;
-                    let Key { slot, generation } = key;
                     request = Some(Request {
-                        peer: PeerRef {
-                            shard: self.shard,
-                            slot,
-                            generation,
-                        },
+                        peer: peer_ref,
                         exchange,
                         identity,
                         secure,
@@ -438,62 +435,8 @@ impl Endpoint {
             }
         }
         drop(send);
+        self.relation_events.collect(peer_ref, layer, &self.metrics);
         out.requests.extend(request);
-    }
-
-    /// Takes the pool's answer to a request of this shard; returns the permit that the request held.
-    pub fn handle_verdict(&mut self, now: Now, verdict: Verdict, out: &mut Outbox) {
-        self.buffers.put(verdict.buffer);
-        self.requests_in_work = self.requests_in_work.saturating_sub(1);
-        self.metrics.increment(Counter::Verdicts);
-        self.metrics
-            .set(Counter::RequestsInWork, self.requests_in_work as u64);
-        let PeerRef {
-            slot, generation, ..
-        } = verdict.peer;
-        let key = Key { slot, generation };
-        let Some(peer) = self.peers.get_mut(key) else {
-            self.metrics.count_drop(DropReason::VerdictStale);
-            return;
-        };
-        let Peer {
-            address,
-            port,
-            association,
-            coap,
-            path,
-            ..
-        } = peer;
-        let Some(layer) = coap else {
-            self.metrics.count_drop(DropReason::VerdictStale);
-            return;
-        };
-        count_response(&self.metrics, verdict.response.code);
-        let way = (*address, *port, path);
-        let mut send = coap_output(way, Transmission::First, association, out, &self.metrics);
-        let mut context = coap::Context {
-            settings: &self.settings.coap,
-            random: &mut *self.random,
-            out: &mut send,
-            buffers: &mut self.buffers,
-        };
-        let answered = layer.respond(
-            now.instant,
-            verdict.exchange,
-            &verdict.response,
-            &mut context,
-        );
-        drop(send);
-        if let Err(reason) = answered {
-            self.metrics.count_drop(reason);
-        }
-        self.rearm(now, key);
-    }
-
-    /// The queue to the pool was full: answers 5.03 in its stead.
-    pub fn handle_refusal(&mut self, now: Now, request: Request, out: &mut Outbox) {
-        self.metrics.increment(Counter::QueueFull);
-        self.handle_verdict(now, request.into_verdict(overloaded()), out);
     }
 
     /// Does what is due, a bounded number of peers of it; call again while
@@ -562,8 +505,11 @@ impl Endpoint {
     pub fn forget_all(&mut self, now: Now) {
         self.metrics.increment(Counter::Panics);
         for slot in 0..self.peers.slots() {
-            if let Some(key) = self.peers.key_of(slot) {
-                self.peers.remove(key);
+            let Some(key) = self.peers.key_of(slot) else {
+                continue;
+            };
+            if let Some(peer) = self.peers.remove(key) {
+                self.end_relations(key, peer.coap);
             }
         }
         self.by_address.clear();
@@ -630,22 +576,6 @@ pub struct SweepReport {
     pub dropped: u64,
     /// Sessions left, handshakes included.
     pub sessions: usize,
-}
-
-fn count_response(metrics: &ShardMetrics, code: u8) {
-    metrics.increment(match code >> 5 {
-        2 => Counter::ResponsesSuccess,
-        4 => Counter::ResponsesClientError,
-        _ => Counter::ResponsesServerError,
-    });
-}
-
-/// 5.03 with the time to wait.
-fn overloaded() -> Response {
-    Response {
-        max_age: Some(RETRY_AFTER_S),
-        ..Response::empty(SERVICE_UNAVAILABLE)
-    }
 }
 
 /// An IPv4 peer on a dual-stack socket and on an IPv4 socket is the same peer.

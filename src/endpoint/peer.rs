@@ -147,9 +147,10 @@ impl Endpoint {
 
     /// Forgets a peer with all that was kept for it.
     pub(super) fn remove(&mut self, key: Key) {
-        let Some(peer) = self.peers.remove(key) else {
+        let Some(mut peer) = self.peers.remove(key) else {
             return;
         };
+        self.end_relations(key, peer.coap.take());
         self.timers.cancel(key.slot);
         let address = PeerKey {
             address: peer.address,
@@ -176,7 +177,7 @@ impl Endpoint {
             address: peer.address,
             port: peer.port,
         };
-        peer.coap = None;
+        self.end_relations(key, peer.coap.take());
         // Its handshake has proven the address, and no check of before is the new session's.
         peer.path = None;
         peer.waiting = 0;
@@ -235,6 +236,7 @@ impl Endpoint {
     pub(super) fn handle_peer_timeout(&mut self, now: Now, key: Key, out: &mut Outbox) {
         self.handle_path_timeout(now, key, out);
         let ids = self.index_keys_of(key);
+        let peer_ref = self.peer_ref(key);
         let Some(peer) = self.peers.get_mut(key) else {
             return;
         };
@@ -300,6 +302,8 @@ impl Endpoint {
             let timeouts = layer.handle_timeout(now.instant, &mut context);
             self.metrics
                 .add(Counter::RetransmissionsCoap, timeouts.retransmitted.into());
+            drop(send);
+            self.relation_events.collect(peer_ref, layer, &self.metrics);
             if layer.is_idle(now.instant) {
                 *coap = None;
             }

@@ -5,13 +5,14 @@
 
 mod connection_id;
 mod flood;
+mod observe;
 mod revocation;
 mod secure;
 
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::auth::request::Identity;
+use crate::auth::request::{PeerRef, RelationId, Response, Verdict};
 use crate::random::SeededRandom;
 
 /// TB vector 1: CON POST /api/v1/ACCESS01/telemetry, MID 1234, token deadbeef.

@@ -3,7 +3,7 @@
 //! ```text
 //! socket tasks   readable -> receive a batch -> clock -> endpoint -> submit requests -> send
 //!                         -> handshakes that wait, as far as there is time (see `share`)
-//! inbox task     woken by the pool -> take verdicts -> endpoint -> send
+//! inbox task     woken by the pool -> take verdicts and notifications -> endpoint -> send
 //!                or by a shard -> take datagrams of ours that reached it -> the same
 //! timer task     next_timeout -> endpoint -> send
 //! ```
@@ -12,6 +12,7 @@
 //! is all the exclusion there is. Every turn is bounded: one batch, then the others may run.
 
 pub mod clock;
+mod downlink;
 mod driver;
 mod handover;
 mod share;
@@ -34,6 +35,7 @@ use std::time::Duration;
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 
 use self::clock::Clock;
+use self::downlink::Downlink;
 use self::driver::{BoundPort, Waiter};
 use self::handover::Neighbours;
 use self::share::HandshakeShare;
@@ -132,6 +134,7 @@ async fn run(parts: ShardParts) -> io::Result<()> {
             full_batches: 0,
             ports,
             neighbours: Neighbours::new(parts.index, parts.inboxes, parts.connection_ids),
+            downlink: Downlink::default(),
         }),
         index: parts.index,
         metrics: parts.metrics,
@@ -190,6 +193,7 @@ struct State {
     full_batches: u32,
     ports: Vec<BoundPort>,
     neighbours: Neighbours,
+    downlink: Downlink,
 }
 
 impl Shard {
@@ -226,6 +230,7 @@ impl Shard {
             full_batches,
             ports,
             neighbours,
+            ..
         } = &mut *state;
         let Some(bound) = ports.get(index) else {
             return 0;
@@ -413,6 +418,7 @@ impl Shard {
         self.guarded("taking verdicts", |shard, state| {
             let mut taken = 0;
             let mut now = None;
+            state.downlink.take(&shard.inbox);
             while taken < VERDICTS_PER_TURN {
                 let Some(verdict) = shard.inbox.pop() else {
                     break;
@@ -423,7 +429,15 @@ impl Shard {
                     .handle_verdict(now, verdict, &mut state.outbox);
                 taken += 1;
             }
-            if taken > 0 {
+            if shard.inbox.is_empty() {
+                for notification in state.downlink.release() {
+                    let now = *now.get_or_insert_with(|| shard.clock.now());
+                    state
+                        .endpoint
+                        .handle_notification(now, notification, &mut state.outbox);
+                }
+            }
+            if now.is_some() {
                 shard.flush(state);
             }
         });
@@ -533,7 +547,8 @@ impl Shard {
             }
             outbox.clear_transmits();
         }
-        let next = endpoint.next_timeout();
+        let retry = downlink::report(endpoint, &self.queue, &self.clock);
+        let next = endpoint.next_timeout().min(retry);
         if next < self.timer_armed.get() {
             self.timer_armed.set(next);
             if let Some(waker) = self.timer_waker.take() {

@@ -4,6 +4,7 @@ mod client;
 mod codec;
 mod deduplication;
 mod link;
+mod observe;
 mod property;
 mod request_options;
 mod separate;
