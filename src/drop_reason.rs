@@ -97,6 +97,8 @@ drop_reasons! {
     CoapMessageIds = "coap_message_ids",
     /// A verdict for a peer or exchange that is gone.
     VerdictStale = "verdict_stale",
+    /// As many look-ups of pre-shared keys are in work as may be; the client will repeat its flight.
+    CredentialLookupBudget = "credential_lookup_budget",
     /// A notification for a relation that is over, or whose last one is on the way.
     NotificationStale = "notification_stale",
     /// A notification beyond what may wait for one relation, which ended it.

@@ -269,6 +269,10 @@ counters! {
         /// Counted per verdict.
         Verdicts "",
     }
+    Counter "tidegate_credential_lookups_total" false "Pre-shared keys asked of the authenticator pool by handshakes." {
+        /// Counted per question; those for which there is no room are among the drops.
+        CredentialLookups "",
+    }
     Counter "tidegate_shard_sleeps_total" true "Times that a shard had nothing to do." {
         /// The shard waited in the kernel.
         Sleeps "",

@@ -7,14 +7,16 @@ mod profiles;
 pub(crate) use profiles::patched;
 
 use crate::admin::operations::{
-    Added, Attributes, CredentialsType, DevicePage, DeviceView, ErrorKind, Latest, NewDevice,
-    OperationError, Operations, Reading,
+    Added, Attributes, CredentialsType, DevicePage, DeviceView, ErrorKind, KeyText, Latest,
+    NewDevice, OperationError, Operations, Reading,
 };
 use crate::crypto::certificate::{CERTIFICATE_LENGTH_MAX, LeafInfo};
 use crate::crypto::fingerprint::to_hex;
 use crate::registry::claim::Claims;
 use crate::registry::packages::Packages;
-use crate::registry::{self, Credential, Device, NewCredential, Registry, RegistryError};
+use crate::registry::{
+    self, Credential, Device, NewCredential, Registry, RegistryError, pre_shared_key_of_hex,
+};
 use crate::store::{AttributeScope, Batch, HistoryQuery, Overloaded, Store, StoreError, Value};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -141,7 +143,11 @@ impl Operations for LocalOperations {
     fn add(&self, device: &NewDevice) -> Result<DeviceView, OperationError> {
         let added = self.registry.add(new_device(device)?)?;
         self.tell_new(std::slice::from_ref(&added))?;
-        Ok(view(&added))
+        let mut view = view(&added);
+        if let (Credential::PreSharedKey { key, .. }, None) = (&added.credential, &device.psk) {
+            view.psk = Some(KeyText(to_hex(key.as_bytes())));
+        }
+        Ok(view)
     }
 
     fn add_all(&self, devices: &[NewDevice]) -> Result<Vec<Added>, OperationError> {
@@ -214,6 +220,10 @@ fn view(device: &Device) -> DeviceView {
         Credential::X509 { fingerprint, .. } => {
             (CredentialsType::X509Certificate, to_hex(fingerprint))
         }
+        Credential::MqttBasic(mqtt) => (CredentialsType::MqttBasic, mqtt.id()),
+        Credential::PreSharedKey { identity, .. } => {
+            (CredentialsType::PreSharedKey, identity.to_string())
+        }
     };
     DeviceView {
         id: device.id.0,
@@ -222,6 +232,7 @@ fn view(device: &Device) -> DeviceView {
         created_ms: device.created_unix_ms,
         credentials_type,
         credentials_id: Some(credentials_id),
+        psk: None,
     }
 }
 
@@ -241,17 +252,32 @@ fn reading(ts: i64, value: &Value) -> Reading {
 }
 
 fn new_device(device: &NewDevice) -> Result<registry::NewDevice, OperationError> {
-    let credential = match (&device.token, &device.certificate) {
-        (Some(_), Some(_)) => {
-            return Err(OperationError::new(
-                ErrorKind::Invalid,
-                "both a token and a certificate are given",
-                "give one of them: a device has one credential",
-            ));
+    let invalid = |message, remedy| Err(OperationError::new(ErrorKind::Invalid, message, remedy));
+    let credential = match (&device.token, &device.certificate, &device.psk_identity) {
+        (Some(token), None, None) => NewCredential::AccessToken(token.clone()),
+        (None, Some(text), None) => NewCredential::Certificate(certificate_der(text)?),
+        (None, None, Some(identity)) => {
+            let key = device.psk.as_ref();
+            NewCredential::PreSharedKey {
+                identity: identity.clone(),
+                key: key
+                    .map(|KeyText(text)| pre_shared_key_of_hex(text))
+                    .transpose()?,
+            }
         }
-        (Some(token), None) => NewCredential::AccessToken(token.clone()),
-        (None, Some(text)) => NewCredential::Certificate(certificate_der(text)?),
-        (None, None) => NewCredential::RandomToken,
+        (None, None, None) if device.psk.is_some() => {
+            return invalid(
+                "a pre-shared key is given, but no identity",
+                "give the identity by which the device will name it",
+            );
+        }
+        (None, None, None) => NewCredential::RandomToken,
+        _ => {
+            return invalid(
+                "more than one of token, certificate and pre-shared key is given",
+                "give one of them: a device has one credential",
+            );
+        }
     };
     Ok(registry::NewDevice {
         name: device.name.clone(),
@@ -314,7 +340,10 @@ impl From<RegistryError> for OperationError {
                 ErrorKind::Conflict,
                 "choose another name, or remove that device first",
             ),
-            RegistryError::TokenTaken | RegistryError::CertificateTaken(_) => (
+            RegistryError::TokenTaken
+            | RegistryError::MqttBasicTaken(_)
+            | RegistryError::CertificateTaken(_)
+            | RegistryError::PskIdentityTaken(_) => (
                 ErrorKind::Conflict,
                 "give each device a credential of its own",
             ),
@@ -326,6 +355,9 @@ impl From<RegistryError> for OperationError {
             | RegistryError::ProfileSettings(..)
             | RegistryError::Options(_)
             | RegistryError::Token(_)
+            | RegistryError::PskIdentity(..)
+            | RegistryError::PreSharedKey(_)
+            | RegistryError::MqttBasic(_)
             | RegistryError::Certificate(_) => (ErrorKind::Invalid, ""),
         };
         Self::new(kind, error.to_string(), remedy)

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 use std::fmt;
+use zeroize::Zeroize;
 
 /// A device to be.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,16 +20,44 @@ use std::fmt;
 pub struct NewDevice {
     /// Its name: unique, 1 to 255 characters, no control characters.
     pub name: String,
-    /// Its access token; one is made at random when there is neither this nor a certificate.
+    /// Its access token; one is made at random when there is no other credential.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<String>,
     /// Its certificate, which becomes the credential: PEM text, of which the first certificate
     /// counts, or the base64 of its DER.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate: Option<String>,
+    /// The identity of its pre-shared key (RFC 4279), which becomes the credential: up to 128
+    /// characters.
+    #[serde(
+        default,
+        rename = "pskIdentity",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub psk_identity: Option<String>,
+    /// The pre-shared key, 16 to 64 bytes; one is made at random when there is only the identity.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub psk: Option<KeyText>,
     /// Its device profile; `default` when there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub profile: Option<String>,
+}
+
+/// A pre-shared key in hexadecimal digits. Wiped when dropped, and not shown in messages.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct KeyText(pub String);
+
+impl Drop for KeyText {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+impl fmt::Debug for KeyText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KeyText")
+    }
 }
 
 /// How a device proves who it is.
@@ -40,6 +69,12 @@ pub enum CredentialsType {
     /// The key of a certificate.
     #[serde(rename = "X509_CERTIFICATE")]
     X509Certificate,
+    /// A key in common.
+    #[serde(rename = "PRE_SHARED_KEY")]
+    PreSharedKey,
+    /// Client id, user and password of MQTT, which nobody proves here.
+    #[serde(rename = "MQTT_BASIC")]
+    MqttBasic,
 }
 
 /// A device as it is shown.
@@ -56,9 +91,13 @@ pub struct DeviceView {
     pub created_ms: u64,
     /// How it proves who it is.
     pub credentials_type: CredentialsType,
-    /// The token, or the certificate's fingerprint (TB section 4). `None` in lists.
+    /// The token, the certificate's fingerprint (TB section 4), or the PSK identity. `None` in lists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials_id: Option<String>,
+    /// The pre-shared key, if it was made at random and the device has just been added: it is not
+    /// shown again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub psk: Option<KeyText>,
 }
 
 /// Part of the list of devices, in the order of their names.

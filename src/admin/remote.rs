@@ -256,9 +256,15 @@ fn fitting(devices: &[NewDevice]) -> usize {
     const TEXT_MAX: usize = IMPORT_BODY_MAX / 2;
     let mut text = 0;
     let fits = |device: &&NewDevice| {
-        let parts = [&device.token, &device.certificate, &device.profile];
+        let parts = [
+            &device.token,
+            &device.certificate,
+            &device.psk_identity,
+            &device.profile,
+        ];
         let lengths = parts.into_iter().flatten().map(String::len);
-        text += device.name.len() + lengths.sum::<usize>() + 64;
+        let key = device.psk.as_ref().map_or(0, |key| key.0.len());
+        text += device.name.len() + lengths.sum::<usize>() + key + 64;
         text <= TEXT_MAX
     };
     let count = devices.iter().take(IMPORT_MAX).take_while(fits).count();

@@ -37,6 +37,7 @@ impl Fake {
             created_ms: 1,
             credentials_type: CredentialsType::AccessToken,
             credentials_id: device.token.clone(),
+            psk: None,
         };
         devices.insert(device.name.clone(), view.clone());
         Ok(view)

@@ -127,6 +127,7 @@ Examples:
   tidegate device add thermometer-1
   tidegate device add thermometer-2 --token A1_TEST_TOKEN
   tidegate device add gateway-7 --x509 gateway-7.pem
+  tidegate device add valve-3 --psk-identity valve-3
   tidegate device list
   tidegate device import fleet.csv
 
@@ -149,16 +150,27 @@ pub(super) enum DeviceCommand {
 Examples:
   tidegate device add thermometer-1
   tidegate device add thermometer-2 --token A1_TEST_TOKEN --profile thermometer
-  tidegate device add gateway-7 --x509 gateway-7.pem")]
+  tidegate device add gateway-7 --x509 gateway-7.pem
+  tidegate device add valve-3 --psk-identity valve-3
+  tidegate device add valve-4 --psk-identity valve-4 --psk \"$(openssl rand -hex 32)\"
+
+A pre-shared key that is made at random is printed once; no command shows a key again.")]
     Add {
         /// Its name, unique
         name: String,
-        /// Its access token; made at random when neither this nor --x509 is given
-        #[arg(long, value_name = "T", conflicts_with = "x509")]
+        /// Its access token; made at random when no other credential is given
+        #[arg(long, value_name = "T", conflicts_with_all = ["x509", "psk_identity"])]
         token: Option<String>,
         /// Its certificate; the first one in the file identifies it
         #[arg(long, value_name = "CERT.pem")]
         x509: Option<PathBuf>,
+        /// The identity of its pre-shared key (RFC 4279), up to 128 characters
+        #[arg(long, value_name = "I", conflicts_with = "x509")]
+        psk_identity: Option<String>,
+        /// Its pre-shared key, 16 to 64 bytes in hexadecimal; made at random when only --psk-identity
+        /// is given
+        #[arg(long, value_name = "HEX", requires = "psk_identity")]
+        psk: Option<String>,
         /// Its device profile
         #[arg(long, value_name = "P")]
         profile: Option<String>,
@@ -192,8 +204,9 @@ FIELD= takes a field back. provisioned=false lets a device fetch its credentials
     #[command(
         long_about = "\
 Add many devices from a file: a line each, NAME,TOKEN or NAME,CERTIFICATE-FILE (.pem, .crt, .cer or
-.der, relative to the file's directory). With NAME alone a token is made at random. A bad line is
-reported by its number, and the rest goes on; the exit code is 1 then.",
+.der, relative to the file's directory) or NAME,PSK-IDENTITY,KEY (in hexadecimal). With NAME alone a
+token is made at random. A bad line is reported by its number, and the rest goes on; the exit code is
+1 then.",
         after_help = "\
 Examples:
   tidegate device import fleet.csv

@@ -1,6 +1,6 @@
 //! `tidegate device`.
 
-use crate::admin::operations::{CredentialsType, DeviceView, NewDevice};
+use crate::admin::operations::{CredentialsType, DeviceView, KeyText, NewDevice};
 use crate::admin::{Operations, timestamp};
 use crate::cli::access::{Access, Missing};
 use crate::cli::arguments::{DeviceArguments, DeviceCommand};
@@ -21,12 +21,16 @@ pub(super) fn run(arguments: &DeviceArguments) -> Result<(), Failure> {
             name,
             token,
             x509,
+            psk_identity,
+            psk,
             profile,
         } => {
             let device = NewDevice {
                 name: name.clone(),
                 token: token.clone(),
                 certificate: x509.as_deref().map(read_certificate).transpose()?,
+                psk_identity: psk_identity.clone(),
+                psk: psk.clone().map(KeyText),
                 profile: profile.clone(),
             };
             print(&open(Missing::Create)?.add(&device)?, json)
@@ -79,8 +83,10 @@ fn print(device: &DeviceView, json: bool) -> Result<(), Failure> {
         let credential = match device.credentials_type {
             CredentialsType::AccessToken => "token",
             CredentialsType::X509Certificate => "fingerprint",
+            CredentialsType::PreSharedKey => "identity",
+            CredentialsType::MqttBasic => "client|user",
         };
-        let fields = [
+        let mut fields = vec![
             ("name", device.name.clone()),
             ("profile", device.profile.clone()),
             ("added", added(device)),
@@ -90,6 +96,9 @@ fn print(device: &DeviceView, json: bool) -> Result<(), Failure> {
                 device.credentials_id.clone().unwrap_or_default(),
             ),
         ];
+        if let Some(KeyText(key)) = &device.psk {
+            fields.push(("key", key.clone()));
+        }
         output::write_fields(&mut out, &fields)?;
     }
     out.flush()?;
@@ -104,6 +113,8 @@ const fn type_name(device: &DeviceView) -> &'static str {
     match device.credentials_type {
         CredentialsType::AccessToken => "ACCESS_TOKEN",
         CredentialsType::X509Certificate => "X509_CERTIFICATE",
+        CredentialsType::PreSharedKey => "PRE_SHARED_KEY",
+        CredentialsType::MqttBasic => "MQTT_BASIC",
     }
 }
 

@@ -104,6 +104,9 @@ fn converse(bytes: &[u8]) {
             "we send what is no CoAP"
         );
     }
+    let (uploads, upload_bytes) = layer.upload_memory();
+    assert!(uploads <= settings.uploads_max + 1);
+    assert!(upload_bytes <= (settings.uploads_max + 1) * settings.upload_bytes_max);
     let (entries, in_work, outgoing, kept) = layer.memory();
     assert!(entries <= settings.dedup_max && in_work <= settings.requests_max);
     assert!(outgoing <= settings.outgoing_max && kept <= settings.cached_bytes_max);
@@ -119,6 +122,7 @@ fn converse(bytes: &[u8]) {
     }
     assert!(layer.is_idle(now));
     assert_eq!(layer.memory(), (0, 0, 0, 0), "something is left behind");
+    assert_eq!(layer.upload_memory(), (0, 0), "an upload is left behind");
 }
 
 /// Notifications of the relation that `bytes` opened, acknowledged or reset as the bytes have it.

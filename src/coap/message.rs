@@ -14,7 +14,7 @@ use coap_lite::option_value::{OptionValueU16, OptionValueU32};
 use coap_lite::{CoapOption, Header, HeaderRaw, MessageType, Packet};
 
 use super::code;
-use crate::auth::request::Response;
+use crate::auth::request::{Block, Response};
 use crate::drop_reason::DropReason;
 
 /// Bytes before the token.
@@ -121,8 +121,12 @@ pub(super) struct Content<'a> {
     pub(super) max_age: Option<u32>,
     /// The sequence number of a notification (RFC 7641 section 2), 24 bits.
     pub(super) observe: Option<u32>,
-    /// The value of the request's Block1 option, repeated (RFC 7959 section 2.3).
-    pub(super) block1: Option<u32>,
+    pub(super) etag: Option<u64>,
+    /// The request's Block1 option, repeated (RFC 7959 section 2.3).
+    pub(super) block1: Option<Block>,
+    pub(super) block2: Option<Block>,
+    pub(super) size1: Option<u32>,
+    pub(super) size2: Option<u32>,
     pub(super) payload: &'a [u8],
 }
 
@@ -139,12 +143,13 @@ impl<'a> Content<'a> {
     }
 
     /// Whether it is a code alone, so that [`emit_bare`] does for it.
-    pub(super) const fn is_bare(&self) -> bool {
-        self.payload.is_empty()
-            && self.content_format.is_none()
-            && self.max_age.is_none()
-            && self.observe.is_none()
-            && self.block1.is_none()
+    pub(super) fn is_bare(&self) -> bool {
+        let code = self.code;
+        *self
+            == Self {
+                code,
+                ..Self::default()
+            }
     }
 
     /// Encodes it; `None` when it would be longer than `size_max` bytes.
@@ -163,10 +168,16 @@ impl<'a> Content<'a> {
         if let Some(format) = self.content_format {
             packet.add_option_as(CoapOption::ContentFormat, OptionValueU16(format));
         }
+        if let Some(etag) = self.etag {
+            packet.add_option(CoapOption::ETag, etag.to_be_bytes().to_vec());
+        }
         let numbers = [
             (CoapOption::Observe, self.observe),
             (CoapOption::MaxAge, self.max_age),
-            (CoapOption::Block1, self.block1),
+            (CoapOption::Block2, self.block2.map(block_value)),
+            (CoapOption::Block1, self.block1.map(block_value)),
+            (CoapOption::Size2, self.size2),
+            (CoapOption::Size1, self.size1),
         ];
         for (option, number) in numbers {
             if let Some(number) = number {
@@ -176,6 +187,11 @@ impl<'a> Content<'a> {
         packet.payload.extend_from_slice(self.payload);
         packet.to_bytes_with_limit(size_max).ok()
     }
+}
+
+/// A block option's value (RFC 7959 section 2.2).
+pub(super) const fn block_value(block: Block) -> u32 {
+    block.num << 4 | (block.more as u32) << 3 | block.size_exponent as u32
 }
 
 /// Turns a confirmable message into a non-confirmable one.

@@ -42,9 +42,11 @@
 //! by newer ones; `next_timeout` is never later than the next thing to do.
 
 mod answer;
+mod upload;
 
 use coap_lite::MessageType;
 
+use super::block::Transfers;
 use super::exchange::{Exchange, Exchanges, Flags, State, acknowledge_at};
 use super::kept::Kept;
 use super::message::{self, HEADER_LEN, Head, Token};
@@ -56,6 +58,7 @@ use super::{Context, Input, Settings, Timeouts, code};
 use crate::auth::request::{
     Notification, RelationEnd, RelationEventKind, RelationId, RequestMessage, Response,
 };
+use crate::buffer::SpareBuffers;
 use crate::drop_reason::DropReason;
 use crate::random::Random;
 use crate::time::Instant;
@@ -72,6 +75,8 @@ pub struct MessageLayer {
     kept: Option<Box<Kept>>,
     /// Absent while nothing is observed, nor was lately.
     relations: Option<Box<Relations>>,
+    /// Absent while there are no blocks to keep, nor to answer in.
+    transfers: Option<Box<Transfers>>,
     message_ids: MessageIds,
     serial: u16,
     timeout: Option<Instant>,
@@ -79,7 +84,7 @@ pub struct MessageLayer {
     idle_at: Instant,
 }
 
-const _: () = assert!(size_of::<MessageLayer>() <= 112);
+const _: () = assert!(size_of::<MessageLayer>() <= 120);
 
 impl MessageLayer {
     /// A layer that has seen nothing.
@@ -89,6 +94,7 @@ impl MessageLayer {
             exchanges: Exchanges::default(),
             kept: None,
             relations: None,
+            transfers: None,
             message_ids: MessageIds::new(random),
             serial: u16::from_le_bytes([low, high]),
             timeout: None,
@@ -157,6 +163,13 @@ impl MessageLayer {
         self.relations.as_mut()?.next_event()
     }
 
+    /// Gives up all requests whose blocks have not all come; to be called before the layer is dropped.
+    pub fn end_transfers(&mut self, buffers: &mut SpareBuffers) {
+        if let Some(mut transfers) = self.transfers.take() {
+            transfers.clear(buffers);
+        }
+    }
+
     /// By how many relations there are more than at the last call.
     pub fn take_relation_change(&mut self) -> i32 {
         let relations = self.relations.as_mut();
@@ -193,7 +206,10 @@ impl MessageLayer {
                 self.on_message_id(now, cx.settings);
             }
         }
-        self.forget(now);
+        if let Some(transfers) = &mut self.transfers {
+            transfers.expire(now, cx.buffers);
+        }
+        self.forget(now, cx.buffers);
         self.update_timeout(cx.settings);
         timeouts
     }
@@ -216,10 +232,11 @@ impl MessageLayer {
     }
 
     /// Forgets what has expired, if nothing lives: relations stay.
-    fn forget(&mut self, now: Instant) {
+    fn forget(&mut self, now: Instant, buffers: &mut SpareBuffers) {
         if !self.is_quiet(now) {
             return;
         }
+        self.end_transfers(buffers);
         self.exchanges.clear();
         self.kept = None;
         self.idle_at = Instant::ZERO;
@@ -262,16 +279,30 @@ impl MessageLayer {
             wishes,
             refusal,
         } = evaluated;
-        let flags = Flags::new(wishes.block1, wishes.no_response);
+        let single = wishes.block1.filter(|block| block.num == 0 && !block.more);
+        let is_part = wishes.block1.is_some_and(|block| block.more);
+        let flags = Flags::new(
+            single.map(|block| block.size_exponent),
+            // That a block has come is to be heard in any case.
+            if is_part { 0 } else { wishes.no_response },
+        );
+        let flags = flags.with_get(message.method == code::GET);
         let Some(refusal) = refusal else {
-            return match self.remember(now, head, token, flags, cx.settings) {
-                Some(index) => {
+            let Some(index) = self.remember(now, head, token, flags, cx.settings) else {
+                cx.buffers.put(message.into_buffer());
+                return Input::Dropped(DropReason::CoapPeerBusy);
+            };
+            return match wishes.block1 {
+                Some(block) if single.is_none() => {
+                    self.receive_block(now, index, (head, block), message, &wishes, cx)
+                }
+                _ if !flags.is_get() && message.block2.is_some_and(|block| block.num > 0) => {
+                    self.answer_again(now, index, message.block2, &wishes, cx)
+                }
+                _ => {
+                    self.note_form(index, &message, &wishes, cx.settings);
                     self.note_observation(index, &message);
                     self.hand_over(index, head, message, cx)
-                }
-                None => {
-                    cx.buffers.put(message.into_buffer());
-                    Input::Dropped(DropReason::CoapPeerBusy)
                 }
             };
         };
@@ -474,7 +505,8 @@ impl MessageLayer {
             .map(|(_, exchange)| acknowledge_due(&exchange, settings));
         let kept = self.kept.as_ref().and_then(|kept| kept.next_timeout());
         let relations = self.relations.as_ref().and_then(|r| r.next_timeout());
-        let retransmit = kept.into_iter().chain(relations).min();
+        let transfers = self.transfers.as_ref().and_then(|t| t.next_timeout());
+        let retransmit = kept.into_iter().chain(relations).chain(transfers).min();
         let forget = (self.idle_at != Instant::ZERO).then_some(self.idle_at);
         self.timeout = match (acknowledge, retransmit) {
             (Some(one), Some(other)) => Some(one.min(other)),
@@ -496,6 +528,13 @@ impl MessageLayer {
     pub(super) fn relation_memory(&self) -> (usize, usize, usize) {
         let relations = self.relations.as_ref();
         relations.map_or((0, 0, 0), |relations| relations.memory())
+    }
+
+    /// Uploads, and their bytes.
+    pub(super) fn upload_memory(&self) -> (usize, usize) {
+        self.transfers
+            .as_ref()
+            .map_or((0, 0), |transfers| transfers.memory())
     }
 
     /// Requests remembered, those in work, messages that await an ACK, bytes of messages kept.

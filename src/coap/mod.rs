@@ -4,15 +4,16 @@
 //!
 //! ```text
 //! message ---> Head ---> MessageLayer ---> RequestMessage ---> (the caller)
-//! bytes        message   | exchange          option               |
+//! bytes        message   | exchange block    option               |
 //!                        | kept  observe                          |
 //! message <--------------+ retransmission <---------------------- Response, Notification
 //! bytes                    message_id
 //! ```
 //!
 //! [`discovery`] answers what is the same for every peer; `client` is the other side, for load and
-//! tests. Not here yet: block-wise transfer (RFC 7959) beyond a single block.
+//! tests. Bodies that are too long for a message go block by block: see `block` (RFC 7959).
 
+mod block;
 #[cfg(any(feature = "client", test))]
 pub mod client;
 pub mod code;
@@ -76,7 +77,7 @@ pub struct Settings {
     /// Bytes of messages kept per peer: answers with content, for requests that come again, and
     /// separate answers that await their ACK.
     pub cached_bytes_max: usize,
-    /// Bytes of the longest message sent; a longer answer becomes 5.00. At most 65 535.
+    /// Bytes of the longest message sent; a longer answer goes in blocks. At most 65 535.
     pub message_size_max: usize,
     /// Observe relations of a peer.
     pub relations_max: usize,
@@ -84,6 +85,10 @@ pub struct Settings {
     pub notifications_max: usize,
     /// Bytes of notifications kept per peer: those that wait, and those that await their ACK.
     pub notification_bytes_max: usize,
+    /// Requests of a peer that come in blocks, at a time.
+    pub uploads_max: usize,
+    /// Bytes of the longest such request's body.
+    pub upload_bytes_max: usize,
     /// Max-Age of the 5.03 for a peer with too many requests in work, seconds.
     pub busy_max_age_s: u32,
 }
@@ -105,6 +110,8 @@ impl Default for Settings {
             relations_max: 8,
             notifications_max: 16,
             notification_bytes_max: 64 << 10,
+            uploads_max: 2,
+            upload_bytes_max: 64 << 10,
             busy_max_age_s: 2,
         }
     }

@@ -16,6 +16,8 @@
 //!   same to find out whether the observer is there: every [`PROBE_COUNT`]th, and the first one
 //!   [`PROBE_AGE`] after the last such (RFC 7641 section 4.5 demands it every 24 hours), and when more
 //!   would go out than one in [`NON_INTERVAL`] on average (section 4.5.1): CON waits for the peer.
+//! - A body that is longer than a block goes out as its first block; the observer fetches the others
+//!   by GET (RFC 7959 section 2.6).
 //! - Sequence numbers count from 0, the answer to the registration. A relation that takes the place of
 //!   one with its token goes on from there: a number MUST be greater than those before it under the
 //!   same token (RFC 7641 section 4.4), or the client takes it for old. That is remembered beyond the
@@ -31,7 +33,7 @@ use coap_lite::MessageType;
 use super::message::{Content, Token};
 use super::message_id::MessageIds;
 use super::retransmission::{Expiry, Retransmission};
-use super::{Context, Settings, code};
+use super::{Context, Settings, block, code};
 use crate::auth::request::{Notification, RelationEnd, RelationEventKind, RelationId, Response};
 use crate::drop_reason::DropReason;
 use crate::time::{Duration, Instant};
@@ -78,6 +80,8 @@ struct Relation {
     id: RelationId,
     token: Token,
     confirmable: bool,
+    /// SZX of the largest blocks that the observer asked for.
+    exponent: u8,
     next_sequence: u32,
     in_flight: Option<InFlight>,
     waiting: VecDeque<Waiting>,
@@ -162,6 +166,7 @@ impl Relations {
         id: RelationId,
         token: Token,
         confirmable: bool,
+        exponent: u8,
         settings: &Settings,
     ) -> Option<u32> {
         if let Some(index) = self.position_of(&token) {
@@ -178,6 +183,7 @@ impl Relations {
             id,
             token,
             confirmable,
+            exponent,
             next_sequence: (sequence + 1) & SEQUENCE_MASK,
             in_flight: None,
             waiting: VecDeque::new(),
@@ -265,7 +271,7 @@ impl Relations {
     pub(super) fn notify(
         &mut self,
         now: Instant,
-        new: Notification,
+        mut new: Notification,
         message_ids: &mut MessageIds,
         cx: &mut Context<'_>,
     ) -> Result<bool, DropReason> {
@@ -276,6 +282,9 @@ impl Relations {
         if relation.is_ending() {
             return Err(DropReason::NotificationStale);
         }
+        let size_max = cx.settings.message_size_max;
+        let exponent = relation.exponent.min(block::exponent_for(size_max));
+        block::keep_first(&mut new.response, exponent);
         let length = new.response.payload.len();
         if relation.waiting.len() >= cx.settings.notifications_max
             || self.bytes + length > cx.settings.notification_bytes_max
@@ -485,18 +494,22 @@ impl Relation {
         } else {
             MessageType::NonConfirmable
         };
-        let mut content = Content::of(&response);
-        if !last {
-            content.observe = Some(self.next_sequence);
-            self.next_sequence = (self.next_sequence + 1) & SEQUENCE_MASK;
-        }
         let size_max = cx.settings.message_size_max;
-        let mut message = content.encode(kind, message_id, &self.token, size_max);
-        if message.is_none() {
+        let exponent = self.exponent.min(block::exponent_for(size_max));
+        let message = block::cut(&response, None, false, exponent)
+            .ok()
+            .and_then(|content| {
+                let observe = (!last).then_some(self.next_sequence);
+                let content = Content { observe, ..content };
+                content.encode(kind, message_id, &self.token, size_max)
+            });
+        self.next_sequence = (self.next_sequence + 1) & SEQUENCE_MASK;
+        // What cannot be sent ends the relation (RFC 7641 section 4.2).
+        let message = message.or_else(|| {
             last = true;
             let failure = Response::empty(code::INTERNAL_SERVER_ERROR);
-            message = Content::of(&failure).encode(kind, message_id, &self.token, size_max);
-        }
+            Content::of(&failure).encode(kind, message_id, &self.token, size_max)
+        });
         let message = message.unwrap_or_default();
         (cx.out)(&message);
         if !confirmable {

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use super::alert::Alert;
 use super::config::Context;
 use super::connection::{Connection, RecordOutcome, SealError};
+use super::credential_lookup::CredentialLookup;
 use super::door::{self, Knock};
 use super::error::Error;
 use super::handshake::server::ServerHandshake;
@@ -28,6 +29,7 @@ use super::record::{CID_OFFSET, ContentType, HEADER_LEN, RecordCursor, RecordHea
 use super::routability::PathCookie;
 use super::session::ResumedBy;
 use crate::crypto::key_exchange::NamedGroup;
+use crate::crypto::pre_shared_key::PreSharedKey;
 use crate::crypto::suite::CipherSuite;
 use crate::drop_reason::DropReason;
 use crate::time::{Instant, Now};
@@ -373,6 +375,41 @@ impl Association {
                 received.closed = self.connection.is_none();
             }
         }
+    }
+
+    /// The pre-shared key that the handshake waits for, if it was not given out here before: to be
+    /// asked after each step, and answered by [`Self::handle_credential`] or
+    /// [`Self::on_lookup_refused`].
+    pub fn poll_lookup(&mut self) -> Option<CredentialLookup> {
+        self.handshake.as_mut()?.poll_lookup()
+    }
+
+    /// `lookup` cannot be answered now. The client will repeat its flight, and then it can be asked
+    /// for again.
+    pub fn on_lookup_refused(&mut self, lookup: &CredentialLookup) {
+        if let Some(handshake) = &mut self.handshake {
+            handshake.on_lookup_refused(lookup);
+        }
+    }
+
+    /// Takes the answer to `lookup`: the key, or `None` when the identity is nobody's. The handshake
+    /// goes on with what came meanwhile; an unknown identity fails as a wrong key does. An answer
+    /// that nobody waits for any more is dropped and counted.
+    pub fn handle_credential(
+        &mut self,
+        now: Now,
+        lookup: &CredentialLookup,
+        key: Option<&PreSharedKey>,
+        cx: &mut Context<'_>,
+    ) -> Received {
+        let mut received = Received::default();
+        let Some(handshake) = &mut self.handshake else {
+            (cx.drops)(DropReason::VerdictStale);
+            return received;
+        };
+        let progress = handshake.handle_credential(now, lookup, key, cx);
+        self.on_progress(progress, cx, &mut received);
+        received
     }
 
     /// Does what is due; `false` when nothing is left and the association is to be forgotten.

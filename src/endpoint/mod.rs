@@ -12,10 +12,12 @@
 
 mod addresses;
 mod connection_id;
+mod credentials;
 mod observe;
 mod outbox;
 mod path;
 mod peer;
+mod peer_address;
 mod revocation;
 #[cfg(test)]
 mod tests;
@@ -23,7 +25,7 @@ mod verdict;
 mod waiting;
 
 use std::collections::{HashMap, VecDeque};
-use std::net::{IpAddr, SocketAddr, SocketAddrV6};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
@@ -34,11 +36,12 @@ use observe::RelationEvents;
 pub use outbox::{Handover, Note, Outbox, PeerSink, Port, Transmit};
 use path::{AMPLIFICATION_MAX, Arrival};
 use peer::{Peer, Transmission, coap_output};
+use peer_address::{AddressBytes, canonical};
 use verdict::{SERVICE_UNAVAILABLE, count_response, overloaded};
 pub use waiting::WaitingDatagram;
 use waiting::WaitingHandshakes;
 
-use crate::auth::request::{Identity, Request};
+use crate::auth::request::{CREDENTIAL_LOOKUPS_MAX, Identity, Request};
 use crate::buffer::SpareBuffers;
 use crate::coap::{self, Input, MessageLayer};
 use crate::drop_reason::DropReason;
@@ -77,6 +80,9 @@ pub struct EndpointSettings {
     pub plain_peers_max: usize,
     /// Requests of one shard that the pool may have in work.
     pub requests_max: usize,
+    /// Look-ups of pre-shared keys that the pool may have in work for one shard, at most
+    /// [`CREDENTIAL_LOOKUPS_MAX`].
+    pub credential_lookups_max: usize,
     /// Shards of the server, to which datagrams are handed over by their connection ids.
     pub shards: u16,
     /// Second byte of connection ids of 5 bytes and more.
@@ -100,6 +106,7 @@ impl EndpointSettings {
             handshakes_per_address: 6000,
             plain_peers_max: 1000,
             requests_max: 1000,
+            credential_lookups_max: CREDENTIAL_LOOKUPS_MAX,
             shards: 1,
             node_id: 0,
         }
@@ -131,6 +138,7 @@ pub struct Endpoint {
     secure_peers: usize,
     handshakes: usize,
     requests_in_work: usize,
+    lookups_in_work: usize,
     relation_events: RelationEvents,
     /// Memory of requests that were answered.
     buffers: SpareBuffers,
@@ -177,6 +185,7 @@ impl Endpoint {
             secure_peers: 0,
             handshakes: 0,
             requests_in_work: 0,
+            lookups_in_work: 0,
             relation_events: RelationEvents::default(),
             buffers: SpareBuffers::default(),
             revocation_search: None,
@@ -293,7 +302,11 @@ impl Endpoint {
             match dtls::accept(now, address.as_slice(), datagram, &mut context) {
                 dtls::Accepted::Nothing => {}
                 dtls::Accepted::Refused(error) => self.note_failure(key, error, out),
-                dtls::Accepted::New(association) => self.insert_secure(now, key, association),
+                dtls::Accepted::New(association) => {
+                    if let Some(peer) = self.insert_secure(now, key, association) {
+                        self.ask_credential(peer, out);
+                    }
+                }
             }
             return;
         };
@@ -335,11 +348,7 @@ impl Endpoint {
         }
         let mut current = known;
         if received.established {
-            self.metrics.increment(match received.resumed {
-                None => Counter::HandshakesCompleted,
-                Some(_) => Counter::HandshakesResumed,
-            });
-            let Some(renewed) = self.renew(now, known) else {
+            let Some(renewed) = self.on_established(now, known, &received) else {
                 return;
             };
             current = renewed;
@@ -355,6 +364,7 @@ impl Endpoint {
         if received.closed {
             self.remove(current);
         } else {
+            self.ask_credential(current, out);
             self.rearm(now, current);
         }
     }
@@ -509,7 +519,7 @@ impl Endpoint {
                 continue;
             };
             if let Some(peer) = self.peers.remove(key) {
-                self.end_relations(key, peer.coap);
+                self.end_layer(key, peer.coap);
             }
         }
         self.by_address.clear();
@@ -576,48 +586,4 @@ pub struct SweepReport {
     pub dropped: u64,
     /// Sessions left, handshakes included.
     pub sessions: usize,
-}
-
-/// An IPv4 peer on a dual-stack socket and on an IPv4 socket is the same peer.
-///
-/// An IPv6 peer keeps its scope: a link-local address says nothing without its interface.
-fn canonical(address: SocketAddr) -> SocketAddr {
-    match address.ip().to_canonical() {
-        IpAddr::V4(ip) => SocketAddr::from((ip, address.port())),
-        IpAddr::V6(ip) => {
-            let scope_id = match address {
-                SocketAddr::V6(address) => address.scope_id(),
-                SocketAddr::V4(_) => 0,
-            };
-            SocketAddrV6::new(ip, address.port(), 0, scope_id).into()
-        }
-    }
-}
-
-/// A peer's address as the bytes that its cookie is bound to.
-struct AddressBytes {
-    bytes: [u8; 18],
-    length: usize,
-}
-
-impl AddressBytes {
-    fn new(address: SocketAddr) -> Self {
-        let mut bytes = [0; 18];
-        bytes[..2].copy_from_slice(&address.port().to_be_bytes());
-        let length = match address.ip() {
-            IpAddr::V4(ip) => {
-                bytes[2..6].copy_from_slice(&ip.octets());
-                6
-            }
-            IpAddr::V6(ip) => {
-                bytes[2..].copy_from_slice(&ip.octets());
-                18
-            }
-        };
-        Self { bytes, length }
-    }
-
-    fn as_slice(&self) -> &[u8] {
-        &self.bytes[..self.length]
-    }
 }

@@ -55,16 +55,9 @@ impl RelationEvents {
     }
 
     /// The message layer goes, and all that it has open.
-    pub(super) fn end(
-        &mut self,
-        peer: PeerRef,
-        layer: Option<Box<MessageLayer>>,
-        metrics: &ShardMetrics,
-    ) {
-        if let Some(mut layer) = layer {
-            layer.end_relations(RelationEnd::SessionEnded);
-            self.collect(peer, &mut layer, metrics);
-        }
+    fn end(&mut self, peer: PeerRef, layer: &mut MessageLayer, metrics: &ShardMetrics) {
+        layer.end_relations(RelationEnd::SessionEnded);
+        self.collect(peer, layer, metrics);
     }
 
     fn push(
@@ -164,9 +157,12 @@ impl Endpoint {
     }
 
     /// The message layer of the peer that has, or had, `key` goes, and all that it has open.
-    pub(super) fn end_relations(&mut self, key: Key, layer: Option<Box<MessageLayer>>) {
+    pub(super) fn end_layer(&mut self, key: Key, layer: Option<Box<MessageLayer>>) {
         let peer = self.peer_ref(key);
-        self.relation_events.end(peer, layer, &self.metrics);
+        if let Some(mut layer) = layer {
+            layer.end_transfers(&mut self.buffers);
+            self.relation_events.end(peer, &mut layer, &self.metrics);
+        }
     }
 
     /// How the pool knows a peer.

@@ -115,11 +115,16 @@ impl Endpoint {
     }
 
     /// Makes a peer of an association whose cookie was valid; the budgets were looked at before.
-    pub(super) fn insert_secure(&mut self, now: Now, key: PeerKey, association: Association) {
-        if let Some(peer) = self.insert(key, Some(association), now) {
-            self.metrics.increment(Counter::HandshakesStarted);
-            self.rearm(now, peer);
-        }
+    pub(super) fn insert_secure(
+        &mut self,
+        now: Now,
+        key: PeerKey,
+        association: Association,
+    ) -> Option<Key> {
+        let peer = self.insert(key, Some(association), now)?;
+        self.metrics.increment(Counter::HandshakesStarted);
+        self.rearm(now, peer);
+        Some(peer)
     }
 
     fn insert(&mut self, key: PeerKey, association: Option<Association>, now: Now) -> Option<Key> {
@@ -150,7 +155,7 @@ impl Endpoint {
         let Some(mut peer) = self.peers.remove(key) else {
             return;
         };
-        self.end_relations(key, peer.coap.take());
+        self.end_layer(key, peer.coap.take());
         self.timers.cancel(key.slot);
         let address = PeerKey {
             address: peer.address,
@@ -167,6 +172,20 @@ impl Endpoint {
         self.publish_gauges();
     }
 
+    /// A handshake was proven: the peer has a new session.
+    pub(super) fn on_established(
+        &mut self,
+        now: Now,
+        key: Key,
+        received: &dtls::Received,
+    ) -> Option<Key> {
+        self.metrics.increment(match received.resumed {
+            None => Counter::HandshakesCompleted,
+            Some(_) => Counter::HandshakesResumed,
+        });
+        self.renew(now, key)
+    }
+
     /// A new session took the place of the peer's old one: same address, nothing else in common.
     ///
     /// The slot's generation moves on, so that an answer to a request of the old session is stale.
@@ -177,7 +196,7 @@ impl Endpoint {
             address: peer.address,
             port: peer.port,
         };
-        self.end_relations(key, peer.coap.take());
+        self.end_layer(key, peer.coap.take());
         // Its handshake has proven the address, and no check of before is the new session's.
         peer.path = None;
         peer.waiting = 0;

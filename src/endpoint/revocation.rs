@@ -107,7 +107,7 @@ impl Endpoint {
         // Requests in work, observations, what was acknowledged: all of it was the session's.
         let layer = peer.coap.take();
         peer.path = None;
-        self.end_relations(key, layer);
+        self.end_layer(key, layer);
         self.metrics.increment(Counter::SessionsRevoked);
         self.reindex(key, ids);
         if is_empty {

@@ -4,12 +4,14 @@
 //! the endpoint itself, in the modules below.
 
 mod connection_id;
+mod credentials;
 mod flood;
 mod observe;
 mod revocation;
 mod secure;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddrV6;
 
 use super::*;
 use crate::auth::request::{PeerRef, RelationId, Response, Verdict};

@@ -15,25 +15,29 @@
 mod index;
 mod profiles;
 mod record;
+mod staged;
 
 use super::profile::{Profile, ProfileSettings, Profiles};
 use super::revocation::{Revocation, RevocationList, SessionIdentity};
 use super::{
-    Credential, DEFAULT_PROFILE, Device, DeviceId, DeviceOptions, NewCredential, NewDevice,
-    Registry, RegistryError, validate,
+    Credential, DEFAULT_PROFILE, Device, DeviceId, DeviceOptions, MqttBasic, NewCredential,
+    NewDevice, Registry, RegistryError, validate,
 };
 use crate::crypto::fingerprint::{device_fingerprint, text_fingerprint, to_hex};
+use crate::crypto::pre_shared_key::{PreSharedKey, psk_identity_hash};
 use crate::crypto::random::SystemRandom;
 use crate::store::embedded::MARKER;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode};
-use index::{FingerprintEntry, Index, TokenEntry};
+use index::{FingerprintEntry, Index, PskEntry, TokenEntry};
 use profiles::OptionsEntry;
+use staged::Staged;
 use std::borrow::Borrow;
 use std::cmp::Ordering;
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Bound;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -44,6 +48,11 @@ const REVOKED: &[u8] = b"revoked";
 pub struct EmbeddedRegistry {
     by_token: Index<TokenEntry>,
     by_fingerprint: Index<FingerprintEntry>,
+    by_psk_identity: Index<PskEntry>,
+    /// Nobody is found by it; it sees to it that no two devices have the same.
+    by_mqtt: Index<TokenEntry>,
+    /// Entries in it.
+    pre_shared_keys: AtomicUsize,
     by_id: Index<Arc<Device>>,
     by_name: RwLock<BTreeSet<ByName>>,
     revocations: Arc<RevocationList>,
@@ -92,6 +101,9 @@ impl EmbeddedRegistry {
         let registry = Self {
             by_token: Index::new(),
             by_fingerprint: Index::new(),
+            by_psk_identity: Index::new(),
+            by_mqtt: Index::new(),
+            pre_shared_keys: AtomicUsize::new(0),
             by_id: Index::new(),
             by_name: RwLock::default(),
             revocations: Arc::default(),
@@ -155,6 +167,20 @@ impl EmbeddedRegistry {
                 fingerprint,
                 device: device.id,
             }),
+            Credential::MqttBasic(ref mqtt) => {
+                self.by_mqtt.insert(TokenEntry::new(&mqtt.id(), device.id));
+            }
+            Credential::PreSharedKey {
+                ref identity,
+                ref key,
+            } => {
+                self.by_psk_identity.insert(PskEntry {
+                    identity_hash: psk_identity_hash(identity.as_bytes()),
+                    device: device.id,
+                    key: Arc::clone(key),
+                });
+                self.pre_shared_keys.fetch_add(1, Relaxed);
+            }
         }
         let mut names = self.by_name.write().unwrap_or_else(PoisonError::into_inner);
         names.replace(ByName(device));
@@ -165,6 +191,12 @@ impl EmbeddedRegistry {
         match &device.credential {
             Credential::AccessToken(token) => self.by_token.remove(token.as_bytes()),
             Credential::X509 { fingerprint } => self.by_fingerprint.remove(fingerprint),
+            Credential::MqttBasic(mqtt) => self.by_mqtt.remove(mqtt.id().as_bytes()),
+            Credential::PreSharedKey { identity, .. } => {
+                let hash = psk_identity_hash(identity.as_bytes());
+                self.by_psk_identity.remove(&hash);
+                self.pre_shared_keys.fetch_sub(1, Relaxed);
+            }
         }
     }
 
@@ -207,6 +239,21 @@ impl EmbeddedRegistry {
                 let fingerprint = text_fingerprint(text);
                 Ok((Credential::X509 { fingerprint }, text.clone()))
             }
+            NewCredential::MqttBasic(mqtt) => {
+                mqtt.check().map_err(RegistryError::MqttBasic)?;
+                Ok((Credential::MqttBasic(mqtt.clone()), String::new()))
+            }
+            NewCredential::PreSharedKey { identity, key } => {
+                validate::psk_identity(identity)?;
+                let key = match key {
+                    Some(key) => Arc::clone(key),
+                    None => Arc::new(PreSharedKey::random(&mut SystemRandom)),
+                };
+                validate::pre_shared_key(&key)?;
+                let identity = identity.as_str().into();
+                let credential = Credential::PreSharedKey { identity, key };
+                Ok((credential, String::new()))
+            }
         }
     }
 
@@ -225,6 +272,20 @@ impl EmbeddedRegistry {
             Credential::X509 { fingerprint } => {
                 match other(self.device_by_fingerprint(fingerprint)) {
                     Some(device) => Err(RegistryError::CertificateTaken(device.name.to_string())),
+                    None => Ok(()),
+                }
+            }
+            Credential::MqttBasic(mqtt) => {
+                let found = self.by_mqtt.find(mqtt.id().as_bytes());
+                match other(found.and_then(|entry| self.device(entry.device))) {
+                    Some(device) => Err(RegistryError::MqttBasicTaken(device.name.to_string())),
+                    None => Ok(()),
+                }
+            }
+            Credential::PreSharedKey { identity, .. } => {
+                let found = self.identify_psk_identity(&psk_identity_hash(identity.as_bytes()));
+                match other(found.and_then(|id| self.device(id))) {
+                    Some(device) => Err(RegistryError::PskIdentityTaken(device.name.to_string())),
                     None => Ok(()),
                 }
             }
@@ -267,44 +328,6 @@ impl EmbeddedRegistry {
     }
 }
 
-/// What the devices before it in the same call take.
-#[derive(Default)]
-struct Staged {
-    names: HashMap<Box<str>, ()>,
-    tokens: HashMap<Box<str>, ()>,
-    fingerprints: HashMap<[u8; 32], Box<str>>,
-}
-
-impl Staged {
-    fn check(&self, name: &str, credential: &Credential) -> Result<(), RegistryError> {
-        if self.names.contains_key(name) {
-            return Err(RegistryError::NameTaken(name.into()));
-        }
-        match credential {
-            Credential::AccessToken(token) if self.tokens.contains_key(token) => {
-                Err(RegistryError::TokenTaken)
-            }
-            Credential::X509 { fingerprint } => match self.fingerprints.get(fingerprint) {
-                Some(owner) => Err(RegistryError::CertificateTaken(owner.to_string())),
-                None => Ok(()),
-            },
-            Credential::AccessToken(_) => Ok(()),
-        }
-    }
-
-    fn insert(&mut self, device: &Device) {
-        self.names.insert(device.name.clone(), ());
-        match &device.credential {
-            Credential::AccessToken(token) => {
-                self.tokens.insert(token.clone(), ());
-            }
-            Credential::X509 { fingerprint } => {
-                self.fingerprints.insert(*fingerprint, device.name.clone());
-            }
-        }
-    }
-}
-
 impl Registry for EmbeddedRegistry {
     fn identify_token(&self, token: &str) -> Option<DeviceId> {
         self.by_token
@@ -316,6 +339,21 @@ impl Registry for EmbeddedRegistry {
         self.by_fingerprint
             .find(fingerprint)
             .map(|entry| entry.device)
+    }
+
+    fn identify_psk_identity(&self, identity_hash: &[u8; 32]) -> Option<DeviceId> {
+        let found = self.by_psk_identity.find(identity_hash);
+        found.map(|entry| entry.device)
+    }
+
+    fn pre_shared_key(&self, identity_hash: &[u8; 32]) -> Option<Arc<PreSharedKey>> {
+        self.by_psk_identity
+            .find(identity_hash)
+            .map(|entry| entry.key)
+    }
+
+    fn has_pre_shared_keys(&self) -> bool {
+        self.pre_shared_keys.load(Relaxed) > 0
     }
 
     fn device_by_token(&self, token: &str) -> Option<Arc<Device>> {

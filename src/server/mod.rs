@@ -40,6 +40,7 @@ use self::status::ServerStatus;
 use crate::admin::{self, AdminSettings};
 use crate::auth::api::{Api, ApiSettings};
 use crate::auth::pool::Pool;
+use crate::auth::request::CREDENTIAL_LOOKUPS_MAX;
 use crate::config::Config;
 use crate::crypto::random::{SystemRandom, warm_up};
 use crate::doctor;
@@ -204,7 +205,7 @@ impl Server {
             dtls: ArcSwapOption::from_pointee(dtls),
             cookies: CookieJar::new(master),
             sessions: resumption::sessions(config),
-            revocations: Arc::new(EndedCredentials::new(registry.revocations())),
+            revocations: Arc::new(EndedCredentials::new(Arc::clone(&registry))),
             coap: coap::Settings {
                 piggyback_timeout: config.coap.piggyback_timeout,
                 ..coap::Settings::default()
@@ -222,6 +223,7 @@ impl Server {
                 .div_ceil(u32::try_from(shards).unwrap_or(u32::MAX)),
             plain_peers_max: PLAIN_PEERS_MAX,
             requests_max: REQUESTS_MAX,
+            credential_lookups_max: CREDENTIAL_LOOKUPS_MAX,
             shards: config.tidegate.shards,
             node_id: config.tidegate.node_id,
         });

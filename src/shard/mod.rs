@@ -358,6 +358,11 @@ impl Shard {
             }
         }
         outbox.requests = requests;
+        for request in outbox.credential_requests.drain(..) {
+            if let Err(full) = self.queue.submit_credential(request) {
+                endpoint.handle_credential_refusal(&full.0);
+            }
+        }
         self.queue.notify();
     }
 
@@ -419,6 +424,15 @@ impl Shard {
             let mut taken = 0;
             let mut now = None;
             state.downlink.take(&shard.inbox);
+            while taken < VERDICTS_PER_TURN
+                && let Some(verdict) = shard.inbox.pop_credential()
+            {
+                let now = *now.get_or_insert_with(|| shard.clock.now());
+                state
+                    .endpoint
+                    .handle_credential_verdict(now, &verdict, &mut state.outbox);
+                taken += 1;
+            }
             while taken < VERDICTS_PER_TURN {
                 let Some(verdict) = shard.inbox.pop() else {
                     break;

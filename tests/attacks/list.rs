@@ -433,11 +433,13 @@ const AUTHENTICATION: &[Attack] = &[
         "AWS-LC signs; what it takes is not measured here",
         &["tests/attacks/authentication.rs::nobody_else_signs"],
     ),
-    cannot_apply(
+    tried(
         "Identities of pre-shared keys told apart by the answer",
         "an unknown identity takes the way of a wrong key",
-        "no suite with pre-shared keys is offered yet: a client with nothing else is refused whoever it says it is",
-        &["tests/protocol/foreign.rs::openssl_with_psk_only_is_refused"],
+        &[
+            "tests/protocol/psk.rs::an_unknown_identity_is_a_wrong_key",
+            "src/endpoint/tests/credentials.rs::an_unknown_identity_ends_at_its_finished_and_is_forgotten",
+        ],
     ),
 ];
 

@@ -8,6 +8,8 @@ use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::{Method, Request, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
+use tidegate::crypto::fingerprint::to_hex;
+use tidegate::crypto::pre_shared_key::PreSharedKey;
 use tidegate::time::Duration;
 use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
@@ -26,7 +28,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) struct NewDevice {
     name: String,
     body: Value,
-    token: Option<String>,
+    /// By which the interface would show that it has the same credential.
+    credentials_id: Option<String>,
 }
 
 impl NewDevice {
@@ -34,7 +37,17 @@ impl NewDevice {
         Self {
             name: name.to_owned(),
             body: json!({ "name": name, "token": token }),
-            token: Some(token.to_owned()),
+            credentials_id: Some(token.to_owned()),
+        }
+    }
+
+    /// Whoever has the identity has the key, as both belong to the seed.
+    pub(super) fn with_key(name: &str, key: &PreSharedKey) -> Self {
+        let key = to_hex(key.as_bytes());
+        Self {
+            name: name.to_owned(),
+            body: json!({ "name": name, "pskIdentity": name, "psk": key }),
+            credentials_id: Some(name.to_owned()),
         }
     }
 
@@ -42,12 +55,12 @@ impl NewDevice {
         Self {
             name: name.to_owned(),
             body: json!({ "name": name, "certificate": pem }),
-            token: None,
+            credentials_id: None,
         }
     }
 }
 
-/// Registers the devices. One of the same name stays if it has the same token, and is replaced
+/// Registers the devices. One of the same name stays if it has the same token or key, and is replaced
 /// otherwise.
 ///
 /// # Errors
@@ -178,8 +191,9 @@ impl Admin {
             let path = format!("/api/devices/{}", device.name);
             let (status, view) = self.exchange(Method::GET, &path, &Value::Null)?;
             let same = status == StatusCode::OK
-                && device.token.is_some()
-                && view.get("credentialsId").and_then(Value::as_str) == device.token.as_deref();
+                && device.credentials_id.is_some()
+                && view.get("credentialsId").and_then(Value::as_str)
+                    == device.credentials_id.as_deref();
             if same {
                 continue;
             }

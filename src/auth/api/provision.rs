@@ -126,6 +126,8 @@ impl Api {
             .registry
             .device_by_name(&asked.name)
             .filter(|device| *device.profile == *profile.name)
+            // Nothing shows a pre-shared key again.
+            .filter(|device| !matches!(device.credential, Credential::PreSharedKey { .. }))
             .ok_or(Refused::Failure)?;
         self.mark_provisioned(&device)?;
         Ok(device)
@@ -150,6 +152,8 @@ impl Api {
                 Ok(certificate) => Ok(Given::Certificate(certificate.unwrap_or_default())),
                 Err(error) => Err(refused(error)),
             },
+            Credential::MqttBasic(mqtt) => Ok(Given::Mqtt(mqtt.clone())),
+            Credential::PreSharedKey { .. } => Err(Refused::Failure),
         }
     }
 

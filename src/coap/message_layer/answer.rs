@@ -3,20 +3,23 @@
 use coap_lite::MessageType;
 
 use super::MessageLayer;
-use crate::auth::request::{RelationEnd, Response};
+use crate::auth::request::{Block, RelationEnd, RelationId, Response};
+use crate::coap::block::{self, CutError, EXPONENT_MAX, Form};
 use crate::coap::exchange::{Exchange, State};
 use crate::coap::kept::Outgoing;
 use crate::coap::message::{self, Content};
 use crate::coap::observe::Opening;
 use crate::coap::retransmission::Retransmission;
-use crate::coap::{Context, Settings, code};
+use crate::coap::{Context, code};
 use crate::drop_reason::DropReason;
 use crate::time::Instant;
 
 impl MessageLayer {
     /// Sends the answer to a request: in its ACK while that is not sent, else by itself.
     ///
-    /// An answer that cannot be sent as it is, for its code or its length, becomes 5.00. If it names a
+    /// An answer that is too long for a message goes as its first block, or as the one that was asked
+    /// for; one that cannot be sent, for its code or as it has another part of the body, becomes 5.00.
+    /// If it names a
     /// relation, that is open from now on, or [`Self::next_event`] tells of its end.
     ///
     /// # Errors
@@ -49,11 +52,30 @@ impl MessageLayer {
         cx: &mut Context<'_>,
     ) -> Result<(), DropReason> {
         let exchange = self.exchanges.at(index).ok_or(DropReason::VerdictStale)?;
+        let form = self.take_form(&exchange);
+        let exponent_max = block::exponent_for(cx.settings.message_size_max);
+        let cut = block::cut(response, form.block2, form.size2, exponent_max);
+        let content = cut.unwrap_or_else(|error| Content {
+            // RFC 7959 leaves the code open; that no block can be there is the client's mistake.
+            code: match error {
+                CutError::BeyondEnd => code::BAD_REQUEST,
+                CutError::WrongPart => code::INTERNAL_SERVER_ERROR,
+            },
+            ..Content::default()
+        });
+        let opens = response.relation.filter(|_| content.code >> 5 == 2);
+        let exponent = form
+            .block2
+            .map_or(EXPONENT_MAX, |wanted| wanted.size_exponent);
         let content = Content {
-            observe: self.open_relation(now, &exchange, response, cx.settings),
-            block1: exchange.flags.block1().map(u32::from),
-            ..Content::of(response)
+            observe: self.open_relation(now, &exchange, (response.relation, opens), exponent, cx),
+            block1: form.block1,
+            ..content
         };
+        if content.block2.is_some_and(|block| block.more) && !exchange.flags.is_get() {
+            let transfers = self.transfers.get_or_insert_default();
+            transfers.keep_answer(now, response, cx.settings, cx.buffers);
+        }
         let result = self.send_or_refuse(now, index, &exchange, &content, cx);
         if result.is_err()
             && content.observe.is_some()
@@ -61,23 +83,41 @@ impl MessageLayer {
         {
             relations.end_of(&exchange.token, RelationEnd::Limit);
         }
+        if cut == Err(CutError::WrongPart) {
+            return Err(DropReason::CoapAnswerUnfit);
+        }
         result
     }
 
-    /// Opens the relation that the answer names; returns the value of its Observe option.
+    /// The form in which the answer is wanted.
+    fn take_form(&mut self, exchange: &Exchange) -> Form {
+        let single = exchange.flags.block1().map(|size_exponent| Block {
+            size_exponent,
+            ..Block::default()
+        });
+        let transfers = self.transfers.as_mut();
+        let form = transfers.map(|transfers| transfers.take_form(exchange.id()));
+        let form = form.unwrap_or_default();
+        Form {
+            block1: form.block1.or(single),
+            ..form
+        }
+    }
+
+    /// Opens the relation that the answer names, if it does; returns the value of its Observe option.
     fn open_relation(
         &mut self,
         now: Instant,
         exchange: &Exchange,
-        response: &Response,
-        settings: &Settings,
+        (named, opens): (Option<RelationId>, Option<RelationId>),
+        exponent: u8,
+        cx: &Context<'_>,
     ) -> Option<u32> {
-        let success = response.code >> 5 == 2;
-        let Some(id) = response.relation.filter(|_| success) else {
+        let Some(id) = opens else {
             if let Some(relations) = &mut self.relations {
                 relations.on_not_renewed(exchange.id());
             }
-            if let Some(id) = response.relation {
+            if let Some(id) = named {
                 let relations = self.relations.get_or_insert_default();
                 relations.refuse(id, RelationEnd::Finished);
             }
@@ -85,11 +125,11 @@ impl MessageLayer {
         };
         let confirmable = exchange.state != State::NonWorking;
         let relations = self.relations.get_or_insert_default();
-        relations.open(now, id, exchange.token, confirmable, settings)
+        relations.open(now, id, exchange.token, confirmable, exponent, cx.settings)
     }
 
     /// Sends an answer, or 5.00 when it cannot be sent.
-    fn send_or_refuse(
+    pub(super) fn send_or_refuse(
         &mut self,
         now: Instant,
         index: usize,

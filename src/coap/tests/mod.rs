@@ -1,5 +1,6 @@
 //! The message layer from outside: bytes in, bytes out.
 
+mod block;
 mod client;
 mod codec;
 mod deduplication;

@@ -307,7 +307,7 @@ fn numbers_wrap_at_24_bits() {
     let token = message::Token::new(b"t").unwrap();
     relations.set_next_sequence(token, 0xff_ffff);
     let settings = Settings::default();
-    let mut open = |id| relations.open(Instant::ZERO, RelationId(id), token, true, &settings);
+    let mut open = |id| relations.open(Instant::ZERO, RelationId(id), token, true, 6, &settings);
     assert_eq!((open(1), open(2)), (Some(0xff_ffff), Some(0)));
 }
 

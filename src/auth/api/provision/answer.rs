@@ -4,8 +4,10 @@ use super::read::Form;
 use crate::auth::api::code;
 use crate::auth::api::proto::{CredentialsType, ProvisionAnswer, ProvisionStatus};
 use crate::auth::request::Response;
+use crate::registry::MqttBasic;
 use crate::store::value::write_json_string;
 use prost::Message as _;
+use std::borrow::Cow;
 
 /// Content-Format text/plain, which ThingsBoard's JSON bodies carry here.
 const TEXT_PLAIN: u16 = 0;
@@ -15,6 +17,7 @@ const TEXT_PLAIN: u16 = 0;
 pub(super) enum Given {
     Token(String),
     Certificate(String),
+    Mqtt(Box<MqttBasic>),
 }
 
 pub(super) enum Answer<'a> {
@@ -24,11 +27,20 @@ pub(super) enum Answer<'a> {
 }
 
 impl Given {
-    /// The value as a protobuf string, as JSON, and the type.
-    fn parts(&self) -> (&str, CredentialsType, &'static str) {
+    /// The value as a text, which is JSON of the last kind, and the type.
+    fn parts(&self) -> (Cow<'_, str>, CredentialsType, &'static str) {
         match self {
-            Self::Token(token) => (token, CredentialsType::AccessToken, "ACCESS_TOKEN"),
-            Self::Certificate(text) => (text, CredentialsType::X509Certificate, "X509_CERTIFICATE"),
+            Self::Token(token) => (token.into(), CredentialsType::AccessToken, "ACCESS_TOKEN"),
+            Self::Certificate(text) => (
+                text.into(),
+                CredentialsType::X509Certificate,
+                "X509_CERTIFICATE",
+            ),
+            Self::Mqtt(mqtt) => (
+                mqtt_json(mqtt).into(),
+                CredentialsType::MqttBasic,
+                "MQTT_BASIC",
+            ),
         }
     }
 }
@@ -57,7 +69,10 @@ impl Answer<'_> {
             Self::Success(given) => {
                 let (value, _, kind) = given.parts();
                 let mut json = String::from("{\"credentialsValue\":");
-                write_json_string(value, &mut json);
+                match given {
+                    Given::Mqtt(_) => json.push_str(&value),
+                    _ => write_json_string(&value, &mut json),
+                }
                 json.push_str(",\"credentialsType\":\"");
                 json.push_str(kind);
                 json.push_str("\",\"status\":\"SUCCESS\"}");
@@ -79,11 +94,25 @@ impl Answer<'_> {
                 let (value, kind, _) = given.parts();
                 answer.set_status(ProvisionStatus::Success);
                 answer.set_credentials_type(kind);
-                value.clone_into(&mut answer.credentials_value);
+                answer.credentials_value = value.into_owned();
             }
             Self::NotFound => answer.set_status(ProvisionStatus::NotFound),
             Self::Failure => answer.set_status(ProvisionStatus::Failure),
         }
         answer.encode_to_vec()
     }
+}
+
+fn mqtt_json(mqtt: &MqttBasic) -> String {
+    let mut json = String::new();
+    for (before, part) in [
+        ("{\"clientId\":", &mqtt.client_id),
+        (",\"userName\":", &mqtt.user_name),
+        (",\"password\":", &mqtt.password),
+    ] {
+        json.push_str(before);
+        write_json_string(part, &mut json);
+    }
+    json.push('}');
+    json
 }

@@ -3,7 +3,7 @@
 use crate::auth::api::code;
 use crate::auth::api::proto::{CredentialsType, ProvisionRequest};
 use crate::auth::json::{self, Json};
-use crate::registry::{NewCredential, random_token};
+use crate::registry::{MqttBasic, NewCredential, random_token};
 use prost::Message as _;
 use std::borrow::Cow;
 
@@ -28,6 +28,7 @@ pub(super) struct Asked {
 struct Own {
     token: String,
     certificate: String,
+    mqtt: MqttBasic,
 }
 
 /// Longest payload that is looked at.
@@ -70,6 +71,11 @@ fn from_json(members: &[(Cow<'_, str>, Json<'_>)]) -> Result<Asked, u8> {
     let own = Own {
         token: text("token")?,
         certificate: text("hash")?,
+        mqtt: MqttBasic {
+            client_id: text("clientId")?.into(),
+            user_name: text("username")?.into(),
+            password: text("password")?.into(),
+        },
     };
     Ok(Asked {
         key: required("provisionDeviceKey")?,
@@ -83,9 +89,15 @@ fn from_protobuf(request: ProvisionRequest) -> Result<Asked, u8> {
     let kind = request.credentials_type();
     let credentials = request.credentials.unwrap_or_default();
     let data = request.credentials_data.unwrap_or_default();
+    let mqtt = data.mqtt.unwrap_or_default();
     let own = Own {
         token: data.token.unwrap_or_default().token,
         certificate: data.x509.unwrap_or_default().hash,
+        mqtt: MqttBasic {
+            client_id: mqtt.client_id.into(),
+            user_name: mqtt.user_name.into(),
+            password: mqtt.password.into(),
+        },
     };
     let given = Some(request.device_name).filter(|name| !name.is_empty());
     Ok(Asked {
@@ -109,6 +121,9 @@ fn credential(kind: Option<CredentialsType>, own: Own) -> Result<NewCredential, 
         }
         Some(CredentialsType::X509Certificate) if !own.certificate.is_empty() => {
             Ok(NewCredential::CertificateText(bare(&own.certificate)))
+        }
+        Some(CredentialsType::MqttBasic) if own.mqtt != MqttBasic::default() => {
+            Ok(NewCredential::MqttBasic(Box::new(own.mqtt)))
         }
         Some(CredentialsType::Lwm2m) => Err(code::BAD_REQUEST),
         _ => Ok(NewCredential::RandomToken),

@@ -224,6 +224,40 @@ fn a_device_that_is_there_fetches_its_credentials_once() {
 }
 
 #[test]
+fn credentials_of_mqtt_are_kept_and_open_nothing_here() {
+    let bench = Bench::new();
+    bench.allow("meter", "k", Strategy::AllowCreateNewDevices);
+    let asked = |name: &str, rest: &str| {
+        let kind = format!(r#","deviceName":"{name}","credentialsType":"MQTT_BASIC"{rest}"#);
+        body(&kind)
+    };
+    let own = r#","clientId":"c\"1","username":"u","password":"p""#;
+    bench.provisions(
+        &asked("m1", own),
+        "2.01",
+        r#"{"credentialsValue":{"clientId":"c\"1","userName":"u","password":"p"},"credentialsType":"MQTT_BASIC","status":"SUCCESS"}"#,
+    );
+    bench.provisions(&asked("m2", own), "4.00", FAILURE);
+    bench.provisions(&asked("m3", r#","password":"p""#), "4.00", FAILURE);
+    let (code, _, token) = bench.provision(asked("m4", ""));
+    assert_eq!(code, "2.01");
+    assert!(String::from_utf8(token).unwrap().contains("ACCESS_TOKEN"));
+    // TB section 4.2: none of it is an access token.
+    for token in ["u", "p", "c\"1", "c\"1|u"] {
+        let uploads = format!("/api/v1/{token}/telemetry");
+        assert_eq!(bench.post(&uploads, "{a:1}"), "4.01", "{token}");
+    }
+    // The client id is free again with the device.
+    bench.opened.registry.remove("m1").unwrap();
+    assert_eq!(bench.provision(asked("m2", own)).0, "2.01");
+    let device = bench.opened.registry.device_by_name("m2").unwrap();
+    assert!(
+        !format!("{device:?}").contains("\"p\""),
+        "a password is not for logs"
+    );
+}
+
+#[test]
 fn protobuf_is_read_where_json_is_not() {
     let bench = Bench::new();
     let mut asked = ProvisionRequest {
