@@ -45,7 +45,7 @@ use crate::config::Config;
 use crate::crypto::random::{SystemRandom, warm_up};
 use crate::doctor;
 use crate::dtls::CookieJar;
-use crate::endpoint::{EndpointSettings, Port};
+use crate::endpoint::{EndpointSettings, HOT_SESSIONS, Port};
 use crate::metrics::ShardMetrics;
 use crate::queue::{Inbox, RequestQueues};
 use crate::random::Random;
@@ -224,6 +224,7 @@ impl Server {
             plain_peers_max: PLAIN_PEERS_MAX,
             requests_max: REQUESTS_MAX,
             credential_lookups_max: CREDENTIAL_LOOKUPS_MAX,
+            hot_sessions: HOT_SESSIONS,
             shards: config.tidegate.shards,
             node_id: config.tidegate.node_id,
         });
