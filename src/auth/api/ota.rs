@@ -2,15 +2,18 @@
 //! `GET /fw` and `/sw`, which ThingsBoard lacks.
 //!
 //! `size` and `chunk` ask for bytes [size*chunk, size*(chunk+1)) of the package; without `size` it is
-//! the whole. Only what goes into the answer is read.
+//! the whole. What is longer than a block goes block by block (RFC 7959): a request names its block, and
+//! only that is read, so nothing is kept between two of them and a restart in the middle changes
+//! nothing. The entity tag is the package's, so no two packages are mixed.
 
 use super::{Api, Asked, code};
-use crate::auth::request::{RequestMessage, Response};
+use crate::auth::request::{Block, Part, RequestMessage, Response};
 use crate::registry::packages::{Package, PackageKind};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
-/// Most bytes of one answer: what fits a message.
-const ANSWER_BYTES_MAX: u64 = 1024;
+/// Size of the largest block (RFC 7959 section 2.2).
+const BLOCK_BYTES_MAX: usize = 1024;
 
 impl Api {
     pub(super) fn download(&self, asked: &Asked<'_>, kind: PackageKind) -> Response {
@@ -38,7 +41,7 @@ impl Api {
         };
         let body = Body::of(&package, size, chunk);
         match body {
-            Some(body) => self.send(&package, body),
+            Some(body) => self.send(message, &package, body),
             None => Response::empty(code::NOT_FOUND),
         }
     }
@@ -49,18 +52,23 @@ impl Api {
         self.packages.as_ref()?.find(id)
     }
 
-    fn send(&self, package: &Package, body: Body) -> Response {
-        let length = body.length.min(ANSWER_BYTES_MAX);
-        if length < body.length {
-            return Response::empty(code::NOT_IMPLEMENTED);
-        }
+    /// The block of the body that is asked for, or its first one.
+    fn send(&self, message: &RequestMessage, package: &Package, body: Body) -> Response {
+        let offset = message.block2.map_or(0, Block::offset).min(body.length);
+        let size = message.block2.map_or(BLOCK_BYTES_MAX, Block::size);
+        let length = (body.length - offset).min(size as u64);
         let read = self.packages.as_ref().map(|packages| {
             let length = usize::try_from(length).unwrap_or(usize::MAX);
-            packages.read(package.id, body.start, length)
+            packages.read(package.id, body.start + offset, length)
         });
         match read {
             Some(Ok(payload)) => Response {
                 payload,
+                part: Some(Part {
+                    offset,
+                    total: body.length,
+                    etag: body.etag(package),
+                }),
                 ..Response::empty(code::CONTENT)
             },
             Some(Err(error)) => {
@@ -80,6 +88,13 @@ struct Body {
 }
 
 impl Body {
+    /// Of the same bytes it is the same for good: packages never change.
+    fn etag(self, package: &Package) -> u64 {
+        let mut hash = DefaultHasher::new();
+        (package.id, &package.checksum, self.start, self.length).hash(&mut hash);
+        hash.finish()
+    }
+
     /// `None` beyond the end.
     fn of(package: &Package, size: u64, chunk: u64) -> Option<Self> {
         if size == 0 {

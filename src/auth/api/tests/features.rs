@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::auth::api::proto::GetAttributeResponse;
+use crate::auth::request::Block;
 use crate::registry::packages::{ChecksumAlgorithm, NewPackage, PackageKind};
 use crate::registry::profile::{PayloadType, ProfileSettings, RateLimit};
 use crate::registry::{DeviceOptions, Registry as _, RegistryError};
@@ -196,6 +197,32 @@ fn vector_15_packages_in_chunks() {
     for path in ["/fw/ACCESS01", "/sw/ACCESS01", "/fw"] {
         assert_eq!(bench.post(path, ""), "4.05");
     }
+    // The whole of it, and large chunks, block by block: what is asked for is read and no more.
+    let block = |uri: &str, num, size_exponent| {
+        let mut asked = request(GET, uri, "");
+        asked.message.block2 = Some(Block {
+            num,
+            more: false,
+            size_exponent,
+        });
+        let answer = bench.answer(&asked);
+        let part = answer.part.unwrap();
+        (answer.payload, part.offset, part.total, part.etag)
+    };
+    let whole = bench.get("/fw/ACCESS01");
+    let etag = whole.part.unwrap().etag;
+    assert_eq!(whole.payload, bytes[..1024]);
+    let uri = "/fw/ACCESS01";
+    assert_eq!(block(uri, 0, 6), (bytes[..1024].into(), 0, 1300, etag));
+    assert_eq!(block(uri, 1, 6), (bytes[1024..].into(), 1024, 1300, etag));
+    assert_eq!(block(uri, 3, 2), (bytes[192..256].into(), 192, 1300, etag));
+    assert_eq!(block(uri, 2, 6), (vec![], 1300, 1300, etag));
+    assert_eq!(block(uri, 0xf_ffff, 6).1, 1300);
+    let chunked = "/fw/ACCESS01?size=1200&chunk=1";
+    let (payload, offset, total, other) = block(chunked, 1, 2);
+    assert_eq!((payload, offset, total), (bytes[1264..].into(), 64, 100));
+    assert_ne!(other, etag, "another body");
+
     // Beyond ThingsBoard: a device with a certificate; its certificate overrides a token.
     for path in ["/fw?size=512", "/fw/ACCESS01?size=512"] {
         let asked = secure(Some(CERTIFICATE), request(GET, path, ""));
