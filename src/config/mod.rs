@@ -24,7 +24,7 @@ mod tests;
 pub use error::{ConfigError, Problem};
 pub use resolve::{EffectiveSetting, Origin};
 
-use crate::config::value::LogFormat;
+use crate::config::value::{DriverChoice, LogFormat};
 use crate::credentials::CredentialSettings;
 use crate::crypto::suite::CipherSuite;
 use std::net::SocketAddr;
@@ -134,6 +134,8 @@ pub struct Tidegate {
     pub shards: u16,
     /// `TIDEGATE_AUTH_THREADS`, 1 to 256.
     pub auth_threads: u16,
+    /// `TIDEGATE_DRIVER`.
+    pub driver: DriverChoice,
     /// `TIDEGATE_ADMIN_BIND`; `None`: no TCP listener (the unix socket is always there).
     pub admin_bind: Option<SocketAddr>,
     /// `TIDEGATE_LOG`: a filter of `tracing`, known to parse.

@@ -10,6 +10,7 @@
 
 mod credentials;
 mod dev;
+mod driver;
 mod error;
 #[cfg(feature = "keylog")]
 mod key_log;
@@ -141,6 +142,7 @@ impl Server {
         if let Err(error) = doctor::Host::of_machine().ring() {
             return Err(StartError::Executor(error.to_owned()));
         }
+        let driver = driver::choose(config.tidegate.driver)?;
         let (dtls, watch) = credentials::dtls_config(config)?;
         let tickets = Tickets::open(config, &config.tidegate.data_dir)?;
         let mut sockets: Vec<Vec<(Port, Socket)>> = (0..shards).map(|_| Vec::new()).collect();
@@ -235,6 +237,7 @@ impl Server {
                 index: u16::try_from(index).unwrap_or(u16::MAX),
                 cpu: cpus[index % cpus.len()],
                 sockets,
+                driver,
                 settings: Arc::clone(&settings),
                 metrics: Arc::clone(&metrics[index]),
                 queue: queues
@@ -260,6 +263,7 @@ impl Server {
             Arc::clone(&registry),
             Arc::clone(&settings),
             addresses,
+            driver,
         ));
         let admin_settings = AdminSettings {
             bind: config.tidegate.admin_bind,

@@ -10,6 +10,7 @@ use crate::dtls::{ResumedBy, ResumptionRefusal, Sessions};
 use crate::endpoint::EndpointSettings;
 use crate::metrics::{Counter, Encoder, ShardMetrics};
 use crate::registry::Registry;
+use crate::shard::DriverKind;
 use crate::store::Store;
 
 /// The server's counters and state, read by other threads.
@@ -20,6 +21,7 @@ pub(super) struct ServerStatus {
     registry: Arc<dyn Registry>,
     settings: Arc<EndpointSettings>,
     addresses: Addresses,
+    driver: DriverKind,
     ready: AtomicBool,
 }
 
@@ -31,6 +33,7 @@ impl ServerStatus {
         registry: Arc<dyn Registry>,
         settings: Arc<EndpointSettings>,
         addresses: Addresses,
+        driver: DriverKind,
     ) -> Self {
         Self {
             metrics,
@@ -39,6 +42,7 @@ impl ServerStatus {
             registry,
             settings,
             addresses,
+            driver,
             ready: AtomicBool::new(false),
         }
     }
@@ -79,6 +83,14 @@ impl StatusSource for ServerStatus {
     fn encode(&self, encoder: &mut Encoder) {
         let devices = self.registry.len();
         encoder.single("tidegate_devices", "gauge", "Registered devices.", devices);
+        let name = "tidegate_driver_info";
+        encoder.family(
+            name,
+            "gauge",
+            "1 for the way in which datagrams travel (TIDEGATE_DRIVER).",
+        );
+        let label = format!("driver=\"{}\"", self.driver.name());
+        encoder.sample(name, &label, 1);
         let store = self.store.status();
         let gauges = [
             (
@@ -166,6 +178,7 @@ impl StatusSource for ServerStatus {
             ("coap".into(), address(self.addresses.plain)),
             ("coaps".into(), address(self.addresses.secure)),
             ("shards".into(), self.metrics.len().to_string()),
+            ("driver".into(), self.driver.name().into()),
             ("devices".into(), self.registry.len().to_string()),
             ("sessions".into(), self.sum(Counter::Sessions).to_string()),
             (
