@@ -14,6 +14,7 @@
 
 pub mod admin;
 pub mod auth;
+pub mod buffer;
 pub mod cli;
 pub mod coap;
 pub mod config;

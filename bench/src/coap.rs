@@ -2,6 +2,7 @@
 
 use coap_lite::{CoapOption, MessageClass, MessageType, Packet, ResponseType};
 use tidegate::auth::request::Response;
+use tidegate::buffer::SpareBuffers;
 use tidegate::coap::client::{RequestParts, RequestTemplate};
 use tidegate::coap::{Context, Input, MessageLayer, Settings, code};
 use tidegate::random::SeededRandom;
@@ -75,6 +76,7 @@ fn exchange(mut request: Vec<u8>) -> Benchmark {
     let settings = Settings::default();
     let mut random = SeededRandom::new(1);
     let mut layer = MessageLayer::new(&mut random);
+    let mut buffers = SpareBuffers::default();
     let mut now = Instant::from_micros(1_000_000);
     let mut message_id = 0_u16;
     let response = Response::empty(code::CREATED);
@@ -90,13 +92,16 @@ fn exchange(mut request: Vec<u8>) -> Benchmark {
                 settings: &settings,
                 random: &mut random,
                 out: &mut |message| sent += message.len(),
+                buffers: &mut buffers,
             };
-            let Input::Request { exchange, .. } = layer.handle_message(now, &request, &mut context)
+            let Input::Request { exchange, message } =
+                layer.handle_message(now, &request, &mut context)
             else {
                 panic!("the message layer did not take a request");
             };
             let answered = layer.respond(now, exchange, &response, &mut context);
             assert!(answered.is_ok() && sent > 0);
+            buffers.put(message.into_buffer());
         },
     )
 }

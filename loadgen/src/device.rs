@@ -18,6 +18,7 @@ use std::collections::VecDeque;
 use std::net::UdpSocket;
 use std::sync::Arc;
 
+use tidegate::buffer::SpareBuffers;
 use tidegate::coap;
 use tidegate::coap::client::{
     ClientExchange, ClientInput, ClientTimeout, RequestTemplate, StartError,
@@ -172,6 +173,7 @@ impl Device {
                 settings: &kit.work.coap,
                 random: &mut kit.random,
                 out: &mut |message| link.send(message, scratch, Wire { socket, counters }),
+                buffers: &mut SpareBuffers::default(),
             },
         );
         match started {
@@ -377,6 +379,7 @@ impl Device {
                 settings: &kit.work.coap,
                 random: &mut kit.random,
                 out: &mut |message| link.send(message, scratch, Wire { socket, counters }),
+                buffers: &mut SpareBuffers::default(),
             },
         );
         match input {
@@ -472,6 +475,7 @@ impl Device {
                 settings: &kit.work.coap,
                 random: &mut kit.random,
                 out: &mut |message| link.send(message, scratch, Wire { socket, counters }),
+                buffers: &mut SpareBuffers::default(),
             },
         );
         kit.sample.counters.retransmissions += exchange.retransmissions() - before;

@@ -1,6 +1,8 @@
 //! What crosses between a shard and the authenticator pool: a request over, a verdict back.
 //!
-//! Both own their bytes. Neither names DTLS or a socket, so the pool serves any transport.
+//! Both own their bytes. Neither names DTLS or a socket, so the pool serves any transport. A request
+//! is one piece of memory, which goes back to its shard with the verdict and is used again there: a
+//! shard under steady load allocates nothing.
 
 /// A peer of a shard. The generation tells a reused slot from the peer that had it before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -43,23 +45,163 @@ pub struct Request {
     pub message: RequestMessage,
 }
 
-/// The request's method, options and payload (RFC 7252 section 5).
+/// The request's method, options and payload (RFC 7252 section 5), all of it in one buffer.
+///
+/// ```text
+/// bytes   | length, Uri-Path | ... | length, Uri-Query | ... | payload |
+///         0                    path_end               queries_end
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RequestMessage {
     /// The code byte: 1 GET, 2 POST, 3 PUT, 4 DELETE, 5 FETCH, 6 PATCH, 7 iPATCH.
     pub method: u8,
-    /// The Uri-Path options, in order, as received.
-    pub path: Vec<Vec<u8>>,
-    /// The Uri-Query options, in order, as received.
-    pub queries: Vec<Vec<u8>>,
     /// The Content-Format option.
     pub content_format: Option<u16>,
     /// The Accept option.
     pub accept: Option<u16>,
     /// The Observe option (RFC 7641): 0 register, 1 deregister.
     pub observe: Option<u32>,
+    bytes: Vec<u8>,
+    path_end: usize,
+    queries_end: usize,
+}
+
+impl RequestMessage {
+    /// A request of a method alone.
+    pub fn new(method: u8) -> Self {
+        Self::in_buffer(method, Vec::new())
+    }
+
+    /// The same in the memory of `buffer`; what is in it goes.
+    pub fn in_buffer(method: u8, mut buffer: Vec<u8>) -> Self {
+        buffer.clear();
+        Self {
+            method,
+            bytes: buffer,
+            ..Self::default()
+        }
+    }
+
+    /// The memory, for another request.
+    pub fn into_buffer(self) -> Vec<u8> {
+        self.bytes
+    }
+
+    /// The Uri-Path options, in order, as received.
+    pub fn path(&self) -> OptionValues<'_> {
+        OptionValues(self.bytes.get(..self.path_end).unwrap_or_default())
+    }
+
+    /// The Uri-Query options, in order, as received.
+    pub fn queries(&self) -> OptionValues<'_> {
+        let queries = self.bytes.get(self.path_end..self.queries_end);
+        OptionValues(queries.unwrap_or_default())
+    }
+
     /// The payload; empty when there is none.
-    pub payload: Vec<u8>,
+    pub fn payload(&self) -> &[u8] {
+        self.bytes.get(self.queries_end..).unwrap_or_default()
+    }
+
+    /// Adds a Uri-Path option. Costs a copy of the payload if there is one already.
+    ///
+    /// `false`, and nothing is added, above 255 bytes, which no such option has.
+    pub fn push_segment(&mut self, segment: &[u8]) -> bool {
+        let added = self.insert(self.path_end, segment);
+        self.path_end += added;
+        self.queries_end += added;
+        added > 0
+    }
+
+    /// Adds a Uri-Query option, like [`Self::push_segment`].
+    pub fn push_query(&mut self, query: &[u8]) -> bool {
+        let added = self.insert(self.queries_end, query);
+        self.queries_end += added;
+        added > 0
+    }
+
+    /// Replaces the payload.
+    pub fn set_payload(&mut self, payload: &[u8]) {
+        self.bytes.truncate(self.queries_end);
+        self.bytes.extend_from_slice(payload);
+    }
+
+    /// The same request with these Uri-Path options behind those that it has.
+    #[must_use]
+    pub fn with_path<T: AsRef<[u8]>>(mut self, segments: impl IntoIterator<Item = T>) -> Self {
+        for segment in segments {
+            self.push_segment(segment.as_ref());
+        }
+        self
+    }
+
+    /// The same request with these Uri-Query options behind those that it has.
+    #[must_use]
+    pub fn with_queries<T: AsRef<[u8]>>(mut self, queries: impl IntoIterator<Item = T>) -> Self {
+        for query in queries {
+            self.push_query(query.as_ref());
+        }
+        self
+    }
+
+    /// The same request with this payload.
+    #[must_use]
+    pub fn with_payload(mut self, payload: impl AsRef<[u8]>) -> Self {
+        self.set_payload(payload.as_ref());
+        self
+    }
+
+    /// Makes room for `length` bytes of options and payload: at most one allocation, then none.
+    pub(crate) fn reserve(&mut self, length: usize) {
+        self.bytes.reserve(length);
+    }
+
+    /// All bytes of options and payload.
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Inserts a value with its length before it; returns by how much the buffer grew.
+    fn insert(&mut self, at: usize, value: &[u8]) -> usize {
+        let Ok(length) = u8::try_from(value.len()) else {
+            return 0;
+        };
+        if at == self.bytes.len() {
+            self.bytes.push(length);
+            self.bytes.extend_from_slice(value);
+        } else {
+            let value = std::iter::once(length).chain(value.iter().copied());
+            self.bytes.splice(at..at, value);
+        }
+        1 + value.len()
+    }
+}
+
+/// Values of an option that can come several times.
+#[derive(Clone, Debug)]
+pub struct OptionValues<'a>(&'a [u8]);
+
+impl<'a> Iterator for OptionValues<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let (&length, rest) = self.0.split_first()?;
+        let (value, rest) = rest.split_at_checked(usize::from(length))?;
+        self.0 = rest;
+        Some(value)
+    }
+}
+
+impl Request {
+    /// The answer to this request, which takes its memory back to the shard.
+    pub fn into_verdict(self, response: Response) -> Verdict {
+        Verdict {
+            peer: self.peer,
+            exchange: self.exchange,
+            response,
+            buffer: self.message.into_buffer(),
+        }
+    }
 }
 
 /// The pool's answer to one [`Request`].
@@ -71,6 +213,8 @@ pub struct Verdict {
     pub exchange: u32,
     /// What to send.
     pub response: Response,
+    /// Memory of the request, that the shard uses again.
+    pub buffer: Vec<u8>,
 }
 
 /// A CoAP response without its message layer.
@@ -179,5 +323,73 @@ impl Response {
             code,
             ..Self::default()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn values(values: OptionValues<'_>) -> Vec<&[u8]> {
+        values.collect()
+    }
+
+    #[test]
+    fn options_come_back_in_order_whatever_the_order_of_their_coming() {
+        let plain = RequestMessage::new(2)
+            .with_path(["api", "", "v1"])
+            .with_queries(["a=1", ""])
+            .with_payload("{}");
+        let mixed = RequestMessage::new(2)
+            .with_payload("[]")
+            .with_queries(["a=1"])
+            .with_path(["api"])
+            .with_queries([""])
+            .with_path(["", "v1"])
+            .with_payload("{}");
+        assert_eq!(plain, mixed);
+        assert_eq!(values(plain.path()), [&b"api"[..], b"", b"v1"]);
+        assert_eq!(values(plain.queries()), [&b"a=1"[..], b""]);
+        assert_eq!(plain.payload(), b"{}");
+        let bare = RequestMessage::new(1);
+        assert_eq!((bare.path().count(), bare.queries().count()), (0, 0));
+        assert_eq!(bare.payload(), b"");
+    }
+
+    #[test]
+    fn a_value_that_no_option_can_have_is_refused() {
+        let mut message = RequestMessage::new(1).with_payload("x");
+        assert!(message.push_segment(&[7; 255]) && !message.push_segment(&[7; 256]));
+        assert!(message.push_query(&[8; 255]) && !message.push_query(&[8; 300]));
+        assert_eq!(values(message.path()), [&[7; 255][..]]);
+        assert_eq!(values(message.queries()), [&[8; 255][..]]);
+        assert_eq!(message.payload(), b"x");
+    }
+
+    #[test]
+    fn memory_goes_from_request_to_verdict_to_request() {
+        let message = RequestMessage::in_buffer(2, Vec::with_capacity(500)).with_path(["a"]);
+        let request = Request {
+            peer: PeerRef {
+                shard: 1,
+                slot: 2,
+                generation: 3,
+            },
+            exchange: 4,
+            identity: Identity::Anonymous,
+            secure: false,
+            received_unix_ms: 0,
+            message,
+        };
+        let peer = request.peer;
+        let verdict = request.into_verdict(Response::empty(0x41));
+        assert_eq!((verdict.peer, verdict.exchange), (peer, 4));
+        assert_eq!(verdict.buffer.capacity(), 500);
+        let next = RequestMessage::in_buffer(1, verdict.buffer);
+        assert_eq!(
+            next,
+            RequestMessage::new(1),
+            "nothing of the old one is left"
+        );
     }
 }

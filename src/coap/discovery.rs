@@ -5,7 +5,7 @@
 use coap_lite::link_format::LinkFormatWrite;
 
 use super::code;
-use crate::auth::request::{RequestMessage, Response};
+use crate::auth::request::{OptionValues, RequestMessage, Response};
 
 const TEXT_PLAIN: u16 = 0;
 const LINK_FORMAT: u16 = 40;
@@ -46,7 +46,7 @@ const RESOURCES: [Resource; 3] = [
 
 /// Answers a request for the root or `/.well-known/core`; `None` when it is for anything else.
 pub fn handle(message: &RequestMessage) -> Option<Response> {
-    let path: Vec<&[u8]> = message.path.iter().map(Vec::as_slice).collect();
+    let path: Vec<&[u8]> = message.path().collect();
     let format = match *path.as_slice() {
         [] | [b""] => TEXT_PLAIN,
         [b".well-known", b"core"] => LINK_FORMAT,
@@ -60,7 +60,7 @@ pub fn handle(message: &RequestMessage) -> Option<Response> {
         return Some(Response::empty(code::NOT_ACCEPTABLE));
     }
     if format == LINK_FORMAT {
-        return Some(well_known_core(&message.queries));
+        return Some(well_known_core(&message.queries()));
     }
     Some(Response {
         code: code::CONTENT,
@@ -75,12 +75,12 @@ pub fn handle(message: &RequestMessage) -> Option<Response> {
 ///
 /// `href`, `rt`, `if` and `ct` can be asked for; another name matches nothing. A value that ends in
 /// `*` matches as a prefix. `rt` and `if` are matched value by value.
-pub fn well_known_core(queries: &[Vec<u8>]) -> Response {
+pub fn well_known_core(queries: &OptionValues<'_>) -> Response {
     let mut text = String::new();
     let mut links = LinkFormatWrite::new(&mut text);
     let wanted = RESOURCES
         .iter()
-        .filter(|resource| queries.iter().all(|query| resource.matches(query)));
+        .filter(|resource| queries.clone().all(|query| resource.matches(query)));
     for resource in wanted {
         let mut link = links.link(resource.path);
         if !resource.resource_types.is_empty() {
@@ -137,8 +137,8 @@ mod tests {
     use super::*;
 
     fn list(queries: &[&str]) -> String {
-        let queries: Vec<Vec<u8>> = queries.iter().map(|q| q.as_bytes().to_vec()).collect();
-        let response = well_known_core(&queries);
+        let message = RequestMessage::new(code::GET).with_queries(queries);
+        let response = well_known_core(&message.queries());
         assert_eq!(response.code, code::CONTENT);
         assert_eq!(response.content_format, Some(40));
         String::from_utf8(response.payload).unwrap()
@@ -171,21 +171,18 @@ mod tests {
 
     #[test]
     fn answers_its_two_paths_only() {
-        let mut message = RequestMessage {
-            method: code::GET,
-            ..RequestMessage::default()
-        };
-        let root = handle(&message).unwrap();
+        let root = handle(&RequestMessage::new(code::GET)).unwrap();
         assert_eq!((root.code, root.content_format), (0x45, Some(0)));
-        message.path = vec![b".well-known".to_vec(), b"core".to_vec()];
-        assert_eq!(handle(&message), Some(well_known_core(&[])));
+        let mut message = RequestMessage::new(code::GET).with_path([".well-known", "core"]);
+        let whole = well_known_core(&message.queries());
+        assert_eq!(handle(&message), Some(whole.clone()));
         message.accept = Some(40);
-        assert_eq!(handle(&message), Some(well_known_core(&[])));
+        assert_eq!(handle(&message), Some(whole));
         message.accept = Some(50);
         assert_eq!(handle(&message), Some(Response::empty(0x86)));
         message.method = code::POST;
         assert_eq!(handle(&message), Some(Response::empty(0x85)));
-        message.path.pop();
+        let message = RequestMessage::new(code::POST).with_path([".well-known"]);
         assert_eq!(handle(&message), None);
     }
 }

@@ -11,6 +11,7 @@ use super::message::Head;
 use super::option::{Evaluated, OPTIONS_MAX, evaluate};
 use super::{Context, Input, MessageLayer, Settings, check_header};
 use crate::auth::request::Response;
+use crate::buffer::SpareBuffers;
 use crate::random::SeededRandom;
 use crate::time::{Duration, Instant};
 
@@ -32,11 +33,11 @@ pub fn message(bytes: &[u8]) {
 
 /// What we accept, coap-lite reads in the same way. It accepts more: a payload marker at the end.
 fn agrees_with_coap_lite(method: u8, bytes: &[u8], body_at: usize) {
-    let Ok(evaluated) = evaluate(method, &bytes[body_at..]) else {
+    let Ok(evaluated) = evaluate(method, &bytes[body_at..], &mut SpareBuffers::default()) else {
         return;
     };
     let packet = Packet::from_bytes(bytes).expect("what we read, coap-lite reads");
-    let mut other = Evaluated::new(method);
+    let mut other = Evaluated::new(method, Vec::new());
     let mut count = 0;
     for (&number, values) in packet.options() {
         for (occurrence, value) in values.iter().enumerate() {
@@ -45,7 +46,7 @@ fn agrees_with_coap_lite(method: u8, bytes: &[u8], body_at: usize) {
         }
     }
     if count <= OPTIONS_MAX {
-        other.message.payload = packet.payload;
+        other.message.set_payload(&packet.payload);
         assert_eq!(evaluated, other);
     }
 }
@@ -61,7 +62,7 @@ fn converse(bytes: &[u8]) {
     });
     assert!(sent.len() <= 1);
     if let Input::Request { exchange, message } = first {
-        assert!(message.path.len() + message.queries.len() <= OPTIONS_MAX);
+        assert!(message.path().count() + message.queries().count() <= OPTIONS_MAX);
         let again = step(&mut random, &settings, &mut sent, |cx| {
             layer.handle_message(now, bytes, cx)
         });
@@ -79,7 +80,7 @@ fn converse(bytes: &[u8]) {
         let response = Response {
             code: 0x45,
             content_format: message.content_format,
-            payload: message.payload,
+            payload: message.payload().to_vec(),
             ..Response::default()
         };
         let _ = step(&mut random, &settings, &mut sent, |cx| {
@@ -124,6 +125,7 @@ fn step<R>(
         settings,
         random,
         out: &mut out,
+        buffers: &mut SpareBuffers::default(),
     };
     act(&mut context)
 }

@@ -43,7 +43,7 @@ use super::message_id::MessageIds;
 use super::option::{self, Evaluated, Refusal};
 use super::retransmission::{Expiry, Retransmission};
 use super::{Context, Input, Settings, Timeouts, code};
-use crate::auth::request::Response;
+use crate::auth::request::{RequestMessage, Response};
 use crate::drop_reason::DropReason;
 use crate::random::Random;
 use crate::time::Instant;
@@ -200,24 +200,32 @@ impl MessageLayer {
             self.answer_at_once(now, head, token, Flags::default(), &refusal, cx);
             return Input::Dropped(DropReason::CoapPeerBusy);
         }
-        let Ok(evaluated) = option::evaluate(head.code, body) else {
+        let Ok(evaluated) = option::evaluate(head.code, body, cx.buffers) else {
             return reject(head, DropReason::CoapMalformed, cx);
         };
-        let flags = Flags::new(evaluated.wishes.block1, evaluated.wishes.no_response);
-        match evaluated.refusal {
+        let Evaluated {
+            message,
+            wishes,
+            refusal,
+        } = evaluated;
+        let flags = Flags::new(wishes.block1, wishes.no_response);
+        let Some(refusal) = refusal else {
+            return match self.remember(now, head, token, flags, cx.settings) {
+                Some(index) => self.hand_over(index, head, message, cx),
+                None => {
+                    cx.buffers.put(message.into_buffer());
+                    Input::Dropped(DropReason::CoapPeerBusy)
+                }
+            };
+        };
+        cx.buffers.put(message.into_buffer());
+        match refusal {
             // RFC 7252 section 5.4.1: such a NON MUST be rejected (section 4.3: RST, if anything).
-            Some(Refusal::UnknownCritical(_)) if head.kind == MessageType::NonConfirmable => {
+            Refusal::UnknownCritical(_) if head.kind == MessageType::NonConfirmable => {
                 (cx.out)(&message::empty(MessageType::Reset, head.message_id));
                 Input::Dropped(DropReason::CoapOption)
             }
-            Some(refusal) => {
-                let response = refusal.response();
-                self.answer_at_once(now, head, token, flags, &response, cx)
-            }
-            None => match self.remember(now, head, token, flags, cx.settings) {
-                Some(index) => self.hand_over(index, head, evaluated, cx),
-                None => Input::Dropped(DropReason::CoapPeerBusy),
-            },
+            refusal => self.answer_at_once(now, head, token, flags, &refusal.response(), cx),
         }
     }
 
@@ -226,7 +234,7 @@ impl MessageLayer {
         &mut self,
         index: usize,
         head: &Head,
-        evaluated: Evaluated,
+        message: RequestMessage,
         cx: &mut Context<'_>,
     ) -> Input {
         let Some(exchange) = self.exchanges.at(index) else {
@@ -237,7 +245,7 @@ impl MessageLayer {
         }
         Input::Request {
             exchange: exchange.id(),
-            message: evaluated.message,
+            message,
         }
     }
 

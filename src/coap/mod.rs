@@ -34,6 +34,7 @@ mod tests;
 pub use message_layer::MessageLayer;
 
 use crate::auth::request::RequestMessage;
+use crate::buffer::SpareBuffers;
 use crate::drop_reason::DropReason;
 use crate::random::Random;
 use crate::time::Duration;
@@ -108,6 +109,8 @@ pub struct Context<'a> {
     pub random: &'a mut dyn Random,
     /// Takes one whole CoAP message per call, for this peer.
     pub out: &'a mut dyn FnMut(&[u8]),
+    /// Memory for requests.
+    pub buffers: &'a mut SpareBuffers,
 }
 
 /// What a received message came to.

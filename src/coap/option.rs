@@ -32,6 +32,7 @@
 
 use super::code;
 use crate::auth::request::{RequestMessage, Response};
+use crate::buffer::SpareBuffers;
 use crate::wire::Reader;
 
 /// Options of one request; more are refused with 4.00 before anything is stored.
@@ -137,10 +138,17 @@ pub(super) fn check_format(bytes: &[u8]) -> Result<usize, Malformed> {
     Ok(count)
 }
 
-/// Reads a request from what follows its token.
-pub(super) fn evaluate(method: u8, bytes: &[u8]) -> Result<Evaluated, Malformed> {
-    let mut evaluated = Evaluated::new(method);
-    if check_format(bytes)? > OPTIONS_MAX {
+/// Reads a request from what follows its token, into a spare buffer if there is one.
+pub(super) fn evaluate(
+    method: u8,
+    bytes: &[u8],
+    buffers: &mut SpareBuffers,
+) -> Result<Evaluated, Malformed> {
+    let options = check_format(bytes)?;
+    let mut evaluated = Evaluated::new(method, buffers.take());
+    // No option takes more than it does here, so this is the only time that memory is asked for.
+    evaluated.message.reserve(bytes.len());
+    if options > OPTIONS_MAX {
         evaluated.refuse(Refusal::TooManyOptions);
         return Ok(evaluated);
     }
@@ -150,7 +158,7 @@ pub(super) fn evaluate(method: u8, bytes: &[u8]) -> Result<Evaluated, Malformed>
         evaluated.add(number, value, last == Some(number));
         last = Some(number);
     }
-    evaluated.message.payload = options.payload()?.to_vec();
+    evaluated.message.set_payload(options.payload()?);
     Ok(evaluated)
 }
 
@@ -207,14 +215,11 @@ pub(super) struct Evaluated {
 }
 
 impl Evaluated {
-    /// A request of a method, before its options.
-    pub(super) fn new(method: u8) -> Self {
+    /// A request of a method, before its options, in the memory of `buffer`.
+    pub(super) fn new(method: u8, buffer: Vec<u8>) -> Self {
         let known = (code::GET..=code::IPATCH).contains(&method);
         Self {
-            message: RequestMessage {
-                method,
-                ..RequestMessage::default()
-            },
+            message: RequestMessage::in_buffer(method, buffer),
             wishes: Wishes::default(),
             refusal: (!known).then_some(Refusal::UnknownMethod),
         }
@@ -233,8 +238,8 @@ impl Evaluated {
     fn take(&mut self, number: u16, value: &[u8]) -> bool {
         let message = &mut self.message;
         match (number, value.len()) {
-            (URI_PATH, 0..=255) => message.path.push(value.to_vec()),
-            (URI_QUERY, 0..=255) => message.queries.push(value.to_vec()),
+            (URI_PATH, _) => return message.push_segment(value),
+            (URI_QUERY, _) => return message.push_query(value),
             (CONTENT_FORMAT, 0..=2) => message.content_format = u16_of(value),
             (ACCEPT, 0..=2) => message.accept = u16_of(value),
             (OBSERVE, 0..=3) => message.observe = Some(uint_of(value)),

@@ -35,6 +35,7 @@ pub use waiting::WaitingDatagram;
 use waiting::WaitingHandshakes;
 
 use crate::auth::request::{Identity, PeerRef, Request, Response, Verdict};
+use crate::buffer::SpareBuffers;
 use crate::coap::{self, Input, MessageLayer};
 use crate::drop_reason::DropReason;
 use crate::dtls;
@@ -131,6 +132,8 @@ pub struct Endpoint {
     secure_peers: usize,
     handshakes: usize,
     requests_in_work: usize,
+    /// Memory of requests that were answered.
+    buffers: SpareBuffers,
     revocation_search: Option<revocation::Search>,
     waiting: WaitingHandshakes,
     /// When a session last sent data.
@@ -174,6 +177,7 @@ impl Endpoint {
             secure_peers: 0,
             handshakes: 0,
             requests_in_work: 0,
+            buffers: SpareBuffers::default(),
             revocation_search: None,
             waiting: WaitingHandshakes::new(AddressLimits::new(settings.handshakes_per_address)),
             last_data: Instant::ZERO,
@@ -394,6 +398,7 @@ impl Endpoint {
             settings: &self.settings.coap,
             random: &mut *self.random,
             out: &mut send,
+            buffers: &mut self.buffers,
         };
         match layer.handle_message(now.instant, message, &mut context) {
             Input::Nothing => {}
@@ -422,6 +427,7 @@ impl Endpoint {
                 } else {
                     self.metrics.increment(Counter::QueueFull);
                     count_response(&self.metrics, SERVICE_UNAVAILABLE);
+                    context.buffers.put(message.into_buffer());
                     let refusal = overloaded();
                     if let Err(reason) =
                         layer.respond(now.instant, exchange, &refusal, &mut context)
@@ -436,7 +442,8 @@ impl Endpoint {
     }
 
     /// Takes the pool's answer to a request of this shard; returns the permit that the request held.
-    pub fn handle_verdict(&mut self, now: Now, verdict: &Verdict, out: &mut Outbox) {
+    pub fn handle_verdict(&mut self, now: Now, verdict: Verdict, out: &mut Outbox) {
+        self.buffers.put(verdict.buffer);
         self.requests_in_work = self.requests_in_work.saturating_sub(1);
         self.metrics.increment(Counter::Verdicts);
         self.metrics
@@ -468,6 +475,7 @@ impl Endpoint {
             settings: &self.settings.coap,
             random: &mut *self.random,
             out: &mut send,
+            buffers: &mut self.buffers,
         };
         let answered = layer.respond(
             now.instant,
@@ -483,14 +491,9 @@ impl Endpoint {
     }
 
     /// The queue to the pool was full: answers 5.03 in its stead.
-    pub fn handle_refusal(&mut self, now: Now, request: &Request, out: &mut Outbox) {
+    pub fn handle_refusal(&mut self, now: Now, request: Request, out: &mut Outbox) {
         self.metrics.increment(Counter::QueueFull);
-        let verdict = Verdict {
-            peer: request.peer,
-            exchange: request.exchange,
-            response: overloaded(),
-        };
-        self.handle_verdict(now, &verdict, out);
+        self.handle_verdict(now, request.into_verdict(overloaded()), out);
     }
 
     /// Does what is due, a bounded number of peers of it; call again while

@@ -295,6 +295,7 @@ impl Endpoint {
                 settings: &self.settings.coap,
                 random: &mut *self.random,
                 out: &mut send,
+                buffers: &mut self.buffers,
             };
             let timeouts = layer.handle_timeout(now.instant, &mut context);
             self.metrics

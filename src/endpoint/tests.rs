@@ -62,11 +62,7 @@ fn sent(out: &Outbox) -> Vec<(SocketAddr, Vec<u8>)> {
 }
 
 fn answer(request: &Request, code: u8) -> Verdict {
-    Verdict {
-        peer: request.peer,
-        exchange: request.exchange,
-        response: Response::empty(code),
-    }
+    request.clone().into_verdict(Response::empty(code))
 }
 
 #[test]
@@ -75,10 +71,8 @@ fn a_request_crosses_once_and_its_answer_returns_to_its_sender() {
     let mut out = receive(&mut endpoint, at(1), peer(7), POST);
     let request = out.requests.pop().expect("a request");
     assert!(out.requests.is_empty() && out.is_sent());
-    assert_eq!(
-        request.message.path,
-        [&b"api"[..], b"v1", b"ACCESS01", b"telemetry"]
-    );
+    let path: Vec<&[u8]> = request.message.path().collect();
+    assert_eq!(path, [&b"api"[..], b"v1", b"ACCESS01", b"telemetry"]);
     assert_eq!((request.peer.shard, request.secure), (3, false));
     assert_eq!(request.received_unix_ms, at(1).unix_ms);
     // The repetition of a message in work is not a second request (RFC 7252 section 4.5).
@@ -89,7 +83,7 @@ fn a_request_crosses_once_and_its_answer_returns_to_its_sender() {
     );
 
     let mut out = Outbox::default();
-    endpoint.handle_verdict(at(1), &answer(&request, 0x41), &mut out);
+    endpoint.handle_verdict(at(1), answer(&request, 0x41), &mut out);
     let expected = (peer(7), b"\x64\x41\x12\x34\xde\xad\xbe\xef".to_vec());
     assert_eq!(sent(&out), std::slice::from_ref(&expected));
     assert_eq!(endpoint.requests_in_work(), 0);
@@ -112,7 +106,7 @@ fn the_same_message_id_of_another_peer_is_another_request() {
         .expect("a request");
     assert_ne!(first.peer, second.peer);
     let mut out = Outbox::default();
-    endpoint.handle_verdict(at(1), &answer(&second, 0x41), &mut out);
+    endpoint.handle_verdict(at(1), answer(&second, 0x41), &mut out);
     assert_eq!(sent(&out)[0].0, peer(8));
 }
 
@@ -129,7 +123,7 @@ fn a_late_answer_follows_an_empty_acknowledgement() {
     endpoint.handle_timeout(at(2), &mut out);
     assert_eq!(sent(&out), [(peer(7), b"\x60\x00\x12\x34".to_vec())]);
     let mut out = Outbox::default();
-    endpoint.handle_verdict(at(3), &answer(&request, 0x41), &mut out);
+    endpoint.handle_verdict(at(3), answer(&request, 0x41), &mut out);
     let separate = &sent(&out)[0].1;
     assert_eq!(
         (separate[0], separate[1], &separate[4..]),
@@ -166,7 +160,7 @@ fn beyond_the_permits_a_request_is_answered_5_03_with_max_age() {
     );
     // A queue that is full says the same, and gives the permit back.
     let mut out = Outbox::default();
-    endpoint.handle_refusal(at(1), &first, &mut out);
+    endpoint.handle_refusal(at(1), first, &mut out);
     assert_eq!(sent(&out)[0].1[1], 0xa3);
     assert_eq!(endpoint.requests_in_work(), 0);
     assert_eq!(endpoint.metrics.value(Counter::QueueFull), 2);
@@ -186,13 +180,13 @@ fn plain_peers_are_bounded_and_forgotten_when_silent() {
     assert_eq!(endpoint.metrics.value(Counter::PlainPeersEvicted), 2);
     // The answer for an evicted peer is dropped, even though its slot has a new owner.
     let mut out = Outbox::default();
-    endpoint.handle_verdict(at(1), &answer(&requests[&1], 0x41), &mut out);
+    endpoint.handle_verdict(at(1), answer(&requests[&1], 0x41), &mut out);
     assert!(out.is_sent());
     assert_eq!(endpoint.metrics.drops(DropReason::VerdictStale), 1);
     for port in 3..=6 {
         endpoint.handle_verdict(
             at(1),
-            &answer(&requests[&port], 0x41),
+            answer(&requests[&port], 0x41),
             &mut Outbox::default(),
         );
     }
@@ -268,9 +262,9 @@ fn after_forgetting_all_a_late_answer_finds_nobody_and_service_goes_on() {
         "the slot has a new owner"
     );
     let mut out = Outbox::default();
-    endpoint.handle_verdict(at(2), &answer(&request, 0x41), &mut out);
+    endpoint.handle_verdict(at(2), answer(&request, 0x41), &mut out);
     assert!(out.is_sent(), "an answer went to somebody else");
-    endpoint.handle_verdict(at(2), &answer(&again, 0x41), &mut out);
+    endpoint.handle_verdict(at(2), answer(&again, 0x41), &mut out);
     assert_eq!(sent(&out)[0].0, peer(8));
     assert_eq!(endpoint.requests_in_work(), 0);
 }

@@ -29,6 +29,7 @@ fn verdict(exchange: u32) -> Verdict {
         peer: request(0, 0).peer,
         exchange,
         response: Response::empty(0x41),
+        buffer: Vec::new(),
     }
 }
 

@@ -137,7 +137,7 @@ impl Shard {
         let mut requests = std::mem::take(&mut outbox.requests);
         for request in requests.drain(..) {
             if let Err(full) = self.queue.submit(request) {
-                endpoint.handle_refusal(now, &full.0, outbox);
+                endpoint.handle_refusal(now, full.0, outbox);
             }
         }
         outbox.requests = requests;
@@ -169,7 +169,7 @@ impl Shard {
                 taken += 1;
                 state
                     .endpoint
-                    .handle_verdict(now, &verdict, &mut state.outbox);
+                    .handle_verdict(now, verdict, &mut state.outbox);
             }
         });
         taken > 0

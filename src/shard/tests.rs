@@ -5,7 +5,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::*;
-use crate::auth::request::{Response, Verdict};
+use crate::auth::request::Response;
 use crate::crypto::signature::SigningKey;
 use crate::drop_reason::DropReason;
 use crate::dtls::client::{ClientConfig, ClientConnection, Context};
@@ -67,11 +67,7 @@ impl RunningShards {
                 while workers[0].take(&mut requests) {
                     for request in requests.drain(..) {
                         let inbox = &inboxes[usize::from(request.peer.shard)];
-                        inbox.push(Verdict {
-                            peer: request.peer,
-                            exchange: request.exchange,
-                            response: Response::empty(0x41),
-                        });
+                        inbox.push(request.into_verdict(Response::empty(0x41)));
                         inbox.wake();
                     }
                 }

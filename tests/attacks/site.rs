@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tidegate::auth::request::{Request, Response, Verdict};
+use tidegate::auth::request::{Request, Response};
 use tidegate::dtls::client::{self, ClientConfig, ClientConnection};
 use tidegate::dtls::{CookieJar, SessionCache, Sessions, TicketKey, TicketKeys};
 use tidegate::endpoint::{Endpoint, EndpointSettings, Outbox, Port};
@@ -95,14 +95,10 @@ impl Site {
 
     /// Answers a request with a code.
     pub(crate) fn answer(&mut self, request: &Request, code: u8) -> Vec<(SocketAddr, Vec<u8>)> {
-        let verdict = Verdict {
-            peer: request.peer,
-            exchange: request.exchange,
-            response: Response::empty(code),
-        };
+        let verdict = request.clone().into_verdict(Response::empty(code));
         let mut out = Outbox::default();
         self.endpoint
-            .handle_verdict(wall(self.now), &verdict, &mut out);
+            .handle_verdict(wall(self.now), verdict, &mut out);
         self.take(out)
     }
 

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwapOption;
-use tidegate::auth::request::{Identity, Request, Response, Verdict};
+use tidegate::auth::request::{Identity, Request, Response};
 use tidegate::crypto::fingerprint::device_fingerprint;
 use tidegate::crypto::suite::CipherSuite;
 use tidegate::dtls::client::{ClientConfig, ClientConnection, Context};
@@ -237,7 +237,7 @@ impl World {
             9 => {
                 if let Some(request) = self.requests.pop_front() {
                     self.endpoint
-                        .handle_refusal(self.now, &request, &mut self.out);
+                        .handle_refusal(self.now, request, &mut self.out);
                     self.collect(None);
                 }
             }
@@ -411,19 +411,15 @@ impl World {
 
     fn answer(&mut self, code: u8, content: u8, length: usize) {
         if let Some(request) = self.requests.pop_front() {
-            let verdict = Verdict {
-                peer: request.peer,
-                exchange: request.exchange,
-                response: Response {
-                    code,
-                    content_format: (content & 1 != 0).then_some(50),
-                    max_age: (content & 2 != 0).then_some(5),
-                    payload: vec![content; length],
-                    ..Response::default()
-                },
-            };
+            let verdict = request.into_verdict(Response {
+                code,
+                content_format: (content & 1 != 0).then_some(50),
+                max_age: (content & 2 != 0).then_some(5),
+                payload: vec![content; length],
+                ..Response::default()
+            });
             self.endpoint
-                .handle_verdict(self.now, &verdict, &mut self.out);
+                .handle_verdict(self.now, verdict, &mut self.out);
             self.collect(None);
         }
     }

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, LazyLock};
 
+use tidegate::buffer::SpareBuffers;
 use tidegate::coap::client::{
     ClientExchange, ClientInput, ClientTimeout, RequestParts, RequestTemplate,
 };
@@ -230,9 +231,10 @@ impl Device {
         if due(self.exchange.next_timeout()) {
             let mut messages = Vec::new();
             let mut push = |message: &[u8]| messages.push(message.to_vec());
-            let end = self
-                .exchange
-                .handle_timeout(now.instant, &mut coap_context(&mut push, dice));
+            let end = self.exchange.handle_timeout(
+                now.instant,
+                &mut coap_context(&mut push, dice, &mut SpareBuffers::default()),
+            );
             self.send(&messages, &mut output);
             if end == ClientTimeout::TimedOut {
                 self.end(now.instant, End::TimedOut, &mut output, dice);
@@ -275,7 +277,7 @@ impl Device {
             confirmable,
             payload.as_bytes(),
             self.plan.response_timeout,
-            &mut coap_context(&mut push, dice),
+            &mut coap_context(&mut push, dice, &mut SpareBuffers::default()),
         );
         assert_eq!(started, Ok(()), "the exchange is idle");
         self.asked = Some(asked);
@@ -361,9 +363,10 @@ impl Device {
     ) {
         let mut messages = Vec::new();
         let mut push = |message: &[u8]| messages.push(message.to_vec());
-        let input = self
-            .exchange
-            .handle_message(message, &mut coap_context(&mut push, dice));
+        let input = self.exchange.handle_message(
+            message,
+            &mut coap_context(&mut push, dice, &mut SpareBuffers::default()),
+        );
         self.send(&messages, output);
         match input {
             ClientInput::Answer { code, .. } => self.end(now, End::Answer(code), output, dice),
@@ -443,11 +446,13 @@ pub(crate) fn address(index: usize, moves: u16) -> SocketAddr {
 fn coap_context<'a>(
     out: &'a mut dyn FnMut(&[u8]),
     dice: &'a mut SeededRandom,
+    buffers: &'a mut SpareBuffers,
 ) -> coap::Context<'a> {
     coap::Context {
         settings: &COAP,
         random: dice,
         out,
+        buffers,
     }
 }
 

@@ -215,7 +215,7 @@ impl Server {
             if let Err(full) = shard.queue.submit(request) {
                 shard
                     .endpoint
-                    .handle_refusal(now, &full.0, &mut shard.outbox);
+                    .handle_refusal(now, full.0, &mut shard.outbox);
             }
         }
         for handover in shard.outbox.handovers.drain(..) {
@@ -269,8 +269,7 @@ impl Shard {
             while self.endpoint.drop_revoked(2, &mut self.outbox) {}
         }
         while let Some(verdict) = self.inbox.pop() {
-            self.endpoint
-                .handle_verdict(now, &verdict, &mut self.outbox);
+            self.endpoint.handle_verdict(now, verdict, &mut self.outbox);
         }
     }
 

@@ -241,14 +241,8 @@ fn request(shard: usize, n: u64, devices: u64) -> Request {
         identity: Identity::Anonymous,
         secure: true,
         received_unix_ms: 1_700_000_000_000 + n / 10,
-        message: RequestMessage {
-            method: 2,
-            path: ["api", "v1", &token, "telemetry"]
-                .map(|s| s.as_bytes().to_vec())
-                .into(),
-            content_format: Some(50),
-            payload: br#"{"temperature":21.5,"humidity":40}"#.to_vec(),
-            ..RequestMessage::default()
-        },
+        message: RequestMessage::new(2)
+            .with_path(["api", "v1", &token, "telemetry"])
+            .with_payload(r#"{"temperature":21.5,"humidity":40}"#),
     }
 }

@@ -10,6 +10,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("time.rs", &[]),
     ("random.rs", &[]),
     ("drop_reason.rs", &[]),
+    ("buffer.rs", &[]),
     ("slab.rs", &["random"]),
     ("timer_wheel.rs", &["time", "random"]),
     ("crypto", &["crypto", "random", "wire"]),
@@ -19,7 +20,15 @@ const LAYERS: &[(&str, &[&str])] = &[
     ),
     (
         "coap",
-        &["coap", "auth", "wire", "time", "random", "drop_reason"],
+        &[
+            "coap",
+            "auth",
+            "buffer",
+            "wire",
+            "time",
+            "random",
+            "drop_reason",
+        ],
     ),
     (
         "endpoint",
@@ -28,6 +37,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "dtls",
             "coap",
             "auth",
+            "buffer",
             "metrics",
             "slab",
             "timer_wheel",
@@ -59,6 +69,7 @@ const SANS_IO: &[&str] = &[
     "endpoint",
     "wire.rs",
     "slab.rs",
+    "buffer.rs",
     "timer_wheel.rs",
     "time.rs",
 ];

@@ -34,7 +34,7 @@ mod route;
 use crate::auth::request::{Identity, Request, Response};
 use crate::registry::{DeviceId, Registry};
 use crate::store::{Batch, Store};
-use route::{Action, Route};
+use route::{Action, Route, Segments};
 use std::sync::Arc;
 
 /// What of the device API can be set.
@@ -84,8 +84,8 @@ impl Api {
     /// Answers a request. What it writes is added to `batch`, which is left as it was unless the
     /// outcome is [`Outcome::Durable`].
     pub fn handle(&self, request: &Request, batch: &mut Batch) -> Outcome {
-        let segments = route::segments(&request.message);
-        let response = match route::route(&request.message, &segments) {
+        let segments = Segments::of(&request.message);
+        let response = match route::route(&request.message, segments.as_slice()) {
             Route::Refused(code) => Response::empty(code),
             Route::Root => read::root(),
             Route::WellKnownCore => read::well_known_core(),
@@ -139,7 +139,13 @@ impl Api {
             }
         };
         let mark = batch.begin();
-        let uploaded = upload(&message.payload, device, received_ms, &self.settings, batch);
+        let uploaded = upload(
+            message.payload(),
+            device,
+            received_ms,
+            &self.settings,
+            batch,
+        );
         match uploaded {
             Err(refusal) => {
                 batch.rollback(mark);

@@ -78,11 +78,11 @@ pub(super) fn attributes(
 
 /// The last usable list of `name`: a query of exactly the form `name=value`, both not empty.
 fn key_list<'a>(message: &'a RequestMessage, name: &str) -> Option<Cow<'a, str>> {
-    let value = message.queries.iter().rev().find_map(|query| {
+    let lists = message.queries().filter_map(|query| {
         let value = query.strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
         (!value.is_empty() && !value.contains(&b'=')).then_some(value)
-    })?;
-    Some(String::from_utf8_lossy(value))
+    });
+    lists.last().map(String::from_utf8_lossy)
 }
 
 /// Answers `GET /.well-known/core`.

@@ -14,7 +14,6 @@
 
 use super::code;
 use crate::auth::request::RequestMessage;
-use std::borrow::Cow;
 
 const GET: u8 = 1;
 const POST: u8 = 2;
@@ -50,35 +49,60 @@ pub(super) enum Route<'a> {
     Refused(u8),
 }
 
+/// Segments of a path that are looked at: more than any resource has, so that those which follow
+/// change nothing.
+const SEGMENTS_MAX: usize = 8;
+
 /// The segments of a request's path: a single Uri-Path option with slashes inside, as modems with
 /// AT commands send it, is split as if they had been several.
-pub(super) fn segments(message: &RequestMessage) -> Cow<'_, [Vec<u8>]> {
-    let [single] = &message.path[..] else {
-        return Cow::Borrowed(&message.path);
-    };
-    if !single.contains(&b'/') {
-        return Cow::Borrowed(&message.path);
+#[derive(Debug, Default)]
+pub(super) struct Segments<'a> {
+    segments: [&'a [u8]; SEGMENTS_MAX],
+    length: usize,
+}
+
+impl<'a> Segments<'a> {
+    pub(super) fn of(message: &'a RequestMessage) -> Self {
+        let mut path = message.path();
+        match (path.next(), path.next()) {
+            (Some(single), None) if single.contains(&b'/') => {
+                let start = single.iter().take_while(|&&byte| byte == b'/').count();
+                let path = single.get(start..).unwrap_or_default();
+                path.split(|&byte| byte == b'/').collect()
+            }
+            _ => message.path().collect(),
+        }
     }
-    let start = single.iter().take_while(|&&byte| byte == b'/').count();
-    let path = single.get(start..).unwrap_or_default();
-    Cow::Owned(
-        path.split(|&byte| byte == b'/')
-            .map(<[u8]>::to_vec)
-            .collect(),
-    )
+
+    pub(super) fn as_slice(&self) -> &[&'a [u8]] {
+        self.segments.get(..self.length).unwrap_or_default()
+    }
+}
+
+impl<'a> FromIterator<&'a [u8]> for Segments<'a> {
+    fn from_iter<T: IntoIterator<Item = &'a [u8]>>(segments: T) -> Self {
+        let mut this = Self::default();
+        for (place, segment) in this.segments.iter_mut().zip(segments) {
+            *place = segment;
+            this.length += 1;
+        }
+        this
+    }
 }
 
 /// Finds out what `message`, whose path is `segments`, asks for.
-pub(super) fn route<'a>(message: &RequestMessage, segments: &'a [Vec<u8>]) -> Route<'a> {
+pub(super) fn route<'a>(message: &RequestMessage, segments: &[&'a [u8]]) -> Route<'a> {
     let method = message.method;
-    let root = segments.first().map_or(&b""[..], Vec::as_slice);
-    let rest = segments.get(1..).unwrap_or_default();
+    let (root, rest) = match segments {
+        [] => (&b""[..], segments),
+        [root, rest @ ..] => (*root, rest),
+    };
     match (root, rest) {
         (b"", []) => only(GET, method, Route::Root),
         (b".well-known", []) => Route::Refused(code::METHOD_NOT_ALLOWED),
-        (b".well-known", [core]) if core == b"core" => only(GET, method, Route::WellKnownCore),
+        (b".well-known", [b"core"]) => only(GET, method, Route::WellKnownCore),
         (b"api", []) => Route::Refused(code::METHOD_NOT_ALLOWED),
-        (b"api", [version, rest @ ..]) if version == b"v1" => match method {
+        (b"api", [b"v1", rest @ ..]) => match method {
             GET | POST => device_api(message, rest),
             _ => Route::Refused(code::METHOD_NOT_ALLOWED),
         },
@@ -121,7 +145,7 @@ impl Feature {
 }
 
 /// A path below `/api/v1`; `rest` is what follows these two segments.
-fn device_api<'a>(message: &RequestMessage, rest: &'a [Vec<u8>]) -> Route<'a> {
+fn device_api<'a>(message: &RequestMessage, rest: &[&'a [u8]]) -> Route<'a> {
     let refused = Route::Refused(code::BAD_REQUEST);
     let is_numeric = |segment: &[u8]| !segment.is_empty() && segment.iter().all(u8::is_ascii_digit);
     let named = match rest {
@@ -133,7 +157,7 @@ fn device_api<'a>(message: &RequestMessage, rest: &'a [Vec<u8>]) -> Route<'a> {
     };
     // The token is the third segment as soon as there are more than three, whatever it looks like.
     let token = match rest {
-        [token, _, ..] => Some(token.as_slice()),
+        [token, _, ..] => Some(*token),
         _ => None,
     };
     let Some(feature) = Feature::from_segment(named) else {
@@ -153,19 +177,19 @@ fn device_api<'a>(message: &RequestMessage, rest: &'a [Vec<u8>]) -> Route<'a> {
 }
 
 /// A path below `/fw` or `/sw`: exactly one segment, the token.
-fn ota(rest: &[Vec<u8>]) -> Route<'_> {
+fn ota<'a>(rest: &[&'a [u8]]) -> Route<'a> {
     match rest {
         [token] => Route::Device {
             action: Action::Ota,
-            token: Some(token),
+            token: Some(*token),
         },
         _ => Route::Refused(code::UNAUTHORIZED),
     }
 }
 
-fn efento<'a>(method: u8, rest: &[Vec<u8>]) -> Route<'a> {
+fn efento<'a>(method: u8, rest: &[&[u8]]) -> Route<'a> {
     let name = match rest {
-        [name] => name.as_slice(),
+        [name] => *name,
         _ => b"",
     };
     match (method, name) {
@@ -180,20 +204,14 @@ mod tests {
     use super::*;
 
     fn message(method: u8, path: &[&str], observe: Option<u32>) -> RequestMessage {
-        RequestMessage {
-            method,
-            path: path
-                .iter()
-                .map(|segment| segment.as_bytes().to_vec())
-                .collect(),
-            observe,
-            ..RequestMessage::default()
-        }
+        let mut message = RequestMessage::new(method).with_path(path);
+        message.observe = observe;
+        message
     }
 
     fn routed(method: u8, path: &[&str], observe: Option<u32>) -> String {
         let message = message(method, path, observe);
-        match route(&message, &segments(&message)) {
+        match route(&message, Segments::of(&message).as_slice()) {
             Route::Device { action, token } => {
                 let token = token.map_or_else(|| "-".into(), String::from_utf8_lossy);
                 format!("{action:?} {token}")
@@ -297,6 +315,14 @@ mod tests {
             (GET, &["/"], "Root"),
             // Only a single option is split.
             (POST, &["api/v1", "T/telemetry"], "4.04"),
+            // More segments than are looked at.
+            (
+                POST,
+                &["api", "v1", "T", "telemetry", "", "", "", "", "", "x"],
+                "PostTelemetry T",
+            ),
+            (POST, &["api/v1/T/telemetry//////x"], "PostTelemetry T"),
+            (GET, &["fw", "T", "", "", "", "", "", "", "", "x"], "4.01"),
         ] {
             assert_eq!(routed(method, path, None), expected, "{method} {path:?}");
         }

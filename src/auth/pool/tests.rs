@@ -26,14 +26,9 @@ fn request(shard: u16, exchange: u32, token: &str, payload: &str) -> Request {
         identity: Identity::Anonymous,
         secure: false,
         received_unix_ms: u64::from(exchange),
-        message: RequestMessage {
-            method: 2,
-            path: ["api", "v1", token, "telemetry"]
-                .map(|s| s.as_bytes().to_vec())
-                .into(),
-            payload: payload.as_bytes().to_vec(),
-            ..RequestMessage::default()
-        },
+        message: RequestMessage::new(2)
+            .with_path(["api", "v1", token, "telemetry"])
+            .with_payload(payload),
     }
 }
 
@@ -268,8 +263,7 @@ fn what_the_store_refuses_is_not_acknowledged() {
         );
         // Attributes that cannot be read.
         let mut read = request(1, 8, "T", "");
-        read.message.method = 1;
-        read.message.path[3] = b"attributes".to_vec();
+        read.message = RequestMessage::new(1).with_path(["api", "v1", "T", "attributes"]);
         running.submit(read);
         assert_eq!(
             running.verdict(1).response.code,

@@ -34,6 +34,7 @@ impl Device {
             settings: &self.settings,
             random: &mut self.random,
             out: &mut |message| sent.push(to_hex(message)),
+            buffers: &mut SpareBuffers::default(),
         };
         action(&mut self.exchange, self.now, &mut cx)
     }

@@ -188,13 +188,13 @@ fn body() -> impl Strategy<Value = Vec<u8>> {
 /// Reads a request by way of coap-lite.
 fn evaluate_by_coap_lite(method: u8, message: &[u8]) -> Option<Evaluated> {
     let packet = Packet::from_bytes(message).ok()?;
-    let mut evaluated = Evaluated::new(method);
+    let mut evaluated = Evaluated::new(method, Vec::new());
     for (&number, values) in packet.options() {
         for (occurrence, value) in values.iter().enumerate() {
             evaluated.add(number, value, occurrence > 0);
         }
     }
-    evaluated.message.payload = packet.payload;
+    evaluated.message.set_payload(&packet.payload);
     Some(evaluated)
 }
 
@@ -205,7 +205,7 @@ proptest! {
     #[test]
     fn requests_agree_with_coap_lite(method in 1u8..32, body in body()) {
         let message = [&[0x40, method, 0, 0][..], &body].concat();
-        if let Ok(evaluated) = evaluate(method, &body) {
+        if let Ok(evaluated) = evaluate(method, &body, &mut SpareBuffers::default()) {
             prop_assert_eq!(Some(evaluated), evaluate_by_coap_lite(method, &message));
         }
     }

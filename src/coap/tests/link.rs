@@ -80,6 +80,7 @@ impl Link {
             settings: &self.peer.settings,
             random: &mut self.random,
             out: &mut |message| sent.push(message.to_vec()),
+            buffers: &mut SpareBuffers::default(),
         };
         let result = action(&mut self.client, self.peer.now, &mut cx);
         self.transmit(sent, Event::ToServer);
@@ -130,7 +131,10 @@ impl Link {
         match self.events.pop_first()?.1 {
             Event::ToServer(message) => {
                 if let Input::Request { exchange, message } = self.peer.receive(&message) {
-                    let number = String::from_utf8(message.payload).unwrap().parse().unwrap();
+                    let number = std::str::from_utf8(message.payload())
+                        .unwrap()
+                        .parse()
+                        .unwrap();
                     self.handled.push(number);
                     let work = self.random.below(self.faults.work_max_ms + 1);
                     self.schedule(work, Event::Respond(exchange, number));

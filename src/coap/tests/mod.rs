@@ -22,6 +22,7 @@ struct Peer {
     random: SeededRandom,
     now: Instant,
     sent: Vec<Vec<u8>>,
+    buffers: SpareBuffers,
 }
 
 impl Peer {
@@ -37,6 +38,7 @@ impl Peer {
             random,
             now: Instant::from_micros(5_000_000),
             sent: Vec::new(),
+            buffers: SpareBuffers::default(),
         }
     }
 
@@ -50,6 +52,7 @@ impl Peer {
             settings: &self.settings,
             random: &mut self.random,
             out: &mut |message| sent.push(message.to_vec()),
+            buffers: &mut self.buffers,
         };
         action(&mut self.layer, self.now, &mut cx)
     }

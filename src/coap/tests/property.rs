@@ -90,7 +90,7 @@ proptest! {
                 Step::Respond(..) | Step::Acknowledge(..) => Input::Nothing,
             };
             if let Input::Request { exchange, message } = input {
-                prop_assert!(message.path.len() + message.queries.len() <= 64);
+                prop_assert!(message.path().count() + message.queries().count() <= 64);
                 open.push(exchange);
             }
             for message in peer.sent.drain(..) {

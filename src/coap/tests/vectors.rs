@@ -10,32 +10,25 @@ fn parse_code(text: &str) -> u8 {
     class.parse::<u8>().unwrap() << 5 | detail.parse::<u8>().unwrap()
 }
 
-fn absent_or<T>(text: &str, parse: impl FnOnce(&str) -> T) -> Option<T> {
+fn absent_or<'a, T>(text: &'a str, parse: impl FnOnce(&'a str) -> T) -> Option<T> {
     (text != "-").then(|| parse(text))
 }
 
 fn parse_request(line: &str) -> RequestMessage {
     let fields: Vec<&str> = line.splitn(5, ' ').collect();
-    RequestMessage {
-        method: ["", "GET", "POST", "PUT"]
-            .iter()
-            .position(|name| *name == fields[0])
-            .and_then(|method| u8::try_from(method).ok())
-            .unwrap(),
-        content_format: absent_or(fields[1], |text| text.parse().unwrap()),
-        path: fields[2]
-            .split('/')
-            .map(|segment| segment.replace("%2F", "/").into_bytes())
-            .collect(),
-        queries: absent_or(fields[3], |text| {
-            text.split('&')
-                .map(|query| query.as_bytes().to_vec())
-                .collect()
-        })
-        .unwrap_or_default(),
-        payload: absent_or(fields[4], |text| text.as_bytes().to_vec()).unwrap_or_default(),
-        ..RequestMessage::default()
-    }
+    let method = ["", "GET", "POST", "PUT"]
+        .iter()
+        .position(|name| *name == fields[0])
+        .and_then(|method| u8::try_from(method).ok())
+        .unwrap();
+    let path = fields[2].split('/');
+    let queries = absent_or(fields[3], |text| text.split('&'));
+    let mut request = RequestMessage::new(method)
+        .with_path(path.map(|segment| segment.replace("%2F", "/")))
+        .with_queries(queries.into_iter().flatten())
+        .with_payload(absent_or(fields[4], |text| text).unwrap_or_default());
+    request.content_format = absent_or(fields[1], |text| text.parse().unwrap());
+    request
 }
 
 fn parse_response(line: &str) -> Response {

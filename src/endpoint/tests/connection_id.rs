@@ -54,7 +54,7 @@ fn verdict(bench: &mut Bench, request: &Request, payload: usize) -> Outbox {
         },
         ..answer(request, 0x45)
     };
-    bench.endpoint.handle_verdict(bench.now, &verdict, &mut out);
+    bench.endpoint.handle_verdict(bench.now, verdict, &mut out);
     out
 }
 

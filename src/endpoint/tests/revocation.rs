@@ -64,7 +64,7 @@ fn the_sessions_of_a_removed_device_end_and_no_others() {
     // The answer to a request of the lost session finds nobody.
     let mut out = Outbox::default();
     let verdict = answer(&requests[0], 0x41);
-    bench.endpoint.handle_verdict(bench.now, &verdict, &mut out);
+    bench.endpoint.handle_verdict(bench.now, verdict, &mut out);
     assert!(out.is_sent());
     assert_eq!(bench.metrics.drops(DropReason::VerdictStale), 1);
     for device in &mut others {
