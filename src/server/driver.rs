@@ -17,7 +17,7 @@ pub(super) fn choose(choice: DriverChoice) -> Result<DriverKind, StartError> {
             return Err(StartError::Setting {
                 setting: "TIDEGATE_DRIVER",
                 problem: format!("uring: the kernel cannot do it: {error}"),
-                remedy: "set it to auto or mmsg, or use Linux 6.0 or newer",
+                remedy: "set it to auto or mmsg, or use Linux 6.1 or newer",
             });
         }
     };

@@ -12,7 +12,7 @@
 //! One task does it all, every step of a turn is bounded, and the clock is read once for a turn. A
 //! shard that had work lately rests in the kernel on its own sockets ([`driver::Driver::wait`], at
 //! most [`LINGER`]): the executor's way to sleep costs a dozen system calls, which is for shards
-//! that are idle.
+//! that are idle. While datagrams come briskly it gathers a few of them first ([`crate::pace`]).
 
 pub mod clock;
 mod driver;
@@ -44,6 +44,7 @@ use self::wake::Wake;
 use crate::crypto::random::SystemRandom;
 use crate::endpoint::{Endpoint, EndpointSettings, Outbox, Port};
 use crate::metrics::{Counter, ShardMetrics};
+use crate::pace::{GATHER, Pace};
 use crate::queue::{Inbox, RequestQueue};
 use crate::time::Instant;
 
@@ -124,6 +125,7 @@ async fn run(parts: ShardParts) -> io::Result<()> {
         driver,
         neighbours: Neighbours::new(parts.index, parts.inboxes, parts.connection_ids),
         last_work: now.instant,
+        pace: Pace::default(),
     };
     let shard = Shard {
         index: parts.index,
@@ -173,6 +175,8 @@ struct State {
     neighbours: Neighbours,
     /// The latest turn that had something to do.
     last_work: Instant,
+    /// Of datagrams and verdicts.
+    pace: Pace,
 }
 
 impl Shard {
@@ -189,6 +193,7 @@ impl Shard {
     /// One turn; whether there was anything to do.
     fn turn(&self, state: &mut State) -> io::Result<bool> {
         let (now, received) = self.receive(state)?;
+        state.pace.add(received.datagrams);
         let mut had_work = received.datagrams > 0;
         had_work |= self.take_verdicts(now, state);
         had_work |= self.take_handovers(now, state);
@@ -214,7 +219,11 @@ impl Shard {
         if self.inbox.prepare_sleep() && !self.stop.load(Ordering::Acquire) {
             if !is_idle {
                 self.metrics.increment(Counter::Sleeps);
-                state.driver.wait(due.min(LINGER))?;
+                if state.pace.is_brisk(now) {
+                    state.driver.gather(due.min(GATHER))?;
+                } else {
+                    state.driver.wait(due.min(LINGER))?;
+                }
             } else if state.driver.prepare_idle()? {
                 self.metrics.increment(Counter::IdleSleeps);
                 sleeper.sleep(due.min(IDLE_SLEEP)).await;

@@ -172,6 +172,7 @@ impl Shard {
                     .handle_verdict(now, verdict, &mut state.outbox);
             }
         });
+        state.pace.add(taken);
         taken > 0
     }
 

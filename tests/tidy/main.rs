@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 const LAYERS: &[(&str, &[&str])] = &[
     ("wire.rs", &[]),
     ("time.rs", &[]),
+    ("pace.rs", &["time"]),
     ("random.rs", &[]),
     ("drop_reason.rs", &[]),
     ("buffer.rs", &[]),

@@ -179,6 +179,21 @@ impl Driver {
         }
     }
 
+    /// Sleeps until some of what may come is there, at most `time`, which is short.
+    ///
+    /// # Errors
+    /// When the ring is broken.
+    pub(super) fn gather(&mut self, time: Duration) -> io::Result<()> {
+        match self {
+            Self::Uring(driver) => driver.gather(time),
+            Self::Mmsg(_) => {
+                // What comes waits in the sockets, and the wake-up on its descriptor.
+                std::thread::sleep(time);
+                Ok(())
+            }
+        }
+    }
+
     /// What the shard sleeps with in the executor, between [`Self::prepare_idle`] and
     /// [`Self::end_idle`]. Call within the executor.
     ///

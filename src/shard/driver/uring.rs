@@ -28,8 +28,10 @@
 //! freed only after every operation has completed ([`RingDriver::quiesce`]); when the kernel does not
 //! say so within a second, it is left allocated, as nothing else is safe then.
 //!
-//! COOP_TASKRUN: the kernel does its part when the shard enters it anyway, not by interrupts. No
-//! DEFER_TASKRUN: while the shard sleeps in the executor's ring, that must run this ring's part, too.
+//! DEFER_TASKRUN: the kernel does its part of an operation when the shard enters this ring, and at no
+//! other time, so that a shard that gathers ([`crate::pace`]) is not woken by each datagram, as it is with
+//! COOP_TASKRUN. While the shard sleeps in the executor's ring, the event descriptor tells of work that
+//! waits for an enter as well as of completions.
 
 #![allow(unsafe_code)]
 
@@ -164,7 +166,8 @@ impl RingDriver {
         sizes: RingSizes,
     ) -> io::Result<Self> {
         let ring = IoUring::builder()
-            .setup_coop_taskrun()
+            .setup_single_issuer()
+            .setup_defer_taskrun()
             .setup_taskrun_flag()
             .setup_submit_all()
             .setup_cqsize(sizes.completions)
@@ -307,12 +310,22 @@ impl RingDriver {
 
     /// Sleeps until something completes, at most `time`.
     pub(super) fn wait(&mut self, time: Duration) -> io::Result<()> {
+        self.wait_for(1, time)
+    }
+
+    /// Sleeps for `time`, or until half a batch has completed. A socket counts once, however much is in
+    /// it, so that it is mostly the time.
+    pub(super) fn gather(&mut self, time: Duration) -> io::Result<()> {
+        self.wait_for(BATCH / 2, time)
+    }
+
+    fn wait_for(&mut self, completions: usize, time: Duration) -> io::Result<()> {
         self.reap();
         // A wake-up may have come already, with whatever system call was the last.
         if !self.arrivals.is_empty() || !self.wake_armed {
             return Ok(());
         }
-        self.enter(1, Some(time))
+        self.enter(completions, Some(time))
     }
 
     /// Lets the kernel write the event descriptor from now on. `false`: there is something already.
