@@ -2,10 +2,10 @@
 CARGO ?= cargo
 FEATURES ?=
 
-.PHONY: run test check fmt bench load deb fuzz clean help
+.PHONY: run test check fmt bench bench-full bench-peers count count-update load deb fuzz clean help
 
 help: ## this list
-	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
 run: ## build in release mode and start a development server with its own devices
 	@./.ci/setup run
@@ -18,6 +18,7 @@ test: ## the whole test suite, with third-party clients
 	$(CARGO) build --workspace --all-targets $(FEATURES)
 	$(CARGO) test --workspace $(FEATURES)
 	TEST_DRIVER=mmsg $(CARGO) test --test server $(FEATURES)
+	@$(MAKE) --no-print-directory count
 
 check: ## formatting, lints, documentation, feature builds, licences
 	@./.ci/setup build
@@ -28,8 +29,33 @@ check: ## formatting, lints, documentation, feature builds, licences
 	@if command -v cargo-deny >/dev/null; then cargo deny check licenses bans sources; \
 	else echo "cargo-deny is not installed; licences are checked by tests/protocol (tidy) only"; fi
 
-bench: ## measure cryptography, records and CoAP
-	$(CARGO) run --release -p tidegate-bench
+bench: ## measure everything in minutes, and write the table of targets to target/bench/table.md
+	@./.ci/setup bench
+	$(CARGO) build --release --workspace
+	./target/release/tidegate-bench all
+
+bench-full: ## the same for longer, with 200 000 and 1 000 000 sessions
+	@./.ci/setup bench
+	$(CARGO) build --release --workspace
+	./target/release/tidegate-bench all --full
+
+bench-peers: ## libcoap's and Californium's servers beside ours, under the same load
+	@./.ci/setup bench
+	$(CARGO) build --release --workspace
+	./target/release/tidegate-bench peers
+
+# Optimized, but on the dependencies that the tests are built on: a minute, not many.
+COUNT = CARGO_PROFILE_DEV_OPT_LEVEL=3 CARGO_INCREMENTAL=0 $(CARGO) build --workspace --bin tidegate-bench
+
+count: ## instructions per datagram, against bench/instructions.json
+	@./.ci/setup test
+	$(COUNT)
+	./target/debug/tidegate-bench count
+
+count-update: ## write bench/instructions.json anew
+	@./.ci/setup test
+	$(COUNT)
+	./target/debug/tidegate-bench count --update
 
 load: ## put load on a development server that runs (make run)
 	$(CARGO) run --release -p tidegate-loadgen -- --target coaps://127.0.0.1:5684 \

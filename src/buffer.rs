@@ -6,10 +6,15 @@ const SPARES_MAX: usize = 1024;
 /// them it is a mebibyte.
 const SPARE_BYTES_MAX: usize = 1024;
 
-/// Empty buffers that have memory, a bounded number of them, last in first out.
+/// Bytes of requests that come in blocks, of all peers together.
+const CLAIMED_MAX: usize = 16 << 20;
+
+/// Empty buffers that have memory, a bounded number of them, last in first out; and the budget for
+/// requests that are not complete yet.
 #[derive(Debug, Default)]
 pub struct SpareBuffers {
     spares: Vec<Vec<u8>>,
+    claimed: usize,
 }
 
 impl SpareBuffers {
@@ -24,6 +29,26 @@ impl SpareBuffers {
             buffer.clear();
             self.spares.push(buffer);
         }
+    }
+
+    /// Claims memory for a request in blocks, to be given back by [`Self::release`]; `false` when the
+    /// budget is spent.
+    pub const fn claim(&mut self, bytes: usize) -> bool {
+        let is_left = bytes <= CLAIMED_MAX - self.claimed;
+        if is_left {
+            self.claimed += bytes;
+        }
+        is_left
+    }
+
+    /// Gives memory back that was claimed.
+    pub const fn release(&mut self, bytes: usize) {
+        self.claimed = self.claimed.saturating_sub(bytes);
+    }
+
+    /// Bytes that are claimed.
+    pub const fn claimed(&self) -> usize {
+        self.claimed
     }
 
     /// Buffers that are kept.
@@ -54,5 +79,15 @@ mod tests {
         assert_eq!(buffers.len(), SPARES_MAX);
         let buffer = buffers.take();
         assert_eq!((buffer.len(), buffer.capacity()), (0, 100));
+    }
+
+    #[test]
+    fn claims_are_bounded() {
+        let mut buffers = SpareBuffers::default();
+        assert!(buffers.claim(CLAIMED_MAX - 5) && buffers.claim(5));
+        assert!(!buffers.claim(1));
+        buffers.release(7);
+        assert!(!buffers.claim(8) && buffers.claim(7));
+        assert_eq!(buffers.claimed(), CLAIMED_MAX);
     }
 }

@@ -97,6 +97,12 @@ drop_reasons! {
     CoapMessageIds = "coap_message_ids",
     /// A verdict for a peer or exchange that is gone.
     VerdictStale = "verdict_stale",
+    /// As many look-ups of pre-shared keys are in work as may be; the client will repeat its flight.
+    CredentialLookupBudget = "credential_lookup_budget",
+    /// A notification for a relation that is over, or whose last one is on the way.
+    NotificationStale = "notification_stale",
+    /// A notification beyond what may wait for one relation, which ended it.
+    NotificationOverflow = "notification_overflow",
     /// A datagram for another shard, whose queue for such was full.
     HandoverQueueFull = "handover_queue_full",
     /// A datagram for a shard that does not exist, or that two shards hold the other for its owner.

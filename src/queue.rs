@@ -9,6 +9,8 @@
 //!  shard 0 --report--> [ ArrayQueue ] -- take_event -- any worker --notify--> [ inbox 0 ] -> shard 0
 //! ```
 //!
+//! Look-ups of pre-shared keys have queues of their own beside these, and the same rules.
+//!
 //! Both directions are bounded and lock-free, and neither side ever waits for the other: a full
 //! request queue hands the request back (the shard answers 5.03), and an inbox has room for every
 //! verdict because a shard holds a permit per request. A datagram that finds no room is lost, as it
@@ -33,8 +35,11 @@
     reason = "the pace of the workers is their own"
 )]
 
-use crate::auth::request::{Notification, RelationEvent, Request, Verdict};
-use crate::endpoint::Handover;
+use crate::auth::request::{
+    CREDENTIAL_LOOKUPS_MAX, CredentialRequest, CredentialVerdict, Notification, RelationEvent,
+    Request, Verdict,
+};
+use crate::endpoint::{Handover, Inspection};
 use crate::pace::{GATHER, Pace};
 use crate::time::Instant;
 use crossbeam::queue::ArrayQueue;
@@ -58,6 +63,9 @@ pub const NOTIFICATIONS_MAX: usize = 4096;
 /// Events of relations that may wait for the pool, per shard.
 pub const EVENTS_MAX: usize = 4096;
 
+/// Questions of administrators that may wait in a shard's inbox.
+pub const INSPECTIONS_MAX: usize = 16;
+
 /// From this many waiting requests in a shard's queue on, a second worker is woken although one is
 /// awake. Below, the one that is awake gets there sooner than a wake-up would.
 const CROWD: usize = TAKE_MAX / 2;
@@ -70,6 +78,7 @@ pub struct Full<T>(pub T);
 #[derive(Debug)]
 pub struct RequestQueues {
     queues: Box<[CachePadded<ArrayQueue<Request>>]>,
+    credentials: Box<[CachePadded<ArrayQueue<CredentialRequest>>]>,
     events: Box<[CachePadded<ArrayQueue<RelationEvent>>]>,
     /// Bit per worker that sleeps or is about to.
     asleep: CachePadded<AtomicU64>,
@@ -89,6 +98,12 @@ impl RequestQueues {
         let queues = Arc::new(Self {
             queues: (0..shards.max(1))
                 .map(|_| CachePadded::new(ArrayQueue::new(capacity.max(1))))
+                .collect(),
+            credentials: (0..shards.max(1))
+                .map(|_| {
+                    let capacity = capacity.clamp(1, CREDENTIAL_LOOKUPS_MAX);
+                    CachePadded::new(ArrayQueue::new(capacity))
+                })
                 .collect(),
             events: (0..shards.max(1))
                 .map(|_| CachePadded::new(ArrayQueue::new(EVENTS_MAX)))
@@ -126,9 +141,13 @@ impl RequestQueues {
         self.queues.iter().map(|queue| queue.len()).sum()
     }
 
-    /// Whether no request waits; a moment's view.
+    /// Whether neither request nor look-up waits; a moment's view.
     pub fn is_empty(&self) -> bool {
-        self.queues.iter().all(|queue| queue.is_empty())
+        self.queues.iter().all(|queue| queue.is_empty()) && !self.has_credentials()
+    }
+
+    fn has_credentials(&self) -> bool {
+        self.credentials.iter().any(|queue| !queue.is_empty())
     }
 
     /// Whether neither a request nor an event waits.
@@ -192,6 +211,20 @@ impl RequestQueue {
         self.shared.queues[self.shard].push(request).map_err(Full)
     }
 
+    /// Puts the look-up of a pre-shared key in. The workers are not told before [`Self::notify`].
+    ///
+    /// # Errors
+    ///
+    /// Gives the look-up back when there are too many.
+    pub fn submit_credential(
+        &self,
+        request: CredentialRequest,
+    ) -> Result<(), Full<CredentialRequest>> {
+        self.shared.credentials[self.shard]
+            .push(request)
+            .map_err(Full)
+    }
+
     /// Reports an event of a relation. The workers are not told before [`Self::notify`].
     ///
     /// # Errors
@@ -201,7 +234,7 @@ impl RequestQueue {
         self.shared.events[self.shard].push(event).map_err(Full)
     }
 
-    /// Tells the workers that requests were submitted, or events reported: once after a batch.
+    /// Tells the workers that something was submitted or reported: once after a batch.
     ///
     /// Wakes at most one worker, and none while one is awake and the queue is short.
     pub fn notify(&self) {
@@ -210,7 +243,9 @@ impl RequestQueue {
         if shared.asleep.load(Ordering::SeqCst) == 0 {
             return;
         }
-        let waiting = shared.queues[self.shard].len() + shared.events[self.shard].len();
+        let waiting = shared.queues[self.shard].len()
+            + shared.credentials[self.shard].len()
+            + shared.events[self.shard].len();
         if waiting > CROWD || (waiting > 0 && shared.nobody_looks()) {
             shared.wake_one();
         }
@@ -241,7 +276,8 @@ pub struct WorkerQueues {
 
 impl WorkerQueues {
     /// Waits for requests and takes up to [`TAKE_MAX`] of them into `requests`, from the shards in
-    /// turn; none when there are only events ([`Self::take_event`]). `false` when the queues are closed
+    /// turn; none when there are only look-ups ([`Self::pop_credential`]) or
+    /// events ([`Self::take_event`]). `false` when the queues are closed
     /// and empty: the worker's time is over.
     pub fn take(&mut self, requests: &mut Vec<Request>) -> bool {
         loop {
@@ -249,10 +285,21 @@ impl WorkerQueues {
                 return true;
             }
             if self.shared.closed.load(Ordering::SeqCst) {
-                return self.take_now(requests) > 0;
+                return self.take_now(requests) > 0 || self.shared.has_credentials();
             }
             self.sleep();
         }
+    }
+
+    /// Takes a look-up, from the shards in turn.
+    pub fn pop_credential(&mut self) -> Option<CredentialRequest> {
+        let queues = &self.shared.credentials;
+        let mut order = (0..queues.len()).map(|offset| (self.next + offset) % queues.len());
+        let found = order.find_map(|shard| queues[shard].pop().map(|request| (shard, request)));
+        found.map(|(shard, request)| {
+            self.next = (shard + 1) % queues.len();
+            request
+        })
     }
 
     /// Takes one event of a relation, without waiting. Two events of one relation may reach two
@@ -329,7 +376,9 @@ impl WorkerQueues {
 /// The verdicts for one shard, and the datagrams that others hand over to it.
 pub struct Inbox {
     verdicts: ArrayQueue<Verdict>,
+    credentials: ArrayQueue<CredentialVerdict>,
     handovers: ArrayQueue<Handover>,
+    inspections: ArrayQueue<Inspection>,
     notifications: ArrayQueue<Notification>,
     sleeping: CachePadded<AtomicBool>,
     waker: OnceLock<Box<dyn Fn() + Send + Sync>>,
@@ -346,13 +395,31 @@ impl Inbox {
     pub fn new(capacity: usize) -> Self {
         Self {
             verdicts: ArrayQueue::new(capacity.max(1)),
+            credentials: ArrayQueue::new(CREDENTIAL_LOOKUPS_MAX),
             handovers: ArrayQueue::new(HANDOVERS_MAX),
+            inspections: ArrayQueue::new(INSPECTIONS_MAX),
             notifications: ArrayQueue::new(NOTIFICATIONS_MAX),
             sleeping: CachePadded::default(),
             waker: OnceLock::new(),
             overflows: AtomicU64::new(0),
             revoked_since: CachePadded::new(AtomicU64::new(NOT_REVOKED)),
         }
+    }
+
+    /// Asks the shard a question, and wakes it.
+    ///
+    /// # Errors
+    ///
+    /// Gives the question back when [`INSPECTIONS_MAX`] wait already.
+    pub fn inspect(&self, inspection: Inspection) -> Result<(), Full<Inspection>> {
+        self.inspections.push(inspection).map_err(Full)?;
+        self.wake_always();
+        Ok(())
+    }
+
+    /// Takes the question that was asked first.
+    pub fn pop_inspection(&self) -> Option<Inspection> {
+        self.inspections.pop()
     }
 
     /// Tells the shard that credentials ended at `unix_ms`, and wakes it.
@@ -386,6 +453,18 @@ impl Inbox {
         if self.verdicts.push(verdict).is_err() {
             self.overflows.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// Puts the answer to a look-up in, as [`Self::push`] does a verdict.
+    pub fn push_credential(&self, verdict: CredentialVerdict) {
+        if self.credentials.push(verdict).is_err() {
+            self.overflows.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Takes the oldest answer to a look-up.
+    pub fn pop_credential(&self) -> Option<CredentialVerdict> {
+        self.credentials.pop()
     }
 
     /// Hands a datagram over to this shard. The shard is not told before [`Self::wake`].
@@ -451,7 +530,9 @@ impl Inbox {
         self.sleeping.store(true, Ordering::SeqCst);
         fence(Ordering::SeqCst);
         let is_empty = self.verdicts.is_empty()
+            && self.credentials.is_empty()
             && self.handovers.is_empty()
+            && self.inspections.is_empty()
             && self.notifications.is_empty()
             && self.revoked_since.load(Ordering::SeqCst) == NOT_REVOKED;
         if is_empty {

@@ -21,16 +21,7 @@ const BETWEEN_REQUESTS: Duration = Duration::from_millis(250);
 ///
 /// Does not fail but by a defect.
 pub(crate) fn benchmarks() -> Result<Vec<Benchmark>, String> {
-    let template = RequestTemplate::new(&RequestParts {
-        method: code::POST,
-        path: &["api", "v1", "ABCDEFGHIJ0123456789", "telemetry"],
-        content_format: Some(50),
-        ..RequestParts::default()
-    })
-    .ok_or("the request is too long")?;
-    let mut request = Vec::new();
-    template.encode(true, 1, &[1, 2, 3, 4], PAYLOAD, &mut request);
-
+    let (template, request) = request()?;
     let bytes = request.clone();
     let decode = Benchmark::new(
         "CoAP",
@@ -42,11 +33,7 @@ pub(crate) fn benchmarks() -> Result<Vec<Benchmark>, String> {
         packet.to_bytes()
     });
 
-    let mut answer = Packet::new();
-    answer.header.set_type(MessageType::Acknowledgement);
-    answer.header.code = MessageClass::Response(ResponseType::Created);
-    answer.set_token(vec![1, 2, 3, 4]);
-    answer.add_option(CoapOption::MaxAge, vec![1]);
+    let answer = answer();
     let encode_answer = Benchmark::new("CoAP", "coap-lite encode, 2.01 in an ACK", move || {
         answer.to_bytes()
     });
@@ -69,6 +56,43 @@ pub(crate) fn benchmarks() -> Result<Vec<Benchmark>, String> {
         by_template,
         exchange(request),
     ])
+}
+
+/// The request that all of this is about.
+fn request() -> Result<(RequestTemplate, Vec<u8>), String> {
+    let template = RequestTemplate::new(&RequestParts {
+        method: code::POST,
+        path: &["api", "v1", "ABCDEFGHIJ0123456789", "telemetry"],
+        content_format: Some(50),
+        ..RequestParts::default()
+    })
+    .ok_or("the request is too long")?;
+    let mut request = Vec::new();
+    template.encode(true, 1, &[1, 2, 3, 4], PAYLOAD, &mut request);
+    Ok((template, request))
+}
+
+fn answer() -> Packet {
+    let mut answer = Packet::new();
+    answer.header.set_type(MessageType::Acknowledgement);
+    answer.header.code = MessageClass::Response(ResponseType::Created);
+    answer.set_token(vec![1, 2, 3, 4]);
+    answer.add_option(CoapOption::MaxAge, vec![1]);
+    answer
+}
+
+/// The codec crate's part of a request: decodes it, and encodes its answer.
+///
+/// # Errors
+///
+/// Does not fail but by a defect.
+pub(crate) fn codec() -> Result<(impl Fn() -> bool, impl Fn() -> usize), String> {
+    let (_, request) = request()?;
+    let answer = answer();
+    Ok((
+        move || Packet::from_bytes(&request).is_ok(),
+        move || answer.to_bytes().map_or(0, |bytes| bytes.len()),
+    ))
 }
 
 /// A request into the message layer, its answer out.

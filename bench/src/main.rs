@@ -1,41 +1,125 @@
-//! `tidegate-bench`: what the parts cost, as CPU time per operation on one thread.
+//! `tidegate-bench`: what the parts cost, what a server costs beside the least that it could, and
+//! what other servers cost under the same load.
+//!
+//! ```text
+//! micro    cryptography, CoAP: ns per operation
+//! path     a datagram's way through a shard without a kernel: ns, allocations
+//! count    instructions on that way, against bench/instructions.json (callgrind)
+//! system   server and load generator on a core each, the bare echo beside them -> the table of targets
+//! peers    libcoap's and Californium's servers under the same load
+//! all      everything but count
+//! ```
 
 mod coap;
 mod crypto;
+mod host;
 mod measure;
+mod micro;
+mod path;
+mod peers;
+mod sessions;
+mod system;
+mod table;
 
-use std::io::{IsTerminal, Write, stderr};
-use std::process::{Command, ExitCode};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
-use measure::{Benchmark, Measured, measure};
+use clap::{Args, Parser, Subcommand};
+use tidegate::crypto::suite::CipherSuite;
 
-const ROUNDS: usize = 11;
-const ROUNDS_QUICK: usize = 3;
-const USAGE: &str = "\
-Usage: tidegate-bench [--quick] [WORD]...
+use self::host::Host;
+use self::path::PathCosts;
+use self::system::{Mode, SUITE, System};
 
-Measures the CPU time of cryptography and CoAP per operation, and prints the median of several rounds.
-With words: only benchmarks whose group or name holds one of them. Build with --release.";
+/// Measures Tidegate. Build with --release; nothing else should run on the machine meanwhile.
+#[derive(Debug, Parser)]
+#[command(name = "tidegate-bench", version, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: What,
+}
 
-fn main() -> ExitCode {
-    let mut words = Vec::new();
-    let mut rounds = ROUNDS;
-    for argument in std::env::args().skip(1) {
-        match argument.as_str() {
-            "--quick" => rounds = ROUNDS_QUICK,
-            "--help" | "-h" => {
-                println!("{USAGE}");
-                return ExitCode::SUCCESS;
-            }
-            flag if flag.starts_with('-') => {
-                eprintln!("tidegate-bench: {flag} is unknown\n\n{USAGE}");
-                return ExitCode::from(2);
-            }
-            word => words.push(word.to_lowercase()),
+#[derive(Debug, Subcommand)]
+enum What {
+    /// CPU time of cryptography and CoAP per operation, median of several rounds
+    Micro {
+        /// Fewer rounds
+        #[arg(long)]
+        quick: bool,
+        /// Only benchmarks whose group or name holds one of these
+        words: Vec<String>,
+    },
+    /// CPU time and allocations per datagram in a shard without a kernel
+    Path {
+        /// Fewer rounds
+        #[arg(long)]
+        quick: bool,
+    },
+    /// Instructions per datagram by callgrind; fails when they are not what is expected
+    Count {
+        /// What is expected
+        #[arg(long, default_value = "bench/instructions.json", value_name = "FILE")]
+        expected: PathBuf,
+        /// Write the file anew
+        #[arg(long)]
+        update: bool,
+    },
+    /// Resident memory of idle sessions in a shard without a kernel, and CPU time of handshakes
+    Sessions {
+        /// How many sessions are held
+        #[arg(default_value_t = 200_000)]
+        count: usize,
+    },
+    /// A line of that, in a process of its own
+    #[command(hide = true)]
+    SessionsChild {
+        /// Which line
+        line: usize,
+        /// How many sessions
+        count: usize,
+    },
+    /// What `count` runs under callgrind
+    #[command(hide = true)]
+    CountChild,
+    /// The server under load beside the bare echo, against the targets
+    System(Extent),
+    /// Servers of other authors beside ours
+    Peers(Extent),
+    /// micro, path, system and peers, and the table of all targets
+    All(Extent),
+}
+
+#[derive(Args, Debug)]
+struct Extent {
+    /// Measure for longer, with 200 000 and 1 000 000 sessions where the targets say so
+    #[arg(long, conflicts_with = "smoke")]
+    full: bool,
+    /// Only try whether everything runs; the numbers mean nothing
+    #[arg(long)]
+    smoke: bool,
+    /// Where table.md and the reports of the loads go
+    #[arg(long, default_value = "target/bench", value_name = "DIRECTORY")]
+    out: PathBuf,
+}
+
+impl Extent {
+    const fn mode(&self) -> Mode {
+        match (self.full, self.smoke) {
+            (true, _) => Mode::Full,
+            (_, true) => Mode::Smoke,
+            (false, false) => Mode::Quick,
         }
     }
-    match run(&words, rounds) {
-        Ok(()) => ExitCode::SUCCESS,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    tidegate::crypto::random::warm_up();
+    match run(&arguments.command) {
+        Ok(text) => {
+            print!("{text}");
+            ExitCode::SUCCESS
+        }
         Err(message) => {
             eprintln!("tidegate-bench: {message}");
             ExitCode::FAILURE
@@ -43,119 +127,97 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(words: &[String], rounds: usize) -> Result<(), String> {
-    tidegate::crypto::random::warm_up();
-    let mut benchmarks = crypto::benchmarks()?;
-    benchmarks.extend(coap::benchmarks()?);
-    benchmarks.retain(|benchmark| is_wanted(benchmark, words));
-    if benchmarks.is_empty() {
-        return Err("no benchmark has such a name".into());
+fn run(what: &What) -> Result<String, String> {
+    let host = Host::read();
+    Ok(match what {
+        What::Micro { quick, words } => format!("{}\n{}", host.text(), micro::run(words, *quick)?),
+        What::Path { quick } => format!("{}\n{}", host.text(), path::text(&path(*quick)?)),
+        What::Count { expected, update } => path::count::run(expected, *update)?,
+        What::CountChild => path::count::child()?,
+        What::Sessions { count } => format!("{}\n{}", host.text(), sessions::report(*count)?),
+        What::SessionsChild { line, count } => sessions::line(*line, *count)?,
+        What::System(extent) => system(
+            &host,
+            extent,
+            Parts {
+                micro: false,
+                peers: false,
+            },
+        )?,
+        What::Peers(extent) => peers(&host, extent)?,
+        What::All(extent) => system(
+            &host,
+            extent,
+            Parts {
+                micro: true,
+                peers: true,
+            },
+        )?,
+    })
+}
+
+fn path(quick: bool) -> Result<PathCosts, String> {
+    let suite = CipherSuite::from_name(SUITE).ok_or("the suite is unknown")?;
+    path::measure(suite, quick)
+}
+
+/// What is measured beside the server under load.
+#[derive(Clone, Copy)]
+struct Parts {
+    micro: bool,
+    peers: bool,
+}
+
+/// The table, and what else was measured, also as files in the output folder.
+fn system(host: &Host, extent: &Extent, parts: Parts) -> Result<String, String> {
+    let mode = extent.mode();
+    let quick = mode != Mode::Full;
+    let directory = prepare(&extent.out)?;
+    let mut text = host.text();
+    if parts.micro {
+        text += &format!("\n{}", micro::run(&[], quick)?);
     }
-    let measured = measure(benchmarks, rounds, &mut |round| progress(round, rounds));
-    progress(rounds, rounds);
-    print!("{}\n{}", host(), table(&measured, rounds));
-    Ok(())
-}
-
-fn is_wanted(benchmark: &Benchmark, words: &[String]) -> bool {
-    let name = format!("{} {}", benchmark.group, benchmark.name).to_lowercase();
-    words.is_empty() || words.iter().any(|word| name.contains(word))
-}
-
-fn progress(round: usize, rounds: usize) {
-    let mut stream = stderr().lock();
-    if stream.is_terminal() {
-        let line = if round < rounds {
-            format!("round {} of {rounds}", round + 1)
-        } else {
-            String::new()
-        };
-        let _ = write!(stream, "\r\x1b[K{line}").and_then(|()| stream.flush());
-    }
-}
-
-/// Where and of what the numbers are.
-fn host() -> String {
-    let read = |path| std::fs::read_to_string(path).unwrap_or_default();
-    let information = read("/proc/cpuinfo");
-    let processor = information
-        .lines()
-        .find_map(|line| line.strip_prefix("model name")?.split_once(':'))
-        .map_or("unknown", |(_, name)| name.trim());
-    let kernel = read("/proc/sys/kernel/osrelease");
-    let commit = Command::new("git")
-        .args(["describe", "--always", "--dirty", "--exclude=*"])
-        .output()
-        .ok()
-        .filter(|output| output.status.success())
-        .map_or_else(
-            || "unknown".to_owned(),
-            |output| String::from_utf8_lossy(&output.stdout).trim().to_owned(),
-        );
-    let build = if cfg!(debug_assertions) {
-        "debug: these numbers mean nothing, build with --release"
-    } else {
-        "release"
+    let costs = path(quick)?;
+    text += &format!("\n{}", path::text(&costs));
+    let mut system = System::new(mode, &directory)?;
+    let (mut rows, ours) = system.rows(Some(&costs))?;
+    let entries = match parts.peers {
+        true => peers::measure(&system, mode, &directory),
+        false => Vec::new(),
     };
-    format!(
-        "CPU     {processor}\nkernel  {}\ncommit  {commit}\nbuild   {build}\n",
-        kernel.trim()
-    )
+    if parts.peers {
+        text += &format!("\n{}", peers::text(&ours, &entries));
+    }
+    rows.extend(peers::rows(&ours, &entries));
+    let table = table::markdown(&rows, host, mode.words());
+    let path = extent.out.join("table.md");
+    std::fs::write(&path, &table).map_err(|error| format!("{}: {error}", path.display()))?;
+    Ok(format!(
+        "{text}\n{table}\nThis table is {}.\n",
+        path.display()
+    ))
 }
 
-fn table(measured: &[Measured], rounds: usize) -> String {
-    let width = measured
-        .iter()
-        .map(|m| m.name.chars().count())
-        .max()
-        .unwrap_or(0);
-    let mut text = format!(
-        "{:<12}  {:<width$}  {:>9}  {:>19}  (median, fastest and slowest of {rounds} rounds)\n",
-        "", "", "ns", "ns"
-    );
-    let mut last = "";
-    for m in measured {
-        let group = if m.group == last { "" } else { m.group };
-        last = m.group;
-        let range = format!("{} - {}", number(m.fastest), number(m.slowest));
-        text += &format!(
-            "{group:<12}  {:<width$}  {:>9}  {range:>19}\n",
-            m.name,
-            number(m.median)
-        );
-    }
-    text
+fn peers(host: &Host, extent: &Extent) -> Result<String, String> {
+    let mode = extent.mode();
+    let directory = prepare(&extent.out)?;
+    let system = System::new(mode, &directory)?;
+    let ours = peers::measure_ours(&system, mode, &directory)?;
+    let entries = peers::measure(&system, mode, &directory);
+    Ok(format!(
+        "{}{}\n\n{}",
+        host.text(),
+        mode.words(),
+        peers::text(&ours, &entries)
+    ))
 }
 
-/// Three significant digits or the whole number.
-fn number(ns: f64) -> String {
-    if ns < 100.0 {
-        format!("{ns:.1}")
-    } else {
-        format!("{ns:.0}")
+/// The folder of this run; those of earlier runs go.
+fn prepare(out: &Path) -> Result<PathBuf, String> {
+    for entry in std::fs::read_dir(out).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with("run-") {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
     }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn all_benchmarks_run_and_words_choose_among_them() {
-        let mut all = crypto::benchmarks().unwrap();
-        all.extend(coap::benchmarks().unwrap());
-        let wanted: Vec<Benchmark> = all
-            .into_iter()
-            .filter(|benchmark| is_wanted(benchmark, &["coap".into(), "cookie".into()]))
-            .collect();
-        assert!(wanted.len() >= 5);
-        let measured = measure(wanted, 1, &mut |_| {});
-        assert!(measured.iter().all(|m| m.median > 0.0));
-        let table = table(&measured, 1);
-        assert!(
-            table.contains("coap-lite decode") && !table.contains("P-256"),
-            "{table}"
-        );
-        assert!(host().contains("kernel"));
-    }
+    system::tidegate::scratch(out)
 }

@@ -96,7 +96,8 @@ pub(crate) fn measure(
         .collect()
 }
 
-fn thread_cpu_ns() -> u64 {
+/// CPU time of this thread.
+pub(crate) fn thread_cpu_ns() -> u64 {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
     let nanos = u64::try_from(time.tv_nsec).unwrap_or(0);

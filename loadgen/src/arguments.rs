@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, ValueEnum};
 use tidegate::coap::code;
-use tidegate::crypto::suite::CipherSuite;
+use tidegate::crypto::suite::{self, CipherSuite};
 use tidegate::time::Duration;
 
 use crate::target::Target;
@@ -88,6 +88,8 @@ pub(crate) enum Authentication {
     Token,
     /// A client certificate
     X509,
+    /// A pre-shared key
+    Psk,
     /// Not at all
     None,
 }
@@ -115,7 +117,8 @@ struct Arguments {
     /// Access token, the same for all devices
     #[arg(long, value_name = "TOKEN", conflicts_with_all = ["devices_file", "admin"])]
     token: Option<String>,
-    /// Devices: lines `name,token`, or `name,certificate.pem,key.pem` with --auth x509
+    /// Devices: lines `name,token`, or `name,certificate.pem,key.pem` with --auth x509, or
+    /// `name,identity,key in hexadecimal` with --auth psk
     #[arg(long, value_name = "FILE.csv", conflicts_with = "admin")]
     devices_file: Option<PathBuf>,
     /// Admin interface of Tidegate, to register the devices there. When the server must know them
@@ -123,6 +126,10 @@ struct Arguments {
     /// certificates and registers them nowhere, for servers that take any
     #[arg(long, value_name = "URL")]
     admin: Option<String>,
+    /// File with the token of that interface [default: admin-token in TIDEGATE_DATA_DIR or
+    /// ./tidegate-data, unless TIDEGATE_ADMIN_TOKEN is the token]
+    #[arg(long, value_name = "FILE")]
+    admin_token_file: Option<PathBuf>,
     /// Open loop: operations per second over the fleet [in a storm by default: one per device]
     #[arg(long, value_name = "R", conflicts_with = "closed", value_parser = parse_rate)]
     rate: Option<f64>,
@@ -250,6 +257,7 @@ pub(crate) struct Plan {
     pub(crate) devices: Option<usize>,
     pub(crate) authentication: Authentication,
     pub(crate) credentials: CredentialSource,
+    pub(crate) admin_token_file: Option<PathBuf>,
     pub(crate) load: Load,
     pub(crate) duration: Duration,
     pub(crate) ramp: Duration,
@@ -329,6 +337,7 @@ impl Plan {
             devices,
             authentication: arguments.auth,
             credentials,
+            admin_token_file: arguments.admin_token_file,
             load,
             duration: arguments.duration,
             ramp: arguments.ramp,
@@ -374,11 +383,22 @@ fn check(arguments: &Arguments) -> Result<(), String> {
                     .into(),
             );
         }
+        if arguments.auth == Authentication::Psk {
+            return Err("--auth psk needs a coaps:// target: the handshake proves the key".into());
+        }
         if arguments.suite.is_some() {
             return Err("--suite needs a coaps:// target".into());
         }
         if arguments.cid.is_some() {
             return Err("--cid needs a coaps:// target: connection ids are part of DTLS".into());
+        }
+    }
+    if let Some(suite) = arguments.suite {
+        let needs_key = suite.authentication() == suite::Authentication::PreSharedKey;
+        if needs_key != (arguments.auth == Authentication::Psk) {
+            return Err(
+                "--auth psk goes with suites with PSK in their names, and they with it".into(),
+            );
         }
     }
     let path = arguments.path.as_ref().or(arguments.target.path.as_ref());
@@ -397,10 +417,10 @@ fn check(arguments: &Arguments) -> Result<(), String> {
     }
     if arguments.auth == Authentication::None {
         if arguments.devices_file.is_some() {
-            return Err("--devices-file goes with --auth token or x509".into());
+            return Err("--devices-file goes with --auth token, x509 or psk".into());
         }
         if arguments.admin.is_some() {
-            return Err("--admin goes with --auth token or x509".into());
+            return Err("--admin goes with --auth token, x509 or psk".into());
         }
     }
     if let Some(admin) = &arguments.admin
@@ -498,7 +518,8 @@ fn credential_source(arguments: &Arguments) -> CredentialSource {
         (Authentication::X509, Scenario::Handshake | Scenario::Resume) => {
             CredentialSource::Unregistered
         }
-        (_, Scenario::Telemetry | Scenario::Rebind | Scenario::Storm) => {
+        (Authentication::Psk, _)
+        | (_, Scenario::Telemetry | Scenario::Rebind | Scenario::Storm) => {
             CredentialSource::Admin(ADMIN_DEFAULT.into())
         }
     }
@@ -507,7 +528,7 @@ fn credential_source(arguments: &Arguments) -> CredentialSource {
 const fn default_path(authentication: Authentication) -> &'static str {
     match authentication {
         Authentication::Token => "/api/v1/{token}/telemetry",
-        Authentication::X509 => "/api/v1/telemetry",
+        Authentication::X509 | Authentication::Psk => "/api/v1/telemetry",
         Authentication::None => "/",
     }
 }

@@ -17,7 +17,7 @@ use crate::flood::STRANGERS;
 use crate::kit::Work;
 use crate::live::{self, Live};
 use crate::report::{self, Report, Second, ServerUse, hints, per_second};
-use crate::server_process::{ServerProcess, Usage};
+use crate::server_process::{ServerProcess, ThreadTimes, Usage};
 use crate::sockets;
 use crate::stats::{Counters, Sample};
 use crate::storm::StormFleet;
@@ -32,6 +32,9 @@ const SILENCE_MAX: Duration = Duration::from_secs(10);
 const REFUSED_MAX: Duration = Duration::from_secs(1);
 /// Longest handshake (the client gives up earlier), and slack behind the last answer.
 const DRAIN_EXTRA: Duration = Duration::from_secs(35);
+
+/// Threads that use less than this per operation are not told.
+const THREAD_US_MIN: f64 = 0.01;
 
 /// Does what the plan says; `true` when all went as it should.
 ///
@@ -133,6 +136,7 @@ pub(crate) fn run(plan: &Plan) -> Result<bool, String> {
         connecting: measured.connecting,
         measured: measured.measured,
         server: measured.server,
+        server_threads: measured.server_threads,
         own_cpu: measured.own_cpu,
     };
     finish(&report, &leader.seconds)
@@ -201,6 +205,7 @@ struct Measured {
     connecting: Duration,
     measured: Duration,
     server: Option<ServerUse>,
+    server_threads: Vec<(String, f64)>,
     own_cpu: Duration,
 }
 
@@ -258,27 +263,41 @@ impl<'a> Leader<'a> {
         }
         let own_start = process_cpu_time();
         let before = self.usage()?;
+        let threads_before = self.thread_times();
         let handshakes_before = self.total.counters.handshakes_completed;
         let measured = self.measure()?;
         self.drain()?;
         let after = self.usage()?;
+        let threads_after = self.thread_times();
         let own_cpu = process_cpu_time().saturating_sub(own_start);
         self.collect();
         let counters = &self.total.counters;
+        let mut operations = 0;
         if self.storm.is_some() {
             // What the server used it used for both.
         } else if self.plan.scenario.sends_requests() {
             let answered = counters.ok + counters.codes.iter().map(|(_, count)| count).sum::<u64>();
             server_use.cpu_us_per_request = per_operation(before.cpu, after.cpu, answered);
+            operations = answered;
         } else {
             let completed = counters.handshakes_completed - handshakes_before;
             server_use.cpu_us_per_handshake = per_operation(before.cpu, after.cpu, completed);
+            operations = completed;
         }
+        let threads = threads_after
+            .into_iter()
+            .map(|(name, after)| {
+                let before = threads_before.get(&name).copied().unwrap_or_default();
+                (name, per_operation(before, after, operations))
+            })
+            .filter(|(_, us)| *us >= THREAD_US_MIN)
+            .collect();
         server_use.rss_bytes = after.rss_bytes;
         Ok(Measured {
             connecting,
             measured,
             server: self.server.is_some().then_some(server_use),
+            server_threads: threads,
             own_cpu,
         })
     }
@@ -510,6 +529,13 @@ impl<'a> Leader<'a> {
             ));
         }
         Ok(())
+    }
+
+    fn thread_times(&self) -> ThreadTimes {
+        self.server
+            .as_ref()
+            .map(ServerProcess::thread_times)
+            .unwrap_or_default()
     }
 
     fn usage(&self) -> Result<Usage, String> {

@@ -1,5 +1,6 @@
 //! The server's CPU time and memory, from `/proc`.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 
@@ -54,6 +55,40 @@ impl ServerProcess {
             rss_bytes: pages * rustix::param::page_size() as u64,
         })
     }
+
+    /// What its living threads used until now; empty where the kernel does not say.
+    pub(crate) fn thread_times(&self) -> ThreadTimes {
+        let mut times = ThreadTimes::new();
+        for task in fs::read_dir(self.directory.join("task"))
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
+            let read = |name: &str| fs::read_to_string(task.path().join(name)).ok();
+            if let (Some(name), Some(time)) = (
+                read("comm"),
+                read("schedstat").as_deref().and_then(parse_schedstat),
+            ) {
+                *times.entry(kind_of(name.trim()).to_owned()).or_default() +=
+                    Duration::from_nanos(time);
+            }
+        }
+        times
+    }
+}
+
+/// CPU time by the names of threads; those of one name but for a number behind it are one.
+pub(crate) type ThreadTimes = BTreeMap<String, Duration>;
+
+/// The name without what counts the threads of one kind: `shard` of `shard-0-1`.
+fn kind_of(name: &str) -> &str {
+    let kind = name.trim_end_matches(|c: char| c.is_ascii_digit() || c == '-' || c == '#');
+    if kind.is_empty() { name } else { kind }
+}
+
+/// Nanoseconds on a CPU: the first field.
+fn parse_schedstat(schedstat: &str) -> Option<u64> {
+    schedstat.split_ascii_whitespace().next()?.parse().ok()
 }
 
 /// utime and stime, in ticks: the 14th and 15th field; the second may hold spaces and brackets.
@@ -80,6 +115,21 @@ mod tests {
         assert_eq!(parse_stat(stat), Some(300));
         assert_eq!(parse_stat("7 (x) S 1"), None);
         assert_eq!(parse_statm("1000 250 3 4 5 6 7\n"), Some(250));
+    }
+
+    #[test]
+    fn threads_of_one_kind_are_one() {
+        assert_eq!(kind_of("shard-0-1"), "shard");
+        assert_eq!(kind_of("store-commit"), "store-commit");
+        assert_eq!(kind_of("7"), "7");
+        assert_eq!(
+            parse_schedstat("50273321 322561592 319\n"),
+            Some(50_273_321)
+        );
+        let times = ServerProcess::find(std::process::id())
+            .unwrap()
+            .thread_times();
+        assert!(!times.is_empty() && times.values().any(|time| !time.is_zero()));
     }
 
     #[test]

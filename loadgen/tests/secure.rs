@@ -11,17 +11,34 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant as StdInstant, SystemTime};
 
 use serde_json::Value;
+use tidegate::crypto::pre_shared_key::PreSharedKey;
 use tidegate::crypto::random::SystemRandom;
 use tidegate::crypto::signature::SigningKey;
 use tidegate::dtls::{
-    Accepted, Association, Context, CookieJar, Credentials, RandomConnectionIds, ServerConfig,
-    SessionCache, Sessions, TicketKey, TicketKeys, accept, cid_of,
+    Accepted, Association, Context, CookieJar, Credentials, PeerIdentity, RandomConnectionIds,
+    Revocations, ServerConfig, SessionCache, Sessions, TicketKey, TicketKeys, accept, cid_of,
 };
 use tidegate::time::{Instant, Now};
 use tidegate::wire::DatagramSink;
 
 /// Length of the server's connection ids.
 const CID_LEN: u8 = 4;
+
+/// The pre-shared key of all identities.
+const PSK: [u8; 16] = [0xab; 16];
+
+#[derive(Debug)]
+struct Keys;
+
+impl Revocations for Keys {
+    fn is_revoked(&self, _: &PeerIdentity, _: u64) -> bool {
+        false
+    }
+
+    fn has_pre_shared_keys(&self) -> bool {
+        true
+    }
+}
 
 /// What the server counted.
 #[derive(Debug, Default)]
@@ -30,6 +47,7 @@ struct Counts {
     /// Of these, those that resumed a session.
     resumed: u64,
     with_certificate: u64,
+    with_key: u64,
     requests: u64,
     /// Changes of a peer's address.
     moved: u64,
@@ -123,7 +141,7 @@ fn serve(
             config: &config,
             cookies: &cookies,
             sessions,
-            revocations: &tidegate::dtls::NoRevocations,
+            revocations: &Keys,
             connection_ids: &RandomConnectionIds,
             admit_handshakes: true,
             random: &mut SystemRandom,
@@ -147,11 +165,17 @@ fn serve(
             }
             continue;
         };
-        let received = association.handle_datagram(now, address.as_bytes(), datagram, &mut cx);
+        let mut received = association.handle_datagram(now, address.as_bytes(), datagram, &mut cx);
+        if let Some(lookup) = association.poll_lookup() {
+            let key = PreSharedKey::new(&PSK);
+            received = association.handle_credential(now, &lookup, key.as_ref(), &mut cx);
+        }
         if received.established {
             counts.handshakes += 1;
             counts.resumed += u64::from(received.resumed.is_some());
             counts.with_certificate += u64::from(association.peer_fingerprint().is_some());
+            let by_key = matches!(association.identity(), PeerIdentity::PreSharedKey(_));
+            counts.with_key += u64::from(by_key);
         }
         for range in received.plaintexts.iter() {
             let request = &datagram[range];
@@ -450,6 +474,35 @@ fn an_alert_is_named_with_its_remedy() {
     );
     assert!(said.contains("try without --suite"), "{said}");
     server.stop();
+}
+
+#[test]
+fn devices_of_a_file_prove_their_pre_shared_keys() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("fleet.csv");
+    let line =
+        |number: u8, byte: &str| format!("d{number},identity {number},{}\n", byte.repeat(16));
+    let fleet: String = (0..4).map(|number| line(number, "ab")).collect();
+    std::fs::write(&file, fleet).unwrap();
+    let path = file.to_str().unwrap();
+    let arguments = ["--auth", "psk", "--devices-file", path, "--count", "20"];
+    let server = Server::start(None);
+    let (output, report) = run(&server, &arguments);
+    assert!(output.status.success(), "{}", text(&output));
+    let counts = server.stop();
+    assert_eq!((counts.handshakes, counts.with_key), (4, 4));
+    assert_eq!(counts.requests, 20);
+    assert_eq!(report["requests"]["ok"], 20);
+    assert_eq!(report["config"]["auth"], "psk");
+
+    // One suite of them; and a key that the server does not have.
+    std::fs::write(&file, line(1, "cd")).unwrap();
+    let suite = ["--suite", "TLS_PSK_WITH_AES_128_CCM_8"];
+    let server = Server::start(None);
+    let (output, _) = run(&server, &[&arguments[..], &suite].concat());
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    assert!(text(&output).contains("decrypt_error"), "{}", text(&output));
+    assert_eq!(server.stop().handshakes, 0);
 }
 
 const RESUME: [&str; 8] = [

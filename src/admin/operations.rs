@@ -1,10 +1,13 @@
 //! What an administrator can do, wherever the registry and the store are.
 
-use crate::store::HistoryQuery;
+pub mod sessions;
+
+use crate::store::{AttributeScope, HistoryQuery};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 use std::fmt;
+use zeroize::Zeroize;
 
 /// A device to be.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -12,16 +15,66 @@ use std::fmt;
 pub struct NewDevice {
     /// Its name: unique, 1 to 255 characters, no control characters.
     pub name: String,
-    /// Its access token; one is made at random when there is neither this nor a certificate.
+    /// Its access token; one is made at random when there is no other credential.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<String>,
     /// Its certificate, which becomes the credential: PEM text, of which the first certificate
     /// counts, or the base64 of its DER.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate: Option<String>,
+    /// The identity of its pre-shared key (RFC 4279), which becomes the credential: up to 128
+    /// characters.
+    #[serde(
+        default,
+        rename = "pskIdentity",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub psk_identity: Option<String>,
+    /// The pre-shared key, 16 to 64 bytes; one is made at random when there is only the identity.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub psk: Option<KeyText>,
     /// Its device profile; `default` when there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub profile: Option<String>,
+}
+
+/// A pre-shared key in hexadecimal digits. Wiped when dropped, and not shown in messages.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct KeyText(pub String);
+
+impl Drop for KeyText {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+impl fmt::Debug for KeyText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KeyText")
+    }
+}
+
+/// The credential that takes the place of a device's.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewCredentials {
+    /// An access token; one is made at random when there is no other credential.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
+    /// A certificate, as in [`NewDevice`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<String>,
+    /// The identity of a pre-shared key, as in [`NewDevice`].
+    #[serde(
+        default,
+        rename = "pskIdentity",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub psk_identity: Option<String>,
+    /// The pre-shared key, as in [`NewDevice`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub psk: Option<KeyText>,
 }
 
 /// How a device proves who it is.
@@ -33,6 +86,9 @@ pub enum CredentialsType {
     /// The key of a certificate.
     #[serde(rename = "X509_CERTIFICATE")]
     X509Certificate,
+    /// A key in common.
+    #[serde(rename = "PRE_SHARED_KEY")]
+    PreSharedKey,
 }
 
 /// A device as it is shown.
@@ -49,9 +105,13 @@ pub struct DeviceView {
     pub created_ms: u64,
     /// How it proves who it is.
     pub credentials_type: CredentialsType,
-    /// The token, or the certificate's fingerprint (TB section 4). `None` in lists.
+    /// The token, the certificate's fingerprint (TB section 4), or the PSK identity. `None` in lists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials_id: Option<String>,
+    /// The pre-shared key, if it was made at random and the device has just been added: it is not
+    /// shown again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub psk: Option<KeyText>,
 }
 
 /// Part of the list of devices, in the order of their names.
@@ -88,6 +148,9 @@ pub struct Attributes {
     pub server: BTreeMap<String, Reading>,
 }
 
+/// Values of attributes that are to be set: no value may be null.
+pub type NewAttributes = serde_json::Map<String, serde_json::Value>;
+
 /// What became of one device of many.
 pub type Added = Result<(), OperationError>;
 
@@ -101,8 +164,12 @@ pub enum ErrorKind {
     Conflict,
     /// What was asked makes no sense.
     Invalid,
+    /// Not without the token.
+    Unauthenticated,
     /// Not for this asker.
     Forbidden,
+    /// Only a running server can do it, or it cannot just now.
+    Unavailable,
     /// The registry or the store failed, or the server cannot be reached.
     Failed,
 }
@@ -143,7 +210,7 @@ impl fmt::Display for OperationError {
 impl std::error::Error for OperationError {}
 
 /// What an administrator can do. Calls block; none is for a shard's thread.
-pub trait Operations: Send + Sync {
+pub trait Operations: sessions::SessionOperations + Send + Sync {
     /// Up to `limit` devices whose names come after `after` (from the first when `None`).
     ///
     /// # Errors
@@ -179,6 +246,18 @@ pub trait Operations: Send + Sync {
     /// When there is none of that name, or the registry fails.
     fn remove(&self, name: &str) -> Result<(), OperationError>;
 
+    /// Replaces a device's credential; the old one ends at once, live sessions included. Durable
+    /// when it returns.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::add`], and when there is no such device.
+    fn set_credentials(
+        &self,
+        name: &str,
+        credentials: &NewCredentials,
+    ) -> Result<DeviceView, OperationError>;
+
     /// The newest reading of each key: `{"temperature":{"ts":1700000000000,"value":42}}`.
     ///
     /// # Errors
@@ -204,4 +283,28 @@ pub trait Operations: Send + Sync {
     ///
     /// When there is no such device, or the store fails.
     fn attributes(&self, name: &str) -> Result<Attributes, OperationError>;
+
+    /// Sets attributes; others of the scope stay. Durable when it returns.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such device, a key or value cannot be stored, or the store fails.
+    fn set_attributes(
+        &self,
+        name: &str,
+        scope: AttributeScope,
+        attributes: &NewAttributes,
+    ) -> Result<(), OperationError>;
+
+    /// Deletes attributes, as far as they are there. Durable when it returns.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such device, or the store fails.
+    fn delete_attributes(
+        &self,
+        name: &str,
+        scope: AttributeScope,
+        keys: &[String],
+    ) -> Result<(), OperationError>;
 }

@@ -2,13 +2,14 @@
 //!
 //! A worker takes a batch of requests, handles each, and sends the answers that are ready to the
 //! inboxes at once. What the others wrote goes to the store as one batch, with the verdicts: the
-//! store delivers them once all of it is durable. Each inbox is woken once per batch.
+//! store delivers them once all of it is durable. Each inbox is woken once per batch. Before each
+//! batch the look-ups of pre-shared keys are answered, which takes next to no time: handshakes wait.
 //!
 //! A request whose handling panics is answered 5.00 and leaves nothing in the batch; the rest of the
 //! batch goes on.
 
 use crate::auth::api::{Api, Outcome, code};
-use crate::auth::request::{Request, Response, Verdict};
+use crate::auth::request::{CredentialRequest, CredentialVerdict, Request, Response, Verdict};
 use crate::queue::{Inbox, RequestQueues, TAKE_MAX, WorkerQueues};
 use crate::store::{Batch, Completion, Overloaded, Store, StoreError};
 use std::io;
@@ -19,6 +20,9 @@ use std::thread::JoinHandle;
 
 /// Max-Age of a 5.03, seconds: when a device that was refused may try again.
 pub const RETRY_AFTER_S: u32 = 5;
+
+/// Look-ups answered between two batches.
+const LOOKUPS_MAX: usize = TAKE_MAX;
 
 /// Bytes that a request's readings take in a batch, usually.
 const BYTES_PER_REQUEST: usize = 64;
@@ -224,21 +228,55 @@ impl Worker {
         }
     }
 
-    /// Handles one batch of what is queued, without waiting; returns how many requests it had.
+    /// Handles one batch of what is queued, without waiting; returns how many requests and look-ups
+    /// it had.
     pub fn step(&mut self) -> usize {
         let mut requests = Vec::new();
+        let answered = self.answer_lookups();
         let taken = self.queues.take_now(&mut requests);
         if taken > 0 {
             self.handle_batch(&mut requests);
         }
-        taken
+        answered + taken
     }
 
     fn run(&mut self) {
         let mut requests = Vec::with_capacity(TAKE_MAX);
         while self.queues.take(&mut requests) {
-            self.handle_batch(&mut requests);
+            self.answer_lookups();
+            if !requests.is_empty() {
+                self.handle_batch(&mut requests);
+            }
         }
+    }
+
+    /// Answers look-ups of pre-shared keys; returns how many.
+    fn answer_lookups(&mut self) -> usize {
+        let mut touched = Touched::default();
+        let mut answered = 0;
+        while answered < LOOKUPS_MAX
+            && let Some(request) = self.queues.pop_credential()
+        {
+            answered += 1;
+            let shard = request.peer.shard;
+            if let Some(inbox) = self.delivery.inboxes.get(usize::from(shard)) {
+                inbox.push_credential(self.look_up(request));
+                touched.insert(shard);
+            }
+        }
+        self.delivery.wake(&touched);
+        answered
+    }
+
+    fn look_up(&self, request: CredentialRequest) -> CredentialVerdict {
+        let look_up = AssertUnwindSafe(|| self.api.pre_shared_key(&request.identity));
+        // Unanswered the handshake would wait for its deadline: it fails as with a wrong key.
+        let key = catch_unwind(look_up).unwrap_or_else(|_| {
+            let panics = &self.delivery.counters.panics;
+            panics.fetch_add(1, Ordering::Relaxed);
+            None
+        });
+        CredentialVerdict { request, key }
     }
 
     fn handle_batch(&self, requests: &mut Vec<Request>) {

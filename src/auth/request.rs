@@ -3,6 +3,16 @@
 //! Both own their bytes. Neither names DTLS or a socket, so the pool serves any transport. A request
 //! is one piece of memory, which goes back to its shard with the verdict and is used again there: a
 //! shard under steady load allocates nothing.
+//!
+//! Beside them cross the look-ups of pre-shared keys, with queues of their own: a handshake waits for
+//! the answer, and neither it nor a request stands in the other's way.
+
+use std::sync::Arc;
+
+use crate::crypto::pre_shared_key::PreSharedKey;
+
+/// Most look-ups of one shard in work, queued or answered.
+pub const CREDENTIAL_LOOKUPS_MAX: usize = 1024;
 
 /// A peer of a shard. The generation tells a reused slot from the peer that had it before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -61,6 +71,9 @@ pub struct RequestMessage {
     pub accept: Option<u16>,
     /// The Observe option (RFC 7641): 0 register, 1 deregister.
     pub observe: Option<u32>,
+    /// The Block2 option (RFC 7959): the part of the answer that is wanted. Whoever has the whole body
+    /// at hand need not look at it.
+    pub block2: Option<Block>,
     bytes: Vec<u8>,
     path_end: usize,
     queries_end: usize,
@@ -126,6 +139,20 @@ impl RequestMessage {
         self.bytes.extend_from_slice(payload);
     }
 
+    /// Puts `more` behind the payload.
+    pub(crate) fn append_payload(&mut self, more: &[u8]) {
+        self.bytes.extend_from_slice(more);
+    }
+
+    /// Whether `other` asks the same of the same resource, whatever the payloads (RFC 7252 section 5.4.6).
+    pub(crate) fn is_alike(&self, other: &Self) -> bool {
+        self.method == other.method
+            && self.path_end == other.path_end
+            && self.bytes.get(..self.queries_end) == other.bytes.get(..other.queries_end)
+            && self.content_format == other.content_format
+            && self.accept == other.accept
+    }
+
     /// The same request with these Uri-Path options behind those that it has.
     #[must_use]
     pub fn with_path<T: AsRef<[u8]>>(mut self, segments: impl IntoIterator<Item = T>) -> Self {
@@ -174,6 +201,34 @@ impl RequestMessage {
             self.bytes.splice(at..at, value);
         }
         1 + value.len()
+    }
+}
+
+/// A block of a body (RFC 7959 section 2.2).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Block {
+    /// Which one, in blocks of its size; below 2^20.
+    pub num: u32,
+    /// Whether there are more behind it; without meaning in a request's Block2 option.
+    pub more: bool,
+    /// SZX: its size is 2^(SZX + 4) bytes, with SZX from 0 to 6.
+    pub size_exponent: u8,
+}
+
+impl Block {
+    /// Its size in bytes; the last one of a body may be shorter.
+    pub const fn size(self) -> usize {
+        16 << self.size_exponent
+    }
+
+    /// Offset of its first byte in the body.
+    pub const fn offset(self) -> u64 {
+        (self.num as u64) << (self.size_exponent as u32 + 4)
+    }
+
+    /// The bytes of the body that it has, if the body is that long.
+    pub const fn range(self) -> std::ops::Range<u64> {
+        self.offset()..self.offset() + self.size() as u64
     }
 }
 
@@ -312,8 +367,12 @@ pub enum RelationEnd {
     Replaced,
     /// The session is over, or the peer is another one.
     SessionEnded,
-    /// The pool ended it, by [`Notification::last`].
+    /// The pool ended it: by [`Notification::last`], by a code other than 2.xx, or by an answer without
+    /// a relation to a registration with the same token.
     Finished,
+    /// The session has too many relations, or too many notifications wait: it was never opened, or it
+    /// is closed.
+    Limit,
 }
 
 impl Response {
@@ -324,6 +383,26 @@ impl Response {
             ..Self::default()
         }
     }
+}
+
+/// A handshake's question: which key belongs to this identity?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CredentialRequest {
+    /// Where the answer goes.
+    pub peer: PeerRef,
+    /// The handshake within that peer; the verdict repeats it.
+    pub handshake: u64,
+    /// SHA-256 of the PSK identity's bytes.
+    pub identity: [u8; 32],
+}
+
+/// The pool's answer to one [`CredentialRequest`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CredentialVerdict {
+    /// What was asked.
+    pub request: CredentialRequest,
+    /// The key; `None` when no device has that identity.
+    pub key: Option<Arc<PreSharedKey>>,
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! `tidegate device`.
 
-use crate::admin::operations::{CredentialsType, DeviceView, NewDevice};
+use crate::admin::operations::{CredentialsType, DeviceView, KeyText, NewCredentials, NewDevice};
 use crate::admin::{Operations, timestamp};
 use crate::cli::access::{Access, Missing};
 use crate::cli::arguments::{DeviceArguments, DeviceCommand};
@@ -21,18 +21,38 @@ pub(super) fn run(arguments: &DeviceArguments) -> Result<(), Failure> {
             name,
             token,
             x509,
+            psk_identity,
+            psk,
             profile,
         } => {
             let device = NewDevice {
                 name: name.clone(),
                 token: token.clone(),
                 certificate: x509.as_deref().map(read_certificate).transpose()?,
+                psk_identity: psk_identity.clone(),
+                psk: psk.clone().map(KeyText),
                 profile: profile.clone(),
             };
             print(&open(Missing::Create)?.add(&device)?, json)
         }
         DeviceCommand::List => list(&*open(Missing::Refuse)?, json),
         DeviceCommand::Show { name } => print(&open(Missing::Refuse)?.device(name)?, json),
+        DeviceCommand::SetCredentials {
+            name,
+            token,
+            x509,
+            psk_identity,
+            psk,
+        } => {
+            let credentials = NewCredentials {
+                token: token.clone(),
+                certificate: x509.as_deref().map(read_certificate).transpose()?,
+                psk_identity: psk_identity.clone(),
+                psk: psk.clone().map(KeyText),
+            };
+            let access = open(Missing::Refuse)?;
+            print(&access.set_credentials(name, &credentials)?, json)
+        }
         DeviceCommand::Remove { name } => {
             open(Missing::Refuse)?.remove(name)?;
             let mut out = output::stdout();
@@ -78,8 +98,9 @@ fn print(device: &DeviceView, json: bool) -> Result<(), Failure> {
         let credential = match device.credentials_type {
             CredentialsType::AccessToken => "token",
             CredentialsType::X509Certificate => "fingerprint",
+            CredentialsType::PreSharedKey => "identity",
         };
-        let fields = [
+        let mut fields = vec![
             ("name", device.name.clone()),
             ("profile", device.profile.clone()),
             ("added", added(device)),
@@ -89,6 +110,9 @@ fn print(device: &DeviceView, json: bool) -> Result<(), Failure> {
                 device.credentials_id.clone().unwrap_or_default(),
             ),
         ];
+        if let Some(KeyText(key)) = &device.psk {
+            fields.push(("key", key.clone()));
+        }
         output::write_fields(&mut out, &fields)?;
     }
     out.flush()?;
@@ -103,6 +127,7 @@ const fn type_name(device: &DeviceView) -> &'static str {
     match device.credentials_type {
         CredentialsType::AccessToken => "ACCESS_TOKEN",
         CredentialsType::X509Certificate => "X509_CERTIFICATE",
+        CredentialsType::PreSharedKey => "PRE_SHARED_KEY",
     }
 }
 

@@ -1,8 +1,9 @@
 //! `tidegate device import`: the file, the progress, and the count at the end.
 
 use crate::admin::Operations;
-use crate::admin::operations::NewDevice;
+use crate::admin::operations::{KeyText, NewDevice};
 use crate::cli::{Failure, output};
+use crate::crypto::fingerprint::to_hex;
 use crate::registry::import::{self, Progress, Refused};
 use crate::registry::{self, NewCredential};
 use base64::Engine as _;
@@ -97,17 +98,21 @@ impl Source {
 }
 
 fn to_operation(device: registry::NewDevice) -> NewDevice {
-    let (token, certificate) = match device.credential {
-        NewCredential::RandomToken => (None, None),
-        NewCredential::AccessToken(token) => (Some(token), None),
-        NewCredential::Certificate(der) => (None, Some(base64(&der))),
-    };
-    NewDevice {
+    let mut new = NewDevice {
         name: device.name,
-        token,
-        certificate,
         profile: device.profile,
+        ..NewDevice::default()
+    };
+    match device.credential {
+        NewCredential::RandomToken => {}
+        NewCredential::AccessToken(token) => new.token = Some(token),
+        NewCredential::Certificate(der) => new.certificate = Some(base64(&der)),
+        NewCredential::PreSharedKey { identity, key } => {
+            new.psk_identity = Some(identity);
+            new.psk = key.map(|key| KeyText(to_hex(key.as_bytes())));
+        }
     }
+    new
 }
 
 /// Standard base64 of `bytes`.

@@ -20,6 +20,8 @@ pub const IPATCH: u8 = 0x07;
 pub const CREATED: u8 = 0x41;
 /// 2.05
 pub const CONTENT: u8 = 0x45;
+/// 2.31 (RFC 7959)
+pub const CONTINUE: u8 = 0x5f;
 /// 4.00
 pub const BAD_REQUEST: u8 = 0x80;
 /// 4.01
@@ -32,8 +34,12 @@ pub const NOT_FOUND: u8 = 0x84;
 pub const METHOD_NOT_ALLOWED: u8 = 0x85;
 /// 4.06
 pub const NOT_ACCEPTABLE: u8 = 0x86;
+/// 4.08 (RFC 7959)
+pub const REQUEST_ENTITY_INCOMPLETE: u8 = 0x88;
 /// 4.12
 pub const PRECONDITION_FAILED: u8 = 0x8c;
+/// 4.13
+pub const REQUEST_ENTITY_TOO_LARGE: u8 = 0x8d;
 /// 5.00
 pub const INTERNAL_SERVER_ERROR: u8 = 0xa0;
 /// 5.03

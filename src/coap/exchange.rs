@@ -65,8 +65,8 @@ impl Exchange {
     }
 }
 
-/// `Wishes` in a byte: bits 0-2 the Block1 exponent, bit 3 its presence, bits 5-7 No-Response to
-/// classes 2, 4 and 5.
+/// `Wishes` in a byte: bits 0-2 the Block1 exponent, bit 3 its presence, bit 4 GET, bits 5-7
+/// No-Response to classes 2, 4 and 5.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Flags(u8);
 
@@ -79,6 +79,15 @@ impl Flags {
         // RFC 7967 section 2.1: 2 means no 2.xx, 8 no 4.xx, 16 no 5.xx.
         let silent = (no_response & 0x02) << 4 | (no_response & 0x18) << 3;
         Self(block | silent)
+    }
+
+    /// The same for a request that may be answered anew for each block of its answer.
+    pub(super) const fn with_get(self, is_get: bool) -> Self {
+        Self(self.0 | (is_get as u8) << 4)
+    }
+
+    pub(super) const fn is_get(self) -> bool {
+        self.0 & 0x10 != 0
     }
 
     pub(super) const fn block1(self) -> Option<u8> {
@@ -386,7 +395,9 @@ mod tests {
         assert_eq!(Flags::new(None, 0xff).block1(), None);
         let flags = Flags::new(None, 0x08);
         assert!(!flags.suppresses(0x45) && flags.suppresses(0x84) && !flags.suppresses(0xa0));
-        let flags = Flags::new(None, 0x12);
+        assert!(!flags.is_get() && flags.with_get(true).is_get());
+        assert_eq!(flags.with_get(false), flags);
+        let flags = Flags::new(None, 0x12).with_get(true);
         assert!(flags.suppresses(0x45) && !flags.suppresses(0x84) && flags.suppresses(0xa0));
     }
 }

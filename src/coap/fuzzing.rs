@@ -10,7 +10,9 @@ use coap_lite::Packet;
 use super::message::Head;
 use super::option::{Evaluated, OPTIONS_MAX, evaluate};
 use super::{Context, Input, MessageLayer, Settings, check_header};
-use crate::auth::request::Response;
+use crate::auth::request::{
+    Notification, PeerRef, RelationEnd, RelationEventKind, RelationId, Response,
+};
 use crate::buffer::SpareBuffers;
 use crate::random::SeededRandom;
 use crate::time::{Duration, Instant};
@@ -77,10 +79,12 @@ fn converse(bytes: &[u8]) {
                 layer.handle_timeout(now, cx)
             });
         }
+        let opens = message.method == 1 && message.observe == Some(0);
         let response = Response {
             code: 0x45,
             content_format: message.content_format,
             payload: message.payload().to_vec(),
+            relation: opens.then_some(RelationId(1)),
             ..Response::default()
         };
         let _ = step(&mut random, &settings, &mut sent, |cx| {
@@ -89,6 +93,9 @@ fn converse(bytes: &[u8]) {
         step(&mut random, &settings, &mut sent, |cx| {
             layer.handle_message(now, bytes, cx)
         });
+        if opens {
+            observe(bytes, now, &settings, &mut random, &mut layer, &mut sent);
+        }
     }
     for message in &sent {
         assert!(message.len() <= settings.message_size_max);
@@ -97,6 +104,9 @@ fn converse(bytes: &[u8]) {
             "we send what is no CoAP"
         );
     }
+    let (uploads, upload_bytes) = layer.upload_memory();
+    assert!(uploads <= settings.uploads_max + 1);
+    assert!(upload_bytes <= (settings.uploads_max + 1) * settings.upload_bytes_max);
     let (entries, in_work, outgoing, kept) = layer.memory();
     assert!(entries <= settings.dedup_max && in_work <= settings.requests_max);
     assert!(outgoing <= settings.outgoing_max && kept <= settings.cached_bytes_max);
@@ -112,6 +122,50 @@ fn converse(bytes: &[u8]) {
     }
     assert!(layer.is_idle(now));
     assert_eq!(layer.memory(), (0, 0, 0, 0), "something is left behind");
+    assert_eq!(layer.upload_memory(), (0, 0), "an upload is left behind");
+}
+
+/// Notifications of the relation that `bytes` opened, acknowledged or reset as the bytes have it.
+fn observe(
+    bytes: &[u8],
+    now: Instant,
+    settings: &Settings,
+    random: &mut SeededRandom,
+    layer: &mut MessageLayer,
+    sent: &mut Vec<Vec<u8>>,
+) {
+    for (delivery, &byte) in (0..24).zip(bytes) {
+        let notification = Notification {
+            peer: PeerRef {
+                shard: 0,
+                slot: 0,
+                generation: 0,
+            },
+            relation: RelationId(1),
+            delivery,
+            response: Response::empty(if byte == 0x84 { 0x84 } else { 0x45 }),
+            last: byte == 0,
+        };
+        let _ = step(random, settings, sent, |cx| {
+            layer.notify(now, notification, cx)
+        });
+        let kind = if byte == 0xff { 0x70 } else { 0x60 };
+        if let Some(&[_, _, high, low, ..]) = sent.last().map(Vec::as_slice)
+            && byte & 1 == 1
+        {
+            step(random, settings, sent, |cx| {
+                layer.handle_message(now, &[kind, 0, high, low], cx)
+            });
+        }
+        let (_, waiting, kept) = layer.relation_memory();
+        assert!(waiting <= settings.notifications_max && kept <= settings.notification_bytes_max);
+    }
+    layer.end_relations(RelationEnd::SessionEnded);
+    let events: Vec<_> = std::iter::from_fn(|| layer.next_event()).collect();
+    let is_end = |kind| matches!(kind, RelationEventKind::Ended(_));
+    let ends = events.iter().filter(|(_, kind)| is_end(*kind)).count();
+    assert_eq!(ends, 1, "one end per relation");
+    assert!(events.last().is_some_and(|(_, kind)| is_end(*kind)));
 }
 
 fn step<R>(

@@ -10,11 +10,11 @@
 //! An answer of a code alone, which is what most are, is its head and needs no memory; all others go
 //! through coap-lite's encoder.
 
-use coap_lite::option_value::{OptionValueU8, OptionValueU16, OptionValueU32};
+use coap_lite::option_value::{OptionValueU16, OptionValueU32};
 use coap_lite::{CoapOption, Header, HeaderRaw, MessageType, Packet};
 
 use super::code;
-use crate::auth::request::Response;
+use crate::auth::request::{Block, Response};
 use crate::drop_reason::DropReason;
 
 /// Bytes before the token.
@@ -113,42 +113,85 @@ pub(super) fn emit_bare(
     out(&bytes[..HEADER_LEN + token.as_bytes().len()]);
 }
 
-/// Whether an answer is a code alone, so that [`emit_bare`] does for it.
-pub(super) fn is_bare(response: &Response, block1: Option<u8>) -> bool {
-    response.payload.is_empty()
-        && response.content_format.is_none()
-        && response.max_age.is_none()
-        && block1.is_none()
+/// What an answer or a notification carries, without its message layer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Content<'a> {
+    pub(super) code: u8,
+    pub(super) content_format: Option<u16>,
+    pub(super) max_age: Option<u32>,
+    /// The sequence number of a notification (RFC 7641 section 2), 24 bits.
+    pub(super) observe: Option<u32>,
+    pub(super) etag: Option<u64>,
+    /// The request's Block1 option, repeated (RFC 7959 section 2.3).
+    pub(super) block1: Option<Block>,
+    pub(super) block2: Option<Block>,
+    pub(super) size1: Option<u32>,
+    pub(super) size2: Option<u32>,
+    pub(super) payload: &'a [u8],
 }
 
-/// Encodes an answer; `None` when it would be longer than `size_max` bytes.
-///
-/// `block1` is the block size exponent of the request's Block1 option for a first and only block;
-/// the answer repeats the option (RFC 7959 section 2.3).
-pub(super) fn encode_answer(
-    kind: MessageType,
-    message_id: u16,
-    token: &Token,
-    response: &Response,
-    block1: Option<u8>,
-    size_max: usize,
-) -> Option<Vec<u8>> {
-    let mut packet = Packet::new();
-    packet.header.set_type(kind);
-    packet.header.code = response.code.into();
-    packet.header.message_id = message_id;
-    packet.set_token(token.as_bytes().to_vec());
-    if let Some(format) = response.content_format {
-        packet.add_option_as(CoapOption::ContentFormat, OptionValueU16(format));
+impl<'a> Content<'a> {
+    /// A response as it is.
+    pub(super) fn of(response: &'a Response) -> Self {
+        Self {
+            code: response.code,
+            content_format: response.content_format,
+            max_age: response.max_age,
+            payload: &response.payload,
+            ..Self::default()
+        }
     }
-    if let Some(seconds) = response.max_age {
-        packet.add_option_as(CoapOption::MaxAge, OptionValueU32(seconds));
+
+    /// Whether it is a code alone, so that [`emit_bare`] does for it.
+    pub(super) fn is_bare(&self) -> bool {
+        let code = self.code;
+        *self
+            == Self {
+                code,
+                ..Self::default()
+            }
     }
-    if let Some(exponent) = block1 {
-        packet.add_option_as(CoapOption::Block1, OptionValueU8(exponent));
+
+    /// Encodes it; `None` when it would be longer than `size_max` bytes.
+    pub(super) fn encode(
+        &self,
+        kind: MessageType,
+        message_id: u16,
+        token: &Token,
+        size_max: usize,
+    ) -> Option<Vec<u8>> {
+        let mut packet = Packet::new();
+        packet.header.set_type(kind);
+        packet.header.code = self.code.into();
+        packet.header.message_id = message_id;
+        packet.set_token(token.as_bytes().to_vec());
+        if let Some(format) = self.content_format {
+            packet.add_option_as(CoapOption::ContentFormat, OptionValueU16(format));
+        }
+        if let Some(etag) = self.etag {
+            packet.add_option(CoapOption::ETag, etag.to_be_bytes().to_vec());
+        }
+        let numbers = [
+            (CoapOption::Observe, self.observe),
+            (CoapOption::MaxAge, self.max_age),
+            (CoapOption::Block2, self.block2.map(block_value)),
+            (CoapOption::Block1, self.block1.map(block_value)),
+            (CoapOption::Size2, self.size2),
+            (CoapOption::Size1, self.size1),
+        ];
+        for (option, number) in numbers {
+            if let Some(number) = number {
+                packet.add_option_as(option, OptionValueU32(number));
+            }
+        }
+        packet.payload.extend_from_slice(self.payload);
+        packet.to_bytes_with_limit(size_max).ok()
     }
-    packet.payload.clone_from(&response.payload);
-    packet.to_bytes_with_limit(size_max).ok()
+}
+
+/// A block option's value (RFC 7959 section 2.2).
+pub(super) const fn block_value(block: Block) -> u32 {
+    block.num << 4 | (block.more as u32) << 3 | block.size_exponent as u32
 }
 
 /// Turns a confirmable message into a non-confirmable one.

@@ -19,12 +19,19 @@
 //!
 //! any other message | Confirmable      | Non-confirmable      | ACK             | RST
 //! ------------------+------------------+----------------------+-----------------+---------
-//! empty             | RST (ping)       | drop                 | ends a CON      | ends a CON
+//! empty             | RST (ping)       | drop                 | ends a CON;     | ends a CON;
+//!                   |                  |                      | the relation's  | ends the
+//!                   |                  |                      | next goes out   | relation
 //! response          | RST              | drop                 | drop            | drop
 //! reserved class    | RST              | drop                 | drop            | drop
 //! format error      | RST              | drop                 | drop            | drop
 //! version not 1     | drop             | drop                 | drop            | drop
 //! ```
+//!
+//! A request with Observe 0 whose answer names a relation opens it, and the answer carries the first
+//! sequence number; with Observe 1 it ends the relation of its token. See `observe` for what a relation
+//! goes through. A separate answer that opens a relation is the relation's, not the exchange's, from
+//! there on: its Reset and its timeout end the relation (RFC 7641 sections 3.6, 4.5).
 //!
 //! Deduplication is by Message ID alone, as the RFC has it: another token or another content under a
 //! Message ID that lives is a repetition all the same. Requests beyond `requests_max` in work are
@@ -34,16 +41,24 @@
 //! a request reaches the caller once per Message ID and lifetime; a request in work is not pushed out
 //! by newer ones; `next_timeout` is never later than the next thing to do.
 
+mod answer;
+mod upload;
+
 use coap_lite::MessageType;
 
+use super::block::Transfers;
 use super::exchange::{Exchange, Exchanges, Flags, State, acknowledge_at};
-use super::kept::{Kept, Outgoing};
+use super::kept::Kept;
 use super::message::{self, HEADER_LEN, Head, Token};
 use super::message_id::MessageIds;
+use super::observe::Relations;
 use super::option::{self, Evaluated, Refusal};
-use super::retransmission::{Expiry, Retransmission};
+use super::retransmission::Expiry;
 use super::{Context, Input, Settings, Timeouts, code};
-use crate::auth::request::{RequestMessage, Response};
+use crate::auth::request::{
+    Notification, RelationEnd, RelationEventKind, RelationId, RequestMessage, Response,
+};
+use crate::buffer::SpareBuffers;
 use crate::drop_reason::DropReason;
 use crate::random::Random;
 use crate::time::Instant;
@@ -58,6 +73,10 @@ pub struct MessageLayer {
     exchanges: Exchanges,
     /// Absent while there is nothing to keep.
     kept: Option<Box<Kept>>,
+    /// Absent while nothing is observed, nor was lately.
+    relations: Option<Box<Relations>>,
+    /// Absent while there are no blocks to keep, nor to answer in.
+    transfers: Option<Box<Transfers>>,
     message_ids: MessageIds,
     serial: u16,
     timeout: Option<Instant>,
@@ -65,7 +84,7 @@ pub struct MessageLayer {
     idle_at: Instant,
 }
 
-const _: () = assert!(size_of::<MessageLayer>() <= 112);
+const _: () = assert!(size_of::<MessageLayer>() <= 120);
 
 impl MessageLayer {
     /// A layer that has seen nothing.
@@ -74,6 +93,8 @@ impl MessageLayer {
         Self {
             exchanges: Exchanges::default(),
             kept: None,
+            relations: None,
+            transfers: None,
             message_ids: MessageIds::new(random),
             serial: u16::from_le_bytes([low, high]),
             timeout: None,
@@ -100,35 +121,59 @@ impl MessageLayer {
                     }
                 }
             }
-            MessageType::Acknowledgement | MessageType::Reset => self.handle_reply(&head, message),
+            MessageType::Acknowledgement | MessageType::Reset => {
+                self.handle_reply(now, &head, message, cx)
+            }
         };
         self.update_timeout(cx.settings);
         input
     }
 
-    /// Sends the answer to a request: in its ACK while that is not sent, else by itself.
-    ///
-    /// An answer that cannot be sent as it is, for its code or its length, becomes 5.00.
+    /// Sends a notification of a relation, or lets it wait for those before it (RFC 7641 section 4).
     ///
     /// # Errors
     ///
-    /// `VerdictStale` when no such request is in work; `CoapAnswerUnfit` when 5.00 went out instead;
-    /// `CoapMessageIds` when nothing went out, because the peer was sent so many messages that no
-    /// Message ID is free.
-    pub fn respond(
+    /// `NotificationStale` when the relation is over, or its last notification is on the way;
+    /// `NotificationOverflow` when too many wait: the relation is over then.
+    pub fn notify(
         &mut self,
         now: Instant,
-        exchange: u32,
-        response: &Response,
+        notification: Notification,
         cx: &mut Context<'_>,
     ) -> Result<(), DropReason> {
-        let index = self
-            .exchanges
-            .find_in_work(exchange)
-            .ok_or(DropReason::VerdictStale)?;
-        let result = self.answer(now, index, response, cx);
+        let relations = self.relations.as_mut();
+        let relations = relations.ok_or(DropReason::NotificationStale)?;
+        let sent = relations.notify(now, notification, &mut self.message_ids, cx);
+        if sent == Ok(true) {
+            self.on_message_id(now, cx.settings);
+        }
         self.update_timeout(cx.settings);
-        result
+        sent.map(|_| ())
+    }
+
+    /// Ends all observe relations, as when the session is over.
+    pub fn end_relations(&mut self, end: RelationEnd) {
+        if let Some(relations) = &mut self.relations {
+            relations.end_all(end);
+        }
+    }
+
+    /// Takes the next event of a relation; to be called until `None` after every other call.
+    pub fn next_event(&mut self) -> Option<(RelationId, RelationEventKind)> {
+        self.relations.as_mut()?.next_event()
+    }
+
+    /// Gives up all requests whose blocks have not all come; to be called before the layer is dropped.
+    pub fn end_transfers(&mut self, buffers: &mut SpareBuffers) {
+        if let Some(mut transfers) = self.transfers.take() {
+            transfers.clear(buffers);
+        }
+    }
+
+    /// By how many relations there are more than at the last call.
+    pub fn take_relation_change(&mut self) -> i32 {
+        let relations = self.relations.as_mut();
+        relations.map_or(0, |relations| relations.take_change())
     }
 
     /// Does what is due at `now`: empty ACKs, retransmissions, forgetting.
@@ -137,6 +182,7 @@ impl MessageLayer {
         while let Some((index, exchange)) = self.exchanges.first_unacknowledged()
             && acknowledge_due(&exchange, cx.settings) <= now
         {
+            timeouts.acknowledged += 1;
             self.acknowledge(index, exchange.message_id, cx);
         }
         if let Some(kept) = &mut self.kept {
@@ -154,11 +200,17 @@ impl MessageLayer {
                 }
             }
         }
-        if self.is_idle(now) {
-            self.exchanges.clear();
-            self.kept = None;
-            self.idle_at = Instant::ZERO;
+        if let Some(relations) = &mut self.relations {
+            let (again, sent) = relations.handle_timeout(now, &mut self.message_ids, cx);
+            timeouts.retransmitted += again;
+            if sent {
+                self.on_message_id(now, cx.settings);
+            }
         }
+        if let Some(transfers) = &mut self.transfers {
+            transfers.expire(now, cx.buffers);
+        }
+        self.forget(now, cx.buffers);
         self.update_timeout(cx.settings);
         timeouts
     }
@@ -169,9 +221,29 @@ impl MessageLayer {
         self.timeout
     }
 
-    /// Whether nothing is remembered that matters: no request lives, no Message ID is in use.
+    /// Whether nothing is remembered that matters: no request lives, no Message ID is in use, no
+    /// relation is open.
     pub fn is_idle(&self, now: Instant) -> bool {
+        self.is_quiet(now) && self.relations.as_ref().is_none_or(|r| r.is_over())
+    }
+
+    /// Whether no request lives and no Message ID is in use.
+    fn is_quiet(&self, now: Instant) -> bool {
         now >= self.idle_at && !self.kept.as_ref().is_some_and(|kept| kept.has_outgoing())
+    }
+
+    /// Forgets what has expired, if nothing lives: relations stay.
+    fn forget(&mut self, now: Instant, buffers: &mut SpareBuffers) {
+        if !self.is_quiet(now) {
+            return;
+        }
+        self.end_transfers(buffers);
+        self.exchanges.clear();
+        self.kept = None;
+        self.idle_at = Instant::ZERO;
+        if self.is_idle(now) {
+            self.relations = None;
+        }
     }
 
     fn handle_request(
@@ -208,13 +280,30 @@ impl MessageLayer {
             wishes,
             refusal,
         } = evaluated;
-        let flags = Flags::new(wishes.block1, wishes.no_response);
+        let single = wishes.block1.filter(|block| block.num == 0 && !block.more);
+        let is_part = wishes.block1.is_some_and(|block| block.more);
+        let flags = Flags::new(
+            single.map(|block| block.size_exponent),
+            // That a block has come is to be heard in any case.
+            if is_part { 0 } else { wishes.no_response },
+        );
+        let flags = flags.with_get(message.method == code::GET);
         let Some(refusal) = refusal else {
-            return match self.remember(now, head, token, flags, cx.settings) {
-                Some(index) => self.hand_over(index, head, message, cx),
-                None => {
-                    cx.buffers.put(message.into_buffer());
-                    Input::Dropped(DropReason::CoapPeerBusy)
+            let Some(index) = self.remember(now, head, token, flags, cx.settings) else {
+                cx.buffers.put(message.into_buffer());
+                return Input::Dropped(DropReason::CoapPeerBusy);
+            };
+            return match wishes.block1 {
+                Some(block) if single.is_none() => {
+                    self.receive_block(now, index, (head, block), message, &wishes, cx)
+                }
+                _ if !flags.is_get() && message.block2.is_some_and(|block| block.num > 0) => {
+                    self.answer_again(now, index, message.block2, &wishes, cx)
+                }
+                _ => {
+                    self.note_form(index, &message, &wishes, cx.settings);
+                    self.note_observation(index, &message);
+                    self.hand_over(index, head, message, cx)
                 }
             };
         };
@@ -230,6 +319,21 @@ impl MessageLayer {
     }
 
     /// Gives a request that was just remembered to the caller.
+    /// A GET that registers or cancels under the token of a relation (RFC 7641 section 2).
+    fn note_observation(&mut self, index: usize, message: &RequestMessage) {
+        let Some(relations) = &mut self.relations else {
+            return;
+        };
+        let Some(exchange) = self.exchanges.at(index) else {
+            return;
+        };
+        match (message.method, message.observe) {
+            (code::GET, Some(0)) => relations.on_registration(&exchange.token, exchange.id()),
+            (code::GET, Some(1)) => relations.cancel(&exchange.token),
+            _ => {}
+        }
+    }
+
     fn hand_over(
         &mut self,
         index: usize,
@@ -337,25 +441,56 @@ impl MessageLayer {
         }
     }
 
+    /// When the request in work with this id came; `None` when there is none. It follows from what
+    /// is remembered of it, so `settings` must be those that it came under.
+    pub fn arrival_of(&self, exchange: u32, settings: &Settings) -> Option<Instant> {
+        let index = self.exchanges.find_in_work(exchange)?;
+        let exchange = self.exchanges.at(index)?;
+        let lifetime = match exchange.state {
+            State::NonWorking => settings.non_lifetime,
+            _ => settings.exchange_lifetime,
+        };
+        let lifetime = u64::try_from(lifetime.as_micros()).unwrap_or(u64::MAX);
+        let arrival = exchange.expires.as_micros().saturating_sub(lifetime);
+        Some(Instant::from_micros(arrival))
+    }
+
     /// An ACK or RST: ends the retransmission of the message it names, if it is well-formed
     /// (RFC 7252 section 4.2: both are otherwise silently ignored).
-    fn handle_reply(&mut self, head: &Head, message: &[u8]) -> Input {
+    fn handle_reply(
+        &mut self,
+        now: Instant,
+        head: &Head,
+        message: &[u8],
+        cx: &mut Context<'_>,
+    ) -> Input {
         match code::class(head.code) {
-            code::Class::Empty if head.is_of_empty(message) => {
-                let ended = self
-                    .kept
-                    .as_mut()
-                    .is_some_and(|kept| kept.remove_outgoing(head.message_id));
-                if ended {
-                    Input::Nothing
-                } else {
-                    Input::Dropped(DropReason::CoapUnmatched)
-                }
-            }
+            code::Class::Empty if head.is_of_empty(message) => self.end_transmission(now, head, cx),
             code::Class::Empty => Input::Dropped(DropReason::CoapMalformed),
             // We send no requests, so no ACK can carry a response to us.
             code::Class::Response => Input::Dropped(DropReason::CoapUnmatched),
             code::Class::Request | code::Class::Reserved => Input::Dropped(DropReason::CoapCode),
+        }
+    }
+
+    fn end_transmission(&mut self, now: Instant, head: &Head, cx: &mut Context<'_>) -> Input {
+        let kept = self.kept.as_mut();
+        if kept.is_some_and(|kept| kept.remove_outgoing(head.message_id)) {
+            return Input::Nothing;
+        }
+        let (kind, id) = (head.kind, head.message_id);
+        let matched = self
+            .relations
+            .as_mut()
+            .and_then(|relations| relations.on_reply(now, kind, id, &mut self.message_ids, cx));
+        match matched {
+            None => Input::Dropped(DropReason::CoapUnmatched),
+            Some(sent) => {
+                if sent {
+                    self.on_message_id(now, cx.settings);
+                }
+                Input::Nothing
+            }
         }
     }
 
@@ -364,175 +499,18 @@ impl MessageLayer {
         self.exchanges.set_state(index, State::Acknowledged);
     }
 
-    /// Answers the request in work at `index`.
-    fn answer(
-        &mut self,
-        now: Instant,
-        index: usize,
-        response: &Response,
-        cx: &mut Context<'_>,
-    ) -> Result<(), DropReason> {
-        let exchange = self.exchanges.at(index).ok_or(DropReason::VerdictStale)?;
-        if exchange.flags.suppresses(response.code) {
-            return self.keep_silent(index, &exchange, cx);
-        }
-        let fit = code::class(response.code) == code::Class::Response
-            && self.send_answer(now, index, &exchange, response, cx)?;
-        if fit {
-            return Ok(());
-        }
-        let failure = Response::empty(code::INTERNAL_SERVER_ERROR);
-        self.send_answer(now, index, &exchange, &failure, cx)?;
-        Err(DropReason::CoapAnswerUnfit)
-    }
-
-    /// The client does not want this answer (RFC 7967): it gets an ACK at most.
-    fn keep_silent(
-        &mut self,
-        index: usize,
-        exchange: &Exchange,
-        cx: &mut Context<'_>,
-    ) -> Result<(), DropReason> {
-        let state = match exchange.state {
-            State::NonWorking => State::NonDone,
-            State::Working => {
-                self.acknowledge(index, exchange.message_id, cx);
-                State::Separate
-            }
-            _ => State::Separate,
-        };
-        self.exchanges.set_state(index, state);
-        Ok(())
-    }
-
-    /// Sends the answer in the way that the request's state asks for; `false` when it is too long.
-    fn send_answer(
-        &mut self,
-        now: Instant,
-        index: usize,
-        exchange: &Exchange,
-        response: &Response,
-        cx: &mut Context<'_>,
-    ) -> Result<bool, DropReason> {
-        match exchange.state {
-            State::Working => Ok(self.send_in_ack(index, exchange, response, cx)),
-            State::Acknowledged => self.send_separately(now, index, exchange, response, cx),
-            State::NonWorking => self.send_non(now, index, exchange, response, cx),
-            _ => Err(DropReason::VerdictStale),
-        }
-    }
-
-    /// A piggybacked answer (RFC 7252 section 5.2.1).
-    fn send_in_ack(
-        &mut self,
-        index: usize,
-        exchange: &Exchange,
-        response: &Response,
-        cx: &mut Context<'_>,
-    ) -> bool {
-        let kind = MessageType::Acknowledgement;
-        let (message_id, token) = (exchange.message_id, &exchange.token);
-        let block1 = exchange.flags.block1();
-        if message::is_bare(response, block1) {
-            message::emit_bare(kind, response.code, message_id, token, cx.out);
-            self.exchanges.set_code(index, response.code);
-            self.exchanges.set_state(index, State::Answered);
-            return true;
-        }
-        let size_max = cx.settings.message_size_max;
-        let Some(message) =
-            message::encode_answer(kind, message_id, token, response, block1, size_max)
-        else {
-            return false;
-        };
-        (cx.out)(&message);
-        let exchanges = &mut self.exchanges;
-        let kept = self.kept.get_or_insert_default();
-        let is_kept = kept.add_answer(message_id, message, cx.settings, &mut |message_id| {
-            exchanges.forget_answer(message_id);
-        });
-        let state = if is_kept {
-            State::AnsweredAtLength
-        } else {
-            State::Forgotten
-        };
-        self.exchanges.set_state(index, state);
-        true
-    }
-
-    /// A separate answer (RFC 7252 section 5.2.2): confirmable, or NON when the peer owes too many
-    /// ACKs already.
-    fn send_separately(
-        &mut self,
-        now: Instant,
-        index: usize,
-        exchange: &Exchange,
-        response: &Response,
-        cx: &mut Context<'_>,
-    ) -> Result<bool, DropReason> {
-        self.exchanges.set_state(index, State::Separate);
-        let message_id = self.take_message_id(now, cx.settings)?;
-        let Some(mut message) = message::encode_answer(
-            MessageType::Confirmable,
-            message_id,
-            &exchange.token,
-            response,
-            exchange.flags.block1(),
-            cx.settings.message_size_max,
-        ) else {
-            return Ok(false);
-        };
-        let exchanges = &mut self.exchanges;
-        let kept = self.kept.get_or_insert_default();
-        let admitted = kept.admits_outgoing(message.len(), cx.settings, &mut |message_id| {
-            exchanges.forget_answer(message_id);
-        });
-        if !admitted {
-            message::make_non_confirmable(&mut message);
-        }
-        (cx.out)(&message);
-        if admitted {
-            kept.add_outgoing(Outgoing {
-                message_id,
-                message: message.into_boxed_slice(),
-                timer: Retransmission::start(now, cx.settings, cx.random),
-            });
-        }
-        Ok(true)
-    }
-
-    /// The answer to a NON request (RFC 7252 section 5.2.3).
-    fn send_non(
-        &mut self,
-        now: Instant,
-        index: usize,
-        exchange: &Exchange,
-        response: &Response,
-        cx: &mut Context<'_>,
-    ) -> Result<bool, DropReason> {
-        self.exchanges.set_state(index, State::NonDone);
-        let message_id = self.take_message_id(now, cx.settings)?;
-        let kind = MessageType::NonConfirmable;
-        let (token, block1) = (&exchange.token, exchange.flags.block1());
-        if message::is_bare(response, block1) {
-            message::emit_bare(kind, response.code, message_id, token, cx.out);
-            return Ok(true);
-        }
-        let size_max = cx.settings.message_size_max;
-        let message = message::encode_answer(kind, message_id, token, response, block1, size_max);
-        if let Some(message) = &message {
-            (cx.out)(message);
-        }
-        Ok(message.is_some())
-    }
-
     fn take_message_id(&mut self, now: Instant, settings: &Settings) -> Result<u16, DropReason> {
         let message_id = self
             .message_ids
             .take(now, settings.exchange_lifetime)
             .ok_or(DropReason::CoapMessageIds)?;
-        self.idle_at = self.idle_at.max(now + settings.exchange_lifetime);
+        self.on_message_id(now, settings);
         Ok(message_id)
+    }
+
+    /// A Message ID of ours was used.
+    fn on_message_id(&mut self, now: Instant, settings: &Settings) {
+        self.idle_at = self.idle_at.max(now + settings.exchange_lifetime);
     }
 
     fn update_timeout(&mut self, settings: &Settings) {
@@ -540,7 +518,10 @@ impl MessageLayer {
             .exchanges
             .first_unacknowledged()
             .map(|(_, exchange)| acknowledge_due(&exchange, settings));
-        let retransmit = self.kept.as_ref().and_then(|kept| kept.next_timeout());
+        let kept = self.kept.as_ref().and_then(|kept| kept.next_timeout());
+        let relations = self.relations.as_ref().and_then(|r| r.next_timeout());
+        let transfers = self.transfers.as_ref().and_then(|t| t.next_timeout());
+        let retransmit = kept.into_iter().chain(relations).chain(transfers).min();
         let forget = (self.idle_at != Instant::ZERO).then_some(self.idle_at);
         self.timeout = match (acknowledge, retransmit) {
             (Some(one), Some(other)) => Some(one.min(other)),
@@ -556,6 +537,19 @@ impl MessageLayer {
     pub(super) fn state_of(&self, message_id: u16, now: Instant) -> Option<State> {
         let index = self.exchanges.find(message_id, now)?;
         self.exchanges.at(index).map(|exchange| exchange.state)
+    }
+
+    /// Relations, their notifications that wait, and the bytes kept for them.
+    pub(super) fn relation_memory(&self) -> (usize, usize, usize) {
+        let relations = self.relations.as_ref();
+        relations.map_or((0, 0, 0), |relations| relations.memory())
+    }
+
+    /// Uploads, and their bytes.
+    pub(super) fn upload_memory(&self) -> (usize, usize) {
+        self.transfers
+            .as_ref()
+            .map_or((0, 0), |transfers| transfers.memory())
     }
 
     /// Requests remembered, those in work, messages that await an ACK, bytes of messages kept.

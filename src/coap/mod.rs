@@ -4,16 +4,16 @@
 //!
 //! ```text
 //! message ---> Head ---> MessageLayer ---> RequestMessage ---> (the caller)
-//! bytes        message   | exchange          option               |
-//!                        | kept                                   |
-//! message <--------------+ retransmission <---------------------- Response
+//! bytes        message   | exchange block    option               |
+//!                        | kept  observe                          |
+//! message <--------------+ retransmission <---------------------- Response, Notification
 //! bytes                    message_id
 //! ```
 //!
 //! [`discovery`] answers what is the same for every peer; `client` is the other side, for load and
-//! tests. Not here yet: block-wise transfer (RFC 7959) beyond a single block, and notifications
-//! (RFC 7641).
+//! tests. Bodies that are too long for a message go block by block: see `block` (RFC 7959).
 
+mod block;
 #[cfg(any(feature = "client", test))]
 pub mod client;
 pub mod code;
@@ -26,6 +26,7 @@ mod kept;
 mod message;
 mod message_id;
 mod message_layer;
+mod observe;
 mod option;
 mod retransmission;
 #[cfg(test)]
@@ -76,8 +77,18 @@ pub struct Settings {
     /// Bytes of messages kept per peer: answers with content, for requests that come again, and
     /// separate answers that await their ACK.
     pub cached_bytes_max: usize,
-    /// Bytes of the longest message sent; a longer answer becomes 5.00. At most 65 535.
+    /// Bytes of the longest message sent; a longer answer goes in blocks. At most 65 535.
     pub message_size_max: usize,
+    /// Observe relations of a peer.
+    pub relations_max: usize,
+    /// Notifications that wait per relation.
+    pub notifications_max: usize,
+    /// Bytes of notifications kept per peer: those that wait, and those that await their ACK.
+    pub notification_bytes_max: usize,
+    /// Requests of a peer that come in blocks, at a time.
+    pub uploads_max: usize,
+    /// Bytes of the longest such request's body.
+    pub upload_bytes_max: usize,
     /// Max-Age of the 5.03 for a peer with too many requests in work, seconds.
     pub busy_max_age_s: u32,
 }
@@ -96,6 +107,11 @@ impl Default for Settings {
             outgoing_max: 16,
             cached_bytes_max: 4096,
             message_size_max: 1152,
+            relations_max: 8,
+            notifications_max: 16,
+            notification_bytes_max: 64 << 10,
+            uploads_max: 2,
+            upload_bytes_max: 64 << 10,
             busy_max_age_s: 2,
         }
     }
@@ -134,8 +150,10 @@ pub enum Input {
 /// What [`MessageLayer::handle_timeout`] did, for the counters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Timeouts {
-    /// Separate answers sent again.
+    /// Separate answers and notifications sent again.
     pub retransmitted: u32,
     /// Separate answers given up: the peer acknowledged none of five copies.
     pub abandoned: u32,
+    /// Empty ACKs sent, as the answers take long.
+    pub acknowledged: u32,
 }

@@ -15,8 +15,7 @@
 //! | 4 | ETag | ignored: nothing is ever validated |
 //! | 5 | If-None-Match | 4.12: what can be asked for exists |
 //! | 6, 11, 12, 15, 17 | Observe, Uri-Path, Content-Format, Uri-Query, Accept | passed on |
-//! | 23 | Block2 | the first block is served whole; any other is 4.02 |
-//! | 27 | Block1 | a first and only block is a plain request; any other is 4.02: no block-wise transfer yet |
+//! | 23, 27, 28, 60, 292 | Block2, Block1, Size2, Size1, Request-Tag | see `block` (RFC 7959, RFC 9175) |
 //! | 35, 39 | Proxy-Uri, Proxy-Scheme | 5.05 (RFC 7252 section 5.7.2) |
 //! | 258 | No-Response | honoured (RFC 7967) |
 //! | other, odd | critical | 4.02 (RFC 7252 section 5.4.1) |
@@ -30,8 +29,10 @@
 //! A value whose length is out of range, and every occurrence after the first of an option that is
 //! not repeatable, counts as an option that is not known (RFC 7252 sections 5.4.3, 5.4.5).
 
+use std::hash::{DefaultHasher, Hash, Hasher};
+
 use super::code;
-use crate::auth::request::{RequestMessage, Response};
+use crate::auth::request::{Block, RequestMessage, Response};
 use crate::buffer::SpareBuffers;
 use crate::wire::Reader;
 
@@ -49,9 +50,12 @@ const URI_QUERY: u16 = 15;
 const ACCEPT: u16 = 17;
 const BLOCK2: u16 = 23;
 const BLOCK1: u16 = 27;
+const SIZE2: u16 = 28;
 const PROXY_URI: u16 = 35;
 const PROXY_SCHEME: u16 = 39;
+const SIZE1: u16 = 60;
 const NO_RESPONSE: u16 = 258;
+const REQUEST_TAG: u16 = 292;
 
 const PAYLOAD_MARKER: u8 = 0xff;
 
@@ -200,8 +204,14 @@ impl Refusal {
 /// What the options of a request ask of the message layer itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Wishes {
-    /// The block size exponent to repeat in a Block1 option of the answer.
-    pub(super) block1: Option<u8>,
+    /// The Block1 option: which block of the request's body this is.
+    pub(super) block1: Option<Block>,
+    /// The Size1 option: how long the whole body will be.
+    pub(super) size1: Option<u32>,
+    /// The Size2 option: the size of the answer's body is asked for.
+    pub(super) size2: bool,
+    /// The Request-Tag options, if there are any, in short (RFC 9175 section 3).
+    pub(super) request_tag: Option<u64>,
     /// The No-Response option: bit n stands for answers of class n + 1 (RFC 7967 section 2.1).
     pub(super) no_response: u8,
 }
@@ -227,7 +237,7 @@ impl Evaluated {
 
     /// Takes one option; `again` when the one before had the same number.
     pub(super) fn add(&mut self, number: u16, value: &[u8], again: bool) {
-        let repeatable = matches!(number, IF_MATCH | URI_PATH | URI_QUERY);
+        let repeatable = matches!(number, IF_MATCH | URI_PATH | URI_QUERY | REQUEST_TAG);
         let known = (!again || repeatable) && self.take(number, value);
         if !known && number & 1 == 1 {
             self.refuse(Refusal::UnknownCritical(number));
@@ -245,7 +255,14 @@ impl Evaluated {
             (OBSERVE, 0..=3) => message.observe = Some(uint_of(value)),
             (URI_HOST, 1..=255) | (URI_PORT, 0..=2) | (IF_MATCH, 0) => {}
             (IF_MATCH, 1..=8) | (IF_NONE_MATCH, 0) => self.refuse(Refusal::PreconditionFailed),
-            (BLOCK1 | BLOCK2, 0..=3) => return self.take_block(number, uint_of(value)),
+            (BLOCK1 | BLOCK2, 0..=3) => self.take_block(number, uint_of(value)),
+            (SIZE1, 0..=4) => self.wishes.size1 = Some(uint_of(value)),
+            (SIZE2, 0..=4) => self.wishes.size2 = true,
+            (REQUEST_TAG, 0..=8) => {
+                let mut hash = DefaultHasher::new();
+                (self.wishes.request_tag, value).hash(&mut hash);
+                self.wishes.request_tag = Some(hash.finish());
+            }
             (PROXY_URI, 1..=1034) | (PROXY_SCHEME, 1..=255) => self.refuse(Refusal::Proxying),
             (NO_RESPONSE, 0..=1) => {
                 self.wishes.no_response = value.first().copied().unwrap_or_default();
@@ -256,17 +273,23 @@ impl Evaluated {
     }
 
     /// A block option's value: number, more flag, size exponent (RFC 7959 section 2.2).
-    fn take_block(&mut self, number: u16, value: u32) -> bool {
-        let exponent = (value & 0x07) as u8;
-        // In a request the more flag of Block2 has no meaning and is ignored.
-        let first = value >> 4 == 0;
-        let whole = first && (value & 0x08 == 0 || number == BLOCK2);
-        if exponent == 7 {
+    fn take_block(&mut self, number: u16, value: u32) {
+        let block = Block {
+            num: value >> 4,
+            more: value & 0x08 != 0,
+            size_exponent: (value & 0x07) as u8,
+        };
+        if block.size_exponent == 7 {
             self.refuse(Refusal::ReservedBlockSize);
-        } else if number == BLOCK1 && whole {
-            self.wishes.block1 = Some(exponent);
+        } else if number == BLOCK1 {
+            self.wishes.block1 = Some(block);
+        } else {
+            self.message.block2 = Some(block);
+            // What follows a notification's first block is fetched, not observed (RFC 7959 section 2.6).
+            if block.num > 0 {
+                self.message.observe = None;
+            }
         }
-        exponent == 7 || whole
     }
 
     pub(super) fn refuse(&mut self, refusal: Refusal) {

@@ -27,6 +27,7 @@ pub use resolve::{EffectiveSetting, Origin};
 use crate::config::value::{DriverChoice, LogFormat};
 use crate::credentials::CredentialSettings;
 use crate::crypto::suite::CipherSuite;
+use crate::store::embedded::Retention;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -130,6 +131,8 @@ pub struct Reload {
 pub struct Tidegate {
     /// `TIDEGATE_DATA_DIR`: registry, store, generated certificates, admin socket.
     pub data_dir: PathBuf,
+    /// `TIDEGATE_RETENTION_DAYS` and `TIDEGATE_RETENTION_BYTES`.
+    pub retention: Retention,
     /// `TIDEGATE_SHARDS`, 1 to 256.
     pub shards: u16,
     /// `TIDEGATE_AUTH_THREADS`, 1 to 256.
@@ -138,6 +141,8 @@ pub struct Tidegate {
     pub driver: DriverChoice,
     /// `TIDEGATE_ADMIN_BIND`; `None`: no TCP listener (the unix socket is always there).
     pub admin_bind: Option<SocketAddr>,
+    /// `TIDEGATE_ADMIN_REMOTE_API`: whether the API is served where that is not loopback.
+    pub admin_remote_api: bool,
     /// `TIDEGATE_LOG`: a filter of `tracing`, known to parse.
     pub log: String,
     /// `TIDEGATE_LOG_FORMAT`.

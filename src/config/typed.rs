@@ -6,6 +6,7 @@ use crate::config::value::{DriverChoice, LogFormat, Value};
 use crate::config::{Coap, Config, Dtls, Json, Reload, Sources, Tidegate, X509};
 use crate::credentials::{CredentialSettings, CredentialsType};
 use crate::crypto::suite::CipherSuite;
+use crate::store::embedded::Retention;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -211,6 +212,12 @@ fn tidegate(values: &Values<'_>, sources: &Sources) -> Tidegate {
     let json = values.text("TIDEGATE_LOG_FORMAT") == "json";
     Tidegate {
         data_dir: values.path("TIDEGATE_DATA_DIR"),
+        retention: Retention {
+            age: Some(values.number::<u64>("TIDEGATE_RETENTION_DAYS"))
+                .filter(|&days| days > 0)
+                .map(|days| Duration::from_secs(days * 86_400)),
+            bytes: Some(values.number("TIDEGATE_RETENTION_BYTES")).filter(|&bytes| bytes > 0),
+        },
         shards,
         auth_threads: values
             .optional_number("TIDEGATE_AUTH_THREADS")
@@ -224,6 +231,7 @@ fn tidegate(values: &Values<'_>, sources: &Sources) -> Tidegate {
             Value::OptionalSocket(address) => address,
             ref other => unreachable!("TIDEGATE_ADMIN_BIND is {other:?}"),
         },
+        admin_remote_api: values.boolean("TIDEGATE_ADMIN_REMOTE_API"),
         log: values.text("TIDEGATE_LOG"),
         log_format: if json {
             LogFormat::Json

@@ -15,6 +15,7 @@ pub mod fingerprint;
 pub mod hash;
 pub mod key_exchange;
 pub(crate) mod password;
+pub mod pre_shared_key;
 pub mod prf;
 pub mod random;
 pub mod sealing;

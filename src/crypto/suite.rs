@@ -1,6 +1,8 @@
-//! The cipher suites of our profile: ECDHE with ECDSA, and with RSA when the server key is RSA.
+//! The cipher suites of our profile: ECDHE with ECDSA, with RSA when the server key is RSA, and
+//! pre-shared keys with and without ECDHE.
 //!
-//! RFC 5289 (GCM), RFC 7905 (ChaCha20-Poly1305), RFC 7251 (CCM).
+//! RFC 5289 (GCM), RFC 7905 (ChaCha20-Poly1305), RFC 7251 (CCM), RFC 5487, RFC 6655 and RFC 8442
+//! (pre-shared keys).
 
 use super::aead::AeadAlgorithm;
 use super::hash::Hash;
@@ -12,6 +14,8 @@ pub enum Authentication {
     Ecdsa,
     /// An RSA key.
     Rsa,
+    /// A key that client and server have in common: it authenticates both.
+    PreSharedKey,
 }
 
 macro_rules! suites {
@@ -81,6 +85,20 @@ suites! {
     EcdheRsaAes256Gcm = 0xc030, "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384", Rsa, Aes256Gcm, Sha384;
     /// RFC 7905.
     EcdheRsaChaCha20Poly1305 = 0xcca8, "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256", Rsa, ChaCha20Poly1305, Sha256;
+    /// RFC 8442.
+    EcdhePskAes128Gcm = 0xd001, "TLS_ECDHE_PSK_WITH_AES_128_GCM_SHA256", PreSharedKey, Aes128Gcm, Sha256;
+    /// RFC 8442.
+    EcdhePskAes128Ccm8 = 0xd003, "TLS_ECDHE_PSK_WITH_AES_128_CCM_8_SHA256", PreSharedKey, Aes128Ccm8, Sha256;
+    /// RFC 8442.
+    EcdhePskAes128Ccm = 0xd005, "TLS_ECDHE_PSK_WITH_AES_128_CCM_SHA256", PreSharedKey, Aes128Ccm, Sha256;
+    /// RFC 7905.
+    EcdhePskChaCha20Poly1305 = 0xccac, "TLS_ECDHE_PSK_WITH_CHACHA20_POLY1305_SHA256", PreSharedKey, ChaCha20Poly1305, Sha256;
+    /// RFC 5487.
+    PskAes128Gcm = 0x00a8, "TLS_PSK_WITH_AES_128_GCM_SHA256", PreSharedKey, Aes128Gcm, Sha256;
+    /// RFC 6655.
+    PskAes128Ccm8 = 0xc0a8, "TLS_PSK_WITH_AES_128_CCM_8", PreSharedKey, Aes128Ccm8, Sha256;
+    /// RFC 6655.
+    PskAes128Ccm = 0xc0a4, "TLS_PSK_WITH_AES_128_CCM", PreSharedKey, Aes128Ccm, Sha256;
 }
 
 impl CipherSuite {
@@ -91,6 +109,15 @@ impl CipherSuite {
             .copied()
             .find(|suite| suite.name().eq_ignore_ascii_case(name))
     }
+
+    /// Whether an ephemeral key exchange takes place, so that who learns a long-term key later cannot
+    /// read what was recorded before.
+    pub const fn is_ephemeral(self) -> bool {
+        !matches!(
+            self,
+            Self::PskAes128Gcm | Self::PskAes128Ccm8 | Self::PskAes128Ccm
+        )
+    }
 }
 
 #[cfg(test)]
@@ -99,7 +126,7 @@ mod tests {
 
     #[test]
     fn ids_and_names_lead_back() {
-        assert_eq!(CipherSuite::ALL.len(), 10);
+        assert_eq!(CipherSuite::ALL.len(), 17);
         for &suite in CipherSuite::ALL {
             assert_eq!(CipherSuite::from_id(suite.id()), Some(suite));
             assert_eq!(CipherSuite::from_name(suite.name()), Some(suite));
@@ -107,6 +134,11 @@ mod tests {
                 suite.name().contains("_ECDSA_"),
                 suite.authentication() == Authentication::Ecdsa
             );
+            assert_eq!(
+                suite.name().contains("PSK_"),
+                suite.authentication() == Authentication::PreSharedKey
+            );
+            assert_eq!(suite.name().contains("_ECDHE_"), suite.is_ephemeral());
             assert_eq!(
                 suite.name().ends_with("SHA384"),
                 suite.prf_hash() == Hash::Sha384

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use super::alert::Alert;
 use super::config::Context;
 use super::connection::{Connection, RecordOutcome, SealError};
+use super::credential_lookup::CredentialLookup;
 use super::door::{self, Knock};
 use super::error::Error;
 use super::handshake::server::ServerHandshake;
@@ -28,6 +29,7 @@ use super::record::{CID_OFFSET, ContentType, HEADER_LEN, RecordCursor, RecordHea
 use super::routability::PathCookie;
 use super::session::ResumedBy;
 use crate::crypto::key_exchange::NamedGroup;
+use crate::crypto::pre_shared_key::PreSharedKey;
 use crate::crypto::suite::CipherSuite;
 use crate::drop_reason::DropReason;
 use crate::time::{Instant, Now};
@@ -35,10 +37,6 @@ use crate::wire::DatagramSink;
 
 /// What the stateless door made of a datagram.
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "moved once, into the peer's slot"
-)]
 pub enum Accepted {
     /// No state: dropped, or answered by a HelloVerifyRequest.
     Nothing,
@@ -55,7 +53,7 @@ pub struct Association {
     handshake: Option<Box<ServerHandshake>>,
 }
 
-const _: () = assert!(size_of::<Association>() <= 232);
+const _: () = assert!(size_of::<Association>() <= 184);
 
 /// Takes a datagram of an address without an association; nothing is stored unless it brings a
 /// valid cookie. `peer` is the address and port, in an encoding that is always the same for the
@@ -375,6 +373,41 @@ impl Association {
         }
     }
 
+    /// The pre-shared key that the handshake waits for, if it was not given out here before: to be
+    /// asked after each step, and answered by [`Self::handle_credential`] or
+    /// [`Self::on_lookup_refused`].
+    pub fn poll_lookup(&mut self) -> Option<CredentialLookup> {
+        self.handshake.as_mut()?.poll_lookup()
+    }
+
+    /// `lookup` cannot be answered now. The client will repeat its flight, and then it can be asked
+    /// for again.
+    pub fn on_lookup_refused(&mut self, lookup: &CredentialLookup) {
+        if let Some(handshake) = &mut self.handshake {
+            handshake.on_lookup_refused(lookup);
+        }
+    }
+
+    /// Takes the answer to `lookup`: the key, or `None` when the identity is nobody's. The handshake
+    /// goes on with what came meanwhile; an unknown identity fails as a wrong key does. An answer
+    /// that nobody waits for any more is dropped and counted.
+    pub fn handle_credential(
+        &mut self,
+        now: Now,
+        lookup: &CredentialLookup,
+        key: Option<&PreSharedKey>,
+        cx: &mut Context<'_>,
+    ) -> Received {
+        let mut received = Received::default();
+        let Some(handshake) = &mut self.handshake else {
+            (cx.drops)(DropReason::VerdictStale);
+            return received;
+        };
+        let progress = handshake.handle_credential(now, lookup, key, cx);
+        self.on_progress(progress, cx, &mut received);
+        received
+    }
+
     /// Does what is due; `false` when nothing is left and the association is to be forgotten.
     #[must_use]
     pub fn handle_timeout(&mut self, now: Now, cx: &mut Context<'_>) -> bool {
@@ -408,6 +441,12 @@ impl Association {
     /// Whether a handshake is running, first or parallel.
     pub const fn is_handshaking(&self) -> bool {
         self.handshake.is_some()
+    }
+
+    /// When the handshake that runs was started.
+    pub fn handshake_start(&self) -> Option<Instant> {
+        let handshake = self.handshake.as_ref();
+        handshake.map(|handshake| handshake.start())
     }
 
     /// Whether the handshake that runs was started by the ClientHello with this random.
@@ -481,6 +520,12 @@ impl Association {
         if let Some(connection) = &mut self.connection {
             connection.send_path_challenge(cookie, out);
         }
+    }
+
+    /// Whether the keys of the live session are expanded: it was used since they were forgotten.
+    pub fn has_expanded_keys(&self) -> bool {
+        let connection = self.connection.as_ref();
+        connection.is_some_and(Connection::has_expanded_keys)
     }
 
     /// Drops the expanded keys, several hundred bytes; they come back by themselves, at the price

@@ -16,7 +16,8 @@ use super::record::{HEADER_LEN, RecordCursor, RecordHeader, RecordSlice};
 pub use super::session::ResumableSession;
 use super::session::ResumedBy;
 use crate::crypto::key_exchange::NamedGroup;
-use crate::crypto::suite::CipherSuite;
+use crate::crypto::pre_shared_key::PreSharedKey;
+use crate::crypto::suite::{Authentication, CipherSuite};
 use crate::drop_reason::DropReason;
 use crate::random::Random;
 use crate::time::{Duration, Instant, Now};
@@ -31,11 +32,22 @@ pub enum ServerVerification {
     Certificates(Vec<Vec<u8>>),
 }
 
+/// A client's pre-shared key, with the identity by which the server finds it.
+#[derive(Debug)]
+pub struct ClientPreSharedKey {
+    /// At most 65535 bytes; servers take 128 and more (RFC 4279 section 5.3).
+    pub identity: Vec<u8>,
+    /// The key.
+    pub key: PreSharedKey,
+}
+
 /// Settings of a client.
 #[derive(Clone, Debug)]
 pub struct ClientConfig {
     /// The client's certificate; without one the client answers a request by an empty one.
     pub credentials: Option<Arc<Credentials>>,
+    /// The client's pre-shared key; without one, suites that need one are not offered.
+    pub pre_shared_key: Option<Arc<ClientPreSharedKey>>,
     /// Suites to offer, best first.
     pub cipher_suites: Vec<CipherSuite>,
     /// Groups to offer, best first.
@@ -77,6 +89,7 @@ impl Default for ClientConfig {
     fn default() -> Self {
         Self {
             credentials: None,
+            pre_shared_key: None,
             cipher_suites: CipherSuite::ALL.to_vec(),
             groups: NamedGroup::ALL.to_vec(),
             verification: ServerVerification::None,
@@ -98,6 +111,13 @@ impl Default for ClientConfig {
 }
 
 impl ClientConfig {
+    /// Whether the ClientHello has that suite.
+    pub(super) fn offers(&self, suite: CipherSuite) -> bool {
+        let is_usable =
+            suite.authentication() != Authentication::PreSharedKey || self.pre_shared_key.is_some();
+        is_usable && self.cipher_suites.contains(&suite)
+    }
+
     /// Whether the ClientHello has the session_ticket extension.
     pub(super) fn offers_session_ticket(&self) -> bool {
         let has_ticket = |session: &Arc<ResumableSession>| !session.ticket().is_empty();
@@ -127,10 +147,6 @@ pub struct ClientConnection {
 }
 
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "one per client, and most clients are established"
-)]
 enum State {
     Handshake(Box<ClientHandshake>),
     Established(Connection),

@@ -18,16 +18,17 @@ use super::config::{Context, Credentials, ServerConfig};
 use super::connection_id::{ConnectionIds, RandomConnectionIds};
 use super::cookie::{COOKIE_LEN, CookieJar};
 use super::handshake::check_reassembly;
+use super::identity::PeerIdentity;
 use super::message::{
     Certificate, CertificateRequest, CertificateVerify, ClientHello, ClientKeyExchange, Fragment,
     FragmentHeader, HandshakeMessage, HandshakeType, HelloPrefix, HelloVerifyRequest,
-    MESSAGE_HEADER_LEN, MESSAGE_LEN_MAX, ReceivedServerHello, ServerKeyExchange,
-    emit_server_key_exchange,
+    MESSAGE_HEADER_LEN, MESSAGE_LEN_MAX, PskClientKeyExchange, PskServerKeyExchange,
+    ReceivedServerHello, ServerKeyExchange, emit_server_key_exchange,
 };
 use super::received::RECORDS_PER_DATAGRAM_MAX;
 use super::record::protection::{Protection, TrafficKey};
 use super::record::{ContentType, DTLS_1_2, HEADER_LEN, PLAINTEXT_MAX, RecordCursor, RecordHeader};
-use super::revocation::NoRevocations;
+use super::revocation::Revocations;
 use super::session::NO_SESSIONS;
 use crate::crypto::certificate::LeafInfo;
 use crate::crypto::signature::{SignatureScheme, SigningKey};
@@ -79,8 +80,8 @@ pub fn record(datagram: &[u8]) {
 fn protections(suite: CipherSuite, epoch: u16) -> (Protection, Protection) {
     let key = || TrafficKey::new(suite.aead(), &[1; 32], &[2; 12]);
     (
-        Protection::new(suite, epoch, key(), key()),
-        Protection::new(suite, epoch, key(), key()),
+        Protection::new(suite, epoch, &key(), &key()),
+        Protection::new(suite, epoch, &key(), &key()),
     )
 }
 
@@ -201,6 +202,10 @@ fn body(message_type: HandshakeType, body: &[u8]) {
             return;
         }
         HandshakeType::ServerKeyExchange => {
+            for with_ecdhe in [false, true] {
+                let read = PskServerKeyExchange::decode(body, with_ecdhe);
+                assert!(read.is_err() || read.is_ok_and(|m| m.parameters.is_some() == with_ecdhe));
+            }
             let Ok(message) = ServerKeyExchange::decode(body) else {
                 return;
             };
@@ -220,6 +225,13 @@ fn body(message_type: HandshakeType, body: &[u8]) {
             message.emit(&mut out);
         }
         HandshakeType::ClientKeyExchange => {
+            for with_ecdhe in [false, true] {
+                if let Ok(message) = PskClientKeyExchange::decode(body, with_ecdhe) {
+                    message.emit(&mut out);
+                    assert_eq!(out, body, "{message:?} does not come out as it went in");
+                    out.clear();
+                }
+            }
             let Ok(message) = ClientKeyExchange::decode(body) else {
                 return;
             };
@@ -307,6 +319,20 @@ fn hello_datagram(body: &[u8]) -> Vec<u8> {
     out
 }
 
+/// Some device has a pre-shared key, so that its suites are negotiated; no credential ends.
+#[derive(Debug)]
+pub struct KeysInUse;
+
+impl Revocations for KeysInUse {
+    fn is_revoked(&self, _: &PeerIdentity, _: u64) -> bool {
+        false
+    }
+
+    fn has_pre_shared_keys(&self) -> bool {
+        true
+    }
+}
+
 /// A server that waits for a ClientHello.
 struct HelloServer {
     config: Arc<ServerConfig>,
@@ -336,7 +362,7 @@ impl HelloServer {
             cookies: &self.cookies,
             admit_handshakes: true,
             sessions: &NO_SESSIONS,
-            revocations: &NoRevocations,
+            revocations: &KeysInUse,
             connection_ids: &RandomConnectionIds,
             random: &mut self.random,
             out: &mut self.out,

@@ -16,12 +16,14 @@
 //! `message` turns bytes to meaning and back. [`accept`] takes datagrams of addresses that have no
 //! [`Association`], the association takes all others.
 //!
-//! Elliptic curve key exchange only, AEAD only, no compression, no renegotiation. RFC 5077, 5246,
-//! 5288, 5289, 5746, 6066 (max_fragment_length), 6347, 6655, 7251, 7627, 7905, 8422.
+//! Elliptic curve key exchange or pre-shared keys, AEAD only, no compression, no renegotiation. RFC
+//! 4279, 5077, 5246, 5288, 5289, 5487, 5489, 5746, 6066 (max_fragment_length), 6347, 6655, 7251, 7627,
+//! 7905, 8422, 8442.
 //!
 //! Invariants: nothing is stored for an address that did not return a cookie; what is not
 //! authenticated never ends or changes an established connection; no identity without
-//! CertificateVerify and Finished, or that of a session that is resumed and Finished; no sequence number twice under one key; all memory of a peer is
+//! CertificateVerify and Finished, or that of a pre-shared key or of a session that is resumed and
+//! Finished; no sequence number twice under one key; all memory of a peer is
 //! bounded, that of a handshake ends with it.
 
 mod alert;
@@ -32,6 +34,7 @@ mod config;
 mod connection;
 mod connection_id;
 mod cookie;
+mod credential_lookup;
 mod door;
 mod error;
 #[cfg(feature = "fuzzing")]
@@ -57,6 +60,7 @@ pub use config::{Context, Credentials, ServerConfig};
 pub use connection::SealError;
 pub use connection_id::{ConnectionIdSource, RandomConnectionIds, cid_of};
 pub use cookie::{COOKIE_LEN, CookieFields, CookieJar};
+pub use credential_lookup::CredentialLookup;
 pub use error::Error;
 pub use glance::{Admission, Glance, admit, glance};
 pub use identity::PeerIdentity;

@@ -3,6 +3,8 @@
 //! A full handshake with a certificate proves its key anew and asks nobody. Two things outlive the
 //! credential that they came from, and are checked here: a session that could be resumed, and the
 //! answer to a look-up of a pre-shared key.
+//!
+//! Who knows that also knows whether there is any pre-shared key at all.
 
 use std::fmt;
 
@@ -19,6 +21,12 @@ pub trait Revocations: fmt::Debug + Send + Sync {
     /// An implementation that no longer knows says yes: a full handshake then takes the place of a
     /// resumption.
     fn is_revoked(&self, identity: &PeerIdentity, since_unix_ms: u64) -> bool;
+
+    /// Whether any device has a pre-shared key. Without one, handshakes with such keys are refused
+    /// as if their suites were not known.
+    fn has_pre_shared_keys(&self) -> bool {
+        false
+    }
 }
 
 /// No credential ever ends: for tests and for servers without a registry.

@@ -10,102 +10,56 @@
 //! peer before its cookie was valid; a plain CoAP peer takes a place in a bounded ring whose oldest
 //! member makes room. No step visits idle peers: each has at most one entry in the timer wheel.
 
+mod address_index;
 mod addresses;
 mod connection_id;
+mod credentials;
+mod goodbye;
+mod hot;
+mod inspection;
+mod observe;
 mod outbox;
 mod path;
 mod peer;
+mod peer_address;
 mod revocation;
+mod settings;
+mod slot_index;
 #[cfg(test)]
 mod tests;
+mod verdict;
 mod waiting;
 
-use std::collections::{HashMap, VecDeque};
-use std::net::{IpAddr, SocketAddr, SocketAddrV6};
+use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
-use arc_swap::ArcSwapOption;
-
+use address_index::AddressIndex;
 use addresses::AddressLimits;
 use connection_id::{ConnectionIds, Owner};
+pub use hot::HOT_SESSIONS;
+use hot::HotSessions;
+pub use inspection::{Inspection, SESSIONS_MAX, SessionInfo, SessionPart};
+use observe::RelationEvents;
 pub use outbox::{Handover, Note, Outbox, PeerSink, Port, Transmit};
 use path::{AMPLIFICATION_MAX, Arrival};
 use peer::{Peer, Transmission, coap_output};
+use peer_address::{AddressBytes, canonical};
+pub use settings::EndpointSettings;
+use verdict::{SERVICE_UNAVAILABLE, count_response, overloaded};
 pub use waiting::WaitingDatagram;
 use waiting::WaitingHandshakes;
 
-use crate::auth::request::{Identity, PeerRef, Request, Response, Verdict};
+use crate::auth::request::{Identity, Request};
 use crate::buffer::SpareBuffers;
 use crate::coap::{self, Input, MessageLayer};
 use crate::drop_reason::DropReason;
 use crate::dtls;
-use crate::metrics::{Counter, ShardMetrics};
+use crate::metrics::{Counter, Latency, ShardMetrics};
 use crate::random::Random;
 use crate::slab::{Key, Slab};
 use crate::time::{Duration, Instant, Now};
 use crate::timer_wheel::TimerWheel;
-
-/// Response code 5.03 Service Unavailable.
-const SERVICE_UNAVAILABLE: u8 = 0xa3;
-/// Seconds that an overloaded server asks a device to wait (Max-Age of a 5.03, RFC 7252 section 5.9.3.4).
-const RETRY_AFTER_S: u32 = 5;
-
-/// What all endpoints of a server share.
-#[derive(Debug)]
-pub struct EndpointSettings {
-    /// DTLS configuration, `None` without DTLS; a replacement takes effect on handshakes that start
-    /// after it.
-    pub dtls: ArcSwapOption<dtls::ServerConfig>,
-    /// Cookie secrets, common to all shards.
-    pub cookies: dtls::CookieJar,
-    /// Sessions that can be resumed, common to all shards.
-    pub sessions: dtls::Sessions,
-    /// Which credentials have ended, common to all shards.
-    pub revocations: Arc<dyn dtls::Revocations>,
-    /// CoAP message layer parameters.
-    pub coap: coap::Settings,
-    /// A session without traffic for this long is dropped (`TB_COAP_X509_DTLS_SESSION_INACTIVITY_TIMEOUT`).
-    pub session_inactivity_timeout: Duration,
-    /// Period of that sweep (`TB_COAP_X509_DTLS_SESSION_REPORT_TIMEOUT`), at least a millisecond.
-    pub session_report_timeout: Duration,
-    /// DTLS peers of one shard, handshakes included.
-    pub sessions_max: usize,
-    /// Half-open handshakes of one shard.
-    pub handshakes_max: usize,
-    /// Handshakes that one address may start in a minute on one shard while others wait.
-    pub handshakes_per_address: u32,
-    /// Plain CoAP peers of one shard.
-    pub plain_peers_max: usize,
-    /// Requests of one shard that the pool may have in work.
-    pub requests_max: usize,
-    /// Shards of the server, to which datagrams are handed over by their connection ids.
-    pub shards: u16,
-    /// Second byte of connection ids of 5 bytes and more.
-    pub node_id: u8,
-}
-
-impl EndpointSettings {
-    /// Settings without DTLS configuration, resumption and revocations, with ThingsBoard's times and
-    /// room for a thousand peers of each kind.
-    pub fn new(cookies: dtls::CookieJar) -> Self {
-        Self {
-            dtls: ArcSwapOption::empty(),
-            cookies,
-            sessions: dtls::Sessions::new(None),
-            revocations: Arc::new(dtls::NoRevocations),
-            coap: coap::Settings::default(),
-            session_inactivity_timeout: Duration::from_secs(86_400),
-            session_report_timeout: Duration::from_secs(1800),
-            sessions_max: 1000,
-            handshakes_max: 1000,
-            handshakes_per_address: 6000,
-            plain_peers_max: 1000,
-            requests_max: 1000,
-            shards: 1,
-            node_id: 0,
-        }
-    }
-}
 
 /// Key of a peer: where its datagrams come from, and through which socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -121,9 +75,9 @@ pub struct Endpoint {
     metrics: Arc<ShardMetrics>,
     random: Box<dyn Random>,
     peers: Slab<Peer>,
-    /// Keyed by what the peer chooses, so hashed with a secret key (std's SipHash).
-    by_address: HashMap<PeerKey, Key>,
+    by_address: AddressIndex,
     connection_ids: ConnectionIds,
+    hot: HotSessions,
     /// The peer of the datagram in work, should that cause a panic.
     in_hand: Option<Key>,
     /// Plain peers in the order in which they came; those that left on their own are still listed.
@@ -132,6 +86,8 @@ pub struct Endpoint {
     secure_peers: usize,
     handshakes: usize,
     requests_in_work: usize,
+    lookups_in_work: usize,
+    relation_events: RelationEvents,
     /// Memory of requests that were answered.
     buffers: SpareBuffers,
     revocation_search: Option<revocation::Search>,
@@ -163,7 +119,8 @@ impl Endpoint {
             peers: Slab::new(
                 u32::try_from(settings.sessions_max + settings.plain_peers_max).unwrap_or(u32::MAX),
             ),
-            by_address: HashMap::new(),
+            by_address: AddressIndex::new(),
+            hot: HotSessions::new(settings.hot_sessions),
             connection_ids: ConnectionIds::new(
                 shard,
                 settings.shards,
@@ -177,6 +134,8 @@ impl Endpoint {
             secure_peers: 0,
             handshakes: 0,
             requests_in_work: 0,
+            lookups_in_work: 0,
+            relation_events: RelationEvents::default(),
             buffers: SpareBuffers::default(),
             revocation_search: None,
             waiting: WaitingHandshakes::new(AddressLimits::new(settings.handshakes_per_address)),
@@ -210,8 +169,8 @@ impl Endpoint {
     }
 
     fn handle_plain(&mut self, now: Now, key: PeerKey, datagram: &[u8], out: &mut Outbox) {
-        let peer = match self.by_address.get(&key) {
-            Some(&peer) => peer,
+        let peer = match self.by_address.find(&key, &self.peers) {
+            Some(peer) => peer,
             None => {
                 // A peer is worth a slot only if it speaks CoAP at all.
                 if let Err(reason) = coap::check_header(datagram) {
@@ -246,9 +205,12 @@ impl Endpoint {
         };
         let length = config.connection_id_length.unwrap_or(0);
         let known = match dtls::cid_of(datagram, length) {
-            None => self.by_address.get(&key).copied(),
+            None => self.by_address.find(&key, &self.peers),
             Some(id) => match self.connection_ids.owner_of(id) {
-                Owner::Peer(peer) => Some(peer),
+                Owner::Peer(slot) => match self.peers.key_of(slot) {
+                    Some(peer) => Some(peer),
+                    None => return self.metrics.count_drop(DropReason::ConnectionIdUnknown),
+                },
                 Owner::Shard(shard) => {
                     out.handovers.push(Handover {
                         shard,
@@ -282,7 +244,7 @@ impl Endpoint {
             connection_ids: &self.connection_ids,
             // A known peer's new session takes the place of its old one.
             admit_handshakes: self.handshakes < self.settings.handshakes_max
-                && (self.by_address.contains_key(&key)
+                && (self.by_address.find(&key, &self.peers).is_some()
                     || self.secure_peers < self.settings.sessions_max),
             random: &mut *self.random,
             out: &mut sink,
@@ -292,7 +254,11 @@ impl Endpoint {
             match dtls::accept(now, address.as_slice(), datagram, &mut context) {
                 dtls::Accepted::Nothing => {}
                 dtls::Accepted::Refused(error) => self.note_failure(key, error, out),
-                dtls::Accepted::New(association) => self.insert_secure(now, key, association),
+                dtls::Accepted::New(association) => {
+                    if let Some(peer) = self.insert_secure(now, key, association) {
+                        self.ask_credential(peer, out);
+                    }
+                }
             }
             return;
         };
@@ -303,6 +269,8 @@ impl Endpoint {
             return;
         };
         let was_handshaking = association.is_handshaking();
+        let was_established = association.is_established();
+        let handshake_start = association.handshake_start();
         let ids = connection_id::index_keys(Some(association));
         let received = association.handle_datagram(now, address.as_slice(), datagram, &mut context);
         let (sent, refused) = (sink.sent(), sink.refused());
@@ -315,10 +283,17 @@ impl Endpoint {
         if !received.plaintexts.is_empty() {
             self.last_data = now.instant;
         }
-        if let Some(error) = received.failure {
-            self.note_failure(key, error, out);
+        let ended = was_established && !association.is_established();
+        match received.failure {
+            Some(error) if ended => out.note(Note::Failed(key.address, error)),
+            Some(error) => self.note_failure(key, error, out),
+            None => {}
+        }
+        if ended || (was_established && received.established) {
+            self.count_session_end(&received);
         }
         if let Some(alert) = received.peer_alert {
+            self.metrics.increment(Counter::AlertsReceived);
             out.note(Note::Alert(key.address, alert));
         }
         self.count_handshake(known, was_handshaking);
@@ -334,11 +309,11 @@ impl Endpoint {
         }
         let mut current = known;
         if received.established {
-            self.metrics.increment(match received.resumed {
-                None => Counter::HandshakesCompleted,
-                Some(_) => Counter::HandshakesResumed,
-            });
-            let Some(renewed) = self.renew(now, known) else {
+            if let Some(start) = handshake_start {
+                let time = now.instant.saturating_duration_since(start);
+                self.metrics.record(Latency::Handshake, time);
+            }
+            let Some(renewed) = self.on_established(now, known, &received) else {
                 return;
             };
             current = renewed;
@@ -354,6 +329,7 @@ impl Endpoint {
         if received.closed {
             self.remove(current);
         } else {
+            self.ask_credential(current, out);
             self.rearm(now, current);
         }
     }
@@ -376,6 +352,7 @@ impl Endpoint {
         message: &[u8],
         out: &mut Outbox,
     ) {
+        let peer_ref = self.peer_ref(key);
         let Some(peer) = self.peers.get_mut(key) else {
             return;
         };
@@ -411,13 +388,10 @@ impl Endpoint {
                 });
                 if self.requests_in_work < self.settings.requests_max {
                     self.requests_in_work += 1;
-                    let Key { slot, generation } = key;
+                    self.metrics
+                        .set(Counter::RequestsInWork, self.requests_in_work as u64);
                     request = Some(Request {
-                        peer: PeerRef {
-                            shard: self.shard,
-                            slot,
-                            generation,
-                        },
+                        peer: peer_ref,
                         exchange,
                         identity,
                         secure,
@@ -438,62 +412,8 @@ impl Endpoint {
             }
         }
         drop(send);
+        self.relation_events.collect(peer_ref, layer, &self.metrics);
         out.requests.extend(request);
-    }
-
-    /// Takes the pool's answer to a request of this shard; returns the permit that the request held.
-    pub fn handle_verdict(&mut self, now: Now, verdict: Verdict, out: &mut Outbox) {
-        self.buffers.put(verdict.buffer);
-        self.requests_in_work = self.requests_in_work.saturating_sub(1);
-        self.metrics.increment(Counter::Verdicts);
-        self.metrics
-            .set(Counter::RequestsInWork, self.requests_in_work as u64);
-        let PeerRef {
-            slot, generation, ..
-        } = verdict.peer;
-        let key = Key { slot, generation };
-        let Some(peer) = self.peers.get_mut(key) else {
-            self.metrics.count_drop(DropReason::VerdictStale);
-            return;
-        };
-        let Peer {
-            address,
-            port,
-            association,
-            coap,
-            path,
-            ..
-        } = peer;
-        let Some(layer) = coap else {
-            self.metrics.count_drop(DropReason::VerdictStale);
-            return;
-        };
-        count_response(&self.metrics, verdict.response.code);
-        let way = (*address, *port, path);
-        let mut send = coap_output(way, Transmission::First, association, out, &self.metrics);
-        let mut context = coap::Context {
-            settings: &self.settings.coap,
-            random: &mut *self.random,
-            out: &mut send,
-            buffers: &mut self.buffers,
-        };
-        let answered = layer.respond(
-            now.instant,
-            verdict.exchange,
-            &verdict.response,
-            &mut context,
-        );
-        drop(send);
-        if let Err(reason) = answered {
-            self.metrics.count_drop(reason);
-        }
-        self.rearm(now, key);
-    }
-
-    /// The queue to the pool was full: answers 5.03 in its stead.
-    pub fn handle_refusal(&mut self, now: Now, request: Request, out: &mut Outbox) {
-        self.metrics.increment(Counter::QueueFull);
-        self.handle_verdict(now, request.into_verdict(overloaded()), out);
     }
 
     /// Does what is due, a bounded number of peers of it; call again while
@@ -548,11 +468,12 @@ impl Endpoint {
     pub fn forget(&mut self, from: SocketAddr, port: Port) {
         self.metrics.count_drop(DropReason::Panicked);
         self.metrics.increment(Counter::Panics);
-        let at_address = self.by_address.get(&PeerKey {
+        let place = PeerKey {
             address: canonical(from),
             port,
-        });
-        if let Some(key) = self.in_hand.take().or_else(|| at_address.copied()) {
+        };
+        let at_address = self.by_address.find(&place, &self.peers);
+        if let Some(key) = self.in_hand.take().or(at_address) {
             self.remove(key);
         }
     }
@@ -562,8 +483,11 @@ impl Endpoint {
     pub fn forget_all(&mut self, now: Now) {
         self.metrics.increment(Counter::Panics);
         for slot in 0..self.peers.slots() {
-            if let Some(key) = self.peers.key_of(slot) {
-                self.peers.remove(key);
+            let Some(key) = self.peers.key_of(slot) else {
+                continue;
+            };
+            if let Some(peer) = self.peers.remove(key) {
+                self.end_layer(key, peer.coap);
             }
         }
         self.by_address.clear();
@@ -574,36 +498,6 @@ impl Endpoint {
         self.secure_peers = 0;
         self.handshakes = 0;
         self.publish_gauges();
-    }
-
-    /// Says goodbye to the peers in the slots of `slots` (close_notify, RFC 5246 section 7.2.1);
-    /// returns whether there are slots after these. For the end of the server.
-    pub fn close_peers(&mut self, slots: std::ops::Range<u32>, out: &mut Outbox) -> bool {
-        let more = slots.end < self.peers.slots();
-        for key in slots
-            .filter_map(|slot| self.peers.key_of(slot))
-            .collect::<Vec<_>>()
-        {
-            let Some(peer) = self.peers.get_mut(key) else {
-                continue;
-            };
-            let config = self.settings.dtls.load();
-            if let (Some(association), Some(config)) = (&mut peer.association, config.as_ref()) {
-                association.close(&mut dtls::Context {
-                    config,
-                    cookies: &self.settings.cookies,
-                    sessions: &self.settings.sessions,
-                    revocations: &*self.settings.revocations,
-                    connection_ids: &self.connection_ids,
-                    admit_handshakes: false,
-                    random: &mut *self.random,
-                    out: &mut out.to(peer.address, peer.port),
-                    drops: &mut |reason| self.metrics.count_drop(reason),
-                });
-            }
-            self.remove(key);
-        }
-        more
     }
 
     fn publish_gauges(&self) {
@@ -630,64 +524,4 @@ pub struct SweepReport {
     pub dropped: u64,
     /// Sessions left, handshakes included.
     pub sessions: usize,
-}
-
-fn count_response(metrics: &ShardMetrics, code: u8) {
-    metrics.increment(match code >> 5 {
-        2 => Counter::ResponsesSuccess,
-        4 => Counter::ResponsesClientError,
-        _ => Counter::ResponsesServerError,
-    });
-}
-
-/// 5.03 with the time to wait.
-fn overloaded() -> Response {
-    Response {
-        max_age: Some(RETRY_AFTER_S),
-        ..Response::empty(SERVICE_UNAVAILABLE)
-    }
-}
-
-/// An IPv4 peer on a dual-stack socket and on an IPv4 socket is the same peer.
-///
-/// An IPv6 peer keeps its scope: a link-local address says nothing without its interface.
-fn canonical(address: SocketAddr) -> SocketAddr {
-    match address.ip().to_canonical() {
-        IpAddr::V4(ip) => SocketAddr::from((ip, address.port())),
-        IpAddr::V6(ip) => {
-            let scope_id = match address {
-                SocketAddr::V6(address) => address.scope_id(),
-                SocketAddr::V4(_) => 0,
-            };
-            SocketAddrV6::new(ip, address.port(), 0, scope_id).into()
-        }
-    }
-}
-
-/// A peer's address as the bytes that its cookie is bound to.
-struct AddressBytes {
-    bytes: [u8; 18],
-    length: usize,
-}
-
-impl AddressBytes {
-    fn new(address: SocketAddr) -> Self {
-        let mut bytes = [0; 18];
-        bytes[..2].copy_from_slice(&address.port().to_be_bytes());
-        let length = match address.ip() {
-            IpAddr::V4(ip) => {
-                bytes[2..6].copy_from_slice(&ip.octets());
-                6
-            }
-            IpAddr::V6(ip) => {
-                bytes[2..].copy_from_slice(&ip.octets());
-                18
-            }
-        };
-        Self { bytes, length }
-    }
-
-    fn as_slice(&self) -> &[u8] {
-        &self.bytes[..self.length]
-    }
 }

@@ -11,7 +11,7 @@
 use std::net::SocketAddr;
 use std::ops::Range;
 
-use crate::auth::request::Request;
+use crate::auth::request::{CredentialRequest, Request};
 use crate::dtls;
 use crate::wire::DatagramSink;
 
@@ -68,6 +68,8 @@ pub struct Outbox {
     notes: Vec<Note>,
     /// Requests for the authenticator pool, in order of arrival.
     pub requests: Vec<Request>,
+    /// Look-ups of pre-shared keys for the authenticator pool.
+    pub credential_requests: Vec<CredentialRequest>,
     /// Datagrams for other shards.
     pub handovers: Vec<Handover>,
 }

@@ -105,8 +105,9 @@ impl Endpoint {
             drops: &mut |reason| self.metrics.count_drop(reason),
         });
         // Requests in work, observations, what was acknowledged: all of it was the session's.
-        peer.coap = None;
+        let layer = peer.coap.take();
         peer.path = None;
+        self.end_layer(key, layer);
         self.metrics.increment(Counter::SessionsRevoked);
         self.reindex(key, ids);
         if is_empty {

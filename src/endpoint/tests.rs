@@ -4,14 +4,21 @@
 //! the endpoint itself, in the modules below.
 
 mod connection_id;
+mod credentials;
 mod flood;
+mod hot;
+mod inspection;
+mod observe;
 mod revocation;
 mod secure;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddrV6;
+
+use arc_swap::ArcSwapOption;
 
 use super::*;
-use crate::auth::request::Identity;
+use crate::auth::request::{PeerRef, RelationId, Response, Verdict};
 use crate::random::SeededRandom;
 
 /// TB vector 1: CON POST /api/v1/ACCESS01/telemetry, MID 1234, token deadbeef.

@@ -275,3 +275,76 @@ fn any_number_of_revocations_is_one_message_that_is_never_lost() {
     inbox.revoke_since(60);
     assert!(woken.load(Ordering::SeqCst));
 }
+
+fn lookup(shard: u16, handshake: u64) -> crate::auth::request::CredentialRequest {
+    crate::auth::request::CredentialRequest {
+        peer: request(shard, 0).peer,
+        handshake,
+        identity: [1; 32],
+    }
+}
+
+#[test]
+fn look_ups_have_bounded_queues_of_their_own_and_shards_take_turns() {
+    let (queues, mut workers) = RequestQueues::new(2, 3, 1);
+    let (busy, quiet) = (queues.shard(0).unwrap(), queues.shard(1).unwrap());
+    for handshake in 0..3 {
+        busy.submit_credential(lookup(0, handshake)).unwrap();
+    }
+    assert_eq!(
+        busy.submit_credential(lookup(0, 3)),
+        Err(Full(lookup(0, 3)))
+    );
+    busy.submit(request(0, 1)).unwrap();
+    quiet.submit_credential(lookup(1, 9)).unwrap();
+    assert!(!queues.is_empty());
+    let worker = &mut workers[0];
+    let first: Vec<_> = (0..2).filter_map(|_| worker.pop_credential()).collect();
+    assert!(first.contains(&lookup(1, 9)), "{first:?}");
+    let rest = std::iter::from_fn(|| worker.pop_credential()).count();
+    assert_eq!(rest, 2);
+    let mut requests = Vec::new();
+    assert_eq!(worker.take_now(&mut requests), 1);
+    assert!(queues.is_empty());
+}
+
+/// A worker that sleeps is woken by a look-up alone, and closing leaves none unanswered.
+#[test]
+fn a_look_up_wakes_a_worker() {
+    let (queues, mut workers) = RequestQueues::new(1, 8, 1);
+    let mut worker = workers.pop().unwrap();
+    let thread = thread::spawn(move || {
+        let (mut requests, mut answered) = (Vec::new(), 0);
+        while worker.take(&mut requests) {
+            while worker.pop_credential().is_some() {
+                answered += 1;
+            }
+        }
+        (requests.len(), answered)
+    });
+    let shard = queues.shard(0).unwrap();
+    shard.submit_credential(lookup(0, 1)).unwrap();
+    shard.notify();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !queues.is_empty() {
+        assert!(Instant::now() < deadline, "nobody took it");
+        thread::sleep(Duration::from_millis(1));
+    }
+    shard.submit_credential(lookup(0, 2)).unwrap();
+    queues.close();
+    assert_eq!(thread.join().unwrap(), (0, 2));
+}
+
+#[test]
+fn an_answer_keeps_a_shard_awake() {
+    let inbox = Inbox::new(1);
+    assert!(inbox.prepare_sleep());
+    let verdict = crate::auth::request::CredentialVerdict {
+        request: lookup(0, 1),
+        key: None,
+    };
+    inbox.push_credential(verdict.clone());
+    assert!(!inbox.prepare_sleep());
+    assert_eq!(inbox.pop_credential(), Some(verdict));
+    assert!(inbox.prepare_sleep());
+}

@@ -19,16 +19,18 @@ use super::{
     RegistryError, validate,
 };
 use crate::crypto::fingerprint::{device_fingerprint, to_hex};
+use crate::crypto::pre_shared_key::{PreSharedKey, psk_identity_hash};
 use crate::crypto::random::SystemRandom;
 use crate::store::embedded::MARKER;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode};
-use index::{FingerprintEntry, Index, TokenEntry};
+use index::{FingerprintEntry, Index, PskEntry, TokenEntry};
 use std::borrow::Borrow;
 use std::cmp::Ordering;
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Bound;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -39,6 +41,9 @@ const REVOKED: &[u8] = b"revoked";
 pub struct EmbeddedRegistry {
     by_token: Index<TokenEntry>,
     by_fingerprint: Index<FingerprintEntry>,
+    by_psk_identity: Index<PskEntry>,
+    /// Entries in it.
+    pre_shared_keys: AtomicUsize,
     by_id: Index<Arc<Device>>,
     by_name: RwLock<BTreeSet<ByName>>,
     revocations: Arc<RevocationList>,
@@ -80,6 +85,8 @@ impl EmbeddedRegistry {
         let registry = Self {
             by_token: Index::new(),
             by_fingerprint: Index::new(),
+            by_psk_identity: Index::new(),
+            pre_shared_keys: AtomicUsize::new(0),
             by_id: Index::new(),
             by_name: RwLock::default(),
             revocations: Arc::default(),
@@ -139,6 +146,17 @@ impl EmbeddedRegistry {
                 fingerprint,
                 device: device.id,
             }),
+            Credential::PreSharedKey {
+                ref identity,
+                ref key,
+            } => {
+                self.by_psk_identity.insert(PskEntry {
+                    identity_hash: psk_identity_hash(identity.as_bytes()),
+                    device: device.id,
+                    key: Arc::clone(key),
+                });
+                self.pre_shared_keys.fetch_add(1, Relaxed);
+            }
         }
         let mut names = self.by_name.write().unwrap_or_else(PoisonError::into_inner);
         names.replace(ByName(device));
@@ -149,6 +167,11 @@ impl EmbeddedRegistry {
         match &device.credential {
             Credential::AccessToken(token) => self.by_token.remove(token.as_bytes()),
             Credential::X509 { fingerprint } => self.by_fingerprint.remove(fingerprint),
+            Credential::PreSharedKey { identity, .. } => {
+                let hash = psk_identity_hash(identity.as_bytes());
+                self.by_psk_identity.remove(&hash);
+                self.pre_shared_keys.fetch_sub(1, Relaxed);
+            }
         }
     }
 
@@ -186,6 +209,17 @@ impl EmbeddedRegistry {
                 let fingerprint = device_fingerprint(der);
                 Ok((Credential::X509 { fingerprint }, STANDARD.encode(der)))
             }
+            NewCredential::PreSharedKey { identity, key } => {
+                validate::psk_identity(identity)?;
+                let key = match key {
+                    Some(key) => Arc::clone(key),
+                    None => Arc::new(PreSharedKey::random(&mut SystemRandom)),
+                };
+                validate::pre_shared_key(&key)?;
+                let identity = identity.as_str().into();
+                let credential = Credential::PreSharedKey { identity, key };
+                Ok((credential, String::new()))
+            }
         }
     }
 
@@ -204,6 +238,13 @@ impl EmbeddedRegistry {
             Credential::X509 { fingerprint } => {
                 match other(self.device_by_fingerprint(fingerprint)) {
                     Some(device) => Err(RegistryError::CertificateTaken(device.name.to_string())),
+                    None => Ok(()),
+                }
+            }
+            Credential::PreSharedKey { identity, .. } => {
+                let found = self.identify_psk_identity(&psk_identity_hash(identity.as_bytes()));
+                match other(found.and_then(|id| self.device(id))) {
+                    Some(device) => Err(RegistryError::PskIdentityTaken(device.name.to_string())),
                     None => Ok(()),
                 }
             }
@@ -252,6 +293,7 @@ struct Staged {
     names: HashMap<Box<str>, ()>,
     tokens: HashMap<Box<str>, ()>,
     fingerprints: HashMap<[u8; 32], Box<str>>,
+    psk_identities: HashMap<Box<str>, Box<str>>,
 }
 
 impl Staged {
@@ -267,6 +309,10 @@ impl Staged {
                 Some(owner) => Err(RegistryError::CertificateTaken(owner.to_string())),
                 None => Ok(()),
             },
+            Credential::PreSharedKey { identity, .. } => match self.psk_identities.get(identity) {
+                Some(owner) => Err(RegistryError::PskIdentityTaken(owner.to_string())),
+                None => Ok(()),
+            },
             Credential::AccessToken(_) => Ok(()),
         }
     }
@@ -279,6 +325,10 @@ impl Staged {
             }
             Credential::X509 { fingerprint } => {
                 self.fingerprints.insert(*fingerprint, device.name.clone());
+            }
+            Credential::PreSharedKey { identity, .. } => {
+                let owner = device.name.clone();
+                self.psk_identities.insert(identity.clone(), owner);
             }
         }
     }
@@ -295,6 +345,21 @@ impl Registry for EmbeddedRegistry {
         self.by_fingerprint
             .find(fingerprint)
             .map(|entry| entry.device)
+    }
+
+    fn identify_psk_identity(&self, identity_hash: &[u8; 32]) -> Option<DeviceId> {
+        let found = self.by_psk_identity.find(identity_hash);
+        found.map(|entry| entry.device)
+    }
+
+    fn pre_shared_key(&self, identity_hash: &[u8; 32]) -> Option<Arc<PreSharedKey>> {
+        self.by_psk_identity
+            .find(identity_hash)
+            .map(|entry| entry.key)
+    }
+
+    fn has_pre_shared_keys(&self) -> bool {
+        self.pre_shared_keys.load(Relaxed) > 0
     }
 
     fn device_by_token(&self, token: &str) -> Option<Arc<Device>> {

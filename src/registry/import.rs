@@ -1,12 +1,13 @@
-//! Bulk import of devices from CSV: `name,token` or `name,certificate path`, a line each.
+//! Bulk import of devices from CSV: `name,token`, `name,certificate path` or `name,PSK identity,key
+//! in hexadecimal`, a line each.
 //!
 //! Fields may be quoted as in RFC 4180 (`"a,b"`, `""` for a quote), but a record is one line. Empty
 //! lines and lines that begin with `#` are skipped, and so is a first line `name,token`,
-//! `name,certificate` or `name,credential`. The second field is a certificate's path when it ends in
+//! `name,certificate`, `name,credential` or `name,identity,key`. Of two fields the second field is a certificate's path when it ends in
 //! `.pem`, `.crt`, `.cer` or `.der` (case does not matter), else a token; empty or missing, a token
 //! is made at random.
 
-use super::{NewCredential, NewDevice, validate};
+use super::{NewCredential, NewDevice, pre_shared_key_of_hex, validate};
 use std::io::{self, BufRead, Read};
 use std::path::Path;
 
@@ -142,28 +143,36 @@ fn device(line: &[u8], base: &Path, is_first: bool) -> Result<Option<NewDevice>,
         return Ok(None);
     }
     let fields = fields(line)?;
-    let (name, credential) = match &fields[..] {
-        [name] => (name, ""),
-        [name, credential] => (name, credential.as_str()),
+    let (name, credential, key) = match &fields[..] {
+        [name] => (name, "", None),
+        [name, credential] => (name, credential.as_str(), None),
+        [name, identity, key] => (name, identity.as_str(), Some(key)),
         _ => {
             return Err(format!(
-                "2 fields expected (name,credential), {} found",
+                "2 fields expected (name,credential) or 3 (name,PSK identity,key), {} found",
                 fields.len()
             ));
         }
     };
     let is_header = is_first
         && name.eq_ignore_ascii_case("name")
-        && ["token", "certificate", "credential"]
+        && ["token", "certificate", "credential", "identity"]
             .iter()
             .any(|title| credential.eq_ignore_ascii_case(title));
     if is_header {
         return Ok(None);
     }
+    let credential = match key {
+        None => new_credential(credential, base)?,
+        Some(key) => NewCredential::PreSharedKey {
+            identity: credential.to_owned(),
+            key: Some(pre_shared_key_of_hex(key).map_err(|error| error.to_string())?),
+        },
+    };
     Ok(Some(NewDevice {
         name: name.clone(),
         profile: None,
-        credential: new_credential(credential, base)?,
+        credential,
     }))
 }
 

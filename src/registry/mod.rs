@@ -4,8 +4,8 @@
 //! [`embedded::EmbeddedRegistry`], keeps everything in memory for reading and in the data directory
 //! for good; others (ThingsBoard's tables in PostgreSQL) can take its place.
 //!
-//! Invariants: a name, an access token and a certificate fingerprint each belong to one device at
-//! most; a [`DeviceId`] is never given twice, so readings of a removed device never reappear under
+//! Invariants: a name, an access token, a certificate fingerprint and a PSK identity each belong to
+//! one device at most; a [`DeviceId`] is never given twice, so readings of a removed device never reappear under
 //! a new one.
 
 pub mod embedded;
@@ -13,9 +13,11 @@ pub mod import;
 pub mod revocation;
 mod validate;
 
+use crate::crypto::pre_shared_key::{PRE_SHARED_KEY_LEN_MAX, PreSharedKey, psk_identity_hash};
 use revocation::{RevocationList, SessionIdentity};
 use std::fmt;
 use std::sync::Arc;
+use zeroize::Zeroizing;
 
 /// A device's number, given by the registry, never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -38,14 +40,24 @@ pub enum Credential {
         /// [`Registry::certificate`].
         fingerprint: [u8; 32],
     },
+    /// A key that device and server have in common, proven in the DTLS handshake (RFC 4279).
+    PreSharedKey {
+        /// What the device says that it is.
+        identity: Box<str>,
+        /// The secret; wiped once nobody holds it any more.
+        key: Arc<PreSharedKey>,
+    },
 }
 
 impl Credential {
     /// Who a DTLS session proves to be by it; `None` of one that each request proves anew.
-    pub const fn session_identity(&self) -> Option<SessionIdentity> {
+    pub fn session_identity(&self) -> Option<SessionIdentity> {
         match self {
             Self::AccessToken(_) => None,
             Self::X509 { fingerprint } => Some(SessionIdentity::Certificate(*fingerprint)),
+            Self::PreSharedKey { identity, .. } => Some(SessionIdentity::PreSharedKey(
+                psk_identity_hash(identity.as_bytes()),
+            )),
         }
     }
 }
@@ -77,6 +89,13 @@ pub enum NewCredential {
     AccessToken(String),
     /// The holder of the key of this certificate (DER, not parsed here).
     Certificate(Vec<u8>),
+    /// The holder of a pre-shared key.
+    PreSharedKey {
+        /// What the device says that it is.
+        identity: String,
+        /// The secret; a random one of 32 bytes when there is none.
+        key: Option<Arc<PreSharedKey>>,
+    },
 }
 
 /// A device to be added.
@@ -105,6 +124,12 @@ pub enum RegistryError {
     /// The token is not usable; it is a secret, so not part of the message.
     #[error("the access token is not usable: {0}")]
     Token(&'static str),
+    /// The identity of a pre-shared key is not usable.
+    #[error("the PSK identity {0:?} is not usable: {1}")]
+    PskIdentity(String, &'static str),
+    /// The pre-shared key is not usable; it is a secret, so not part of the message.
+    #[error("the pre-shared key is not usable: {0}")]
+    PreSharedKey(&'static str),
     /// The certificate is not usable.
     #[error("the certificate is not usable: {0}")]
     Certificate(&'static str),
@@ -117,12 +142,40 @@ pub enum RegistryError {
     /// The certificate belongs to a device already.
     #[error("the certificate belongs to device {0:?} already")]
     CertificateTaken(String),
+    /// The identity of a pre-shared key belongs to a device already.
+    #[error("the PSK identity belongs to device {0:?} already")]
+    PskIdentityTaken(String),
     /// There is no such device.
     #[error("there is no device named {0:?}")]
     Unknown(String),
     /// The disk refused; a change was not made.
     #[error("the registry cannot be read or written: {0}")]
     Storage(String),
+}
+
+/// The pre-shared key that a text of hexadecimal digits is.
+///
+/// # Errors
+///
+/// It is something else, or no key that anybody may have: too short, too long, or a pattern.
+pub fn pre_shared_key_of_hex(text: &str) -> Result<Arc<PreSharedKey>, RegistryError> {
+    const NOT_HEX: RegistryError =
+        RegistryError::PreSharedKey("it is not an even number of hexadecimal digits");
+    if !text.len().is_multiple_of(2) || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Err(NOT_HEX);
+    }
+    let mut bytes = Zeroizing::new([0; PRE_SHARED_KEY_LEN_MAX]);
+    let length = text.len() / 2;
+    let room = bytes.get_mut(..length).ok_or(RegistryError::PreSharedKey(
+        "it is longer than 64 bytes (128 hexadecimal digits)",
+    ))?;
+    for (byte, at) in room.iter_mut().zip((0..).step_by(2)) {
+        let digits = text.get(at..at + 2).ok_or(NOT_HEX)?;
+        *byte = u8::from_str_radix(digits, 16).map_err(|_| NOT_HEX)?;
+    }
+    let key = PreSharedKey::new(room).ok_or(RegistryError::PreSharedKey("it is empty"))?;
+    validate::pre_shared_key(&key)?;
+    Ok(Arc::new(key))
 }
 
 /// Devices and credentials. Reading is cheap and never waits for the disk; a change returns once it
@@ -139,6 +192,15 @@ pub trait Registry: Send + Sync {
         self.device_by_fingerprint(fingerprint)
             .map(|device| device.id)
     }
+
+    /// Whose PSK identity has this SHA-256.
+    fn identify_psk_identity(&self, identity_hash: &[u8; 32]) -> Option<DeviceId>;
+
+    /// The pre-shared key of the device whose PSK identity has this SHA-256.
+    fn pre_shared_key(&self, identity_hash: &[u8; 32]) -> Option<Arc<PreSharedKey>>;
+
+    /// Whether any device has a pre-shared key. Asked at every handshake.
+    fn has_pre_shared_keys(&self) -> bool;
 
     /// The device with this access token (exact, case-sensitive).
     fn device_by_token(&self, token: &str) -> Option<Arc<Device>>;

@@ -1,12 +1,24 @@
-//! What names, tokens and certificates may look like.
+//! What names, tokens, certificates and pre-shared keys may look like.
 
 use super::RegistryError;
+use crate::crypto::pre_shared_key::PreSharedKey;
 
 /// Longest name of a device or profile, in characters (as ThingsBoard's column).
 pub(super) const NAME_CHARS_MAX: usize = 255;
 
 /// Longest access token, in bytes.
 pub(super) const TOKEN_BYTES_MAX: usize = 255;
+
+/// Longest PSK identity, in characters (RFC 4279 section 5.4).
+const PSK_IDENTITY_CHARS_MAX: usize = 128;
+
+/// Shortest pre-shared key, in bytes: who has seen a handshake without ECDHE can try keys at home
+/// (RFC 4279 section 7.2), and 128 bits are out of reach.
+const PSK_BYTES_MIN: usize = 16;
+
+/// Different bytes that a pre-shared key must have: of 16 random ones there are fewer in one case of
+/// 10^20.
+const PSK_DIFFERENT_BYTES_MIN: usize = 5;
 
 /// Longest certificate, in bytes of DER.
 pub(super) const CERTIFICATE_BYTES_MAX: usize = 8 << 10;
@@ -51,6 +63,41 @@ pub(super) fn certificate(der: &[u8]) -> Result<(), RegistryError> {
         1..=CERTIFICATE_BYTES_MAX => Ok(()),
         _ => Err(RegistryError::Certificate("it is longer than 8192 bytes")),
     }
+}
+
+/// Checks the identity of a pre-shared key (RFC 4279 section 5.1: UTF-8).
+pub(super) fn psk_identity(identity: &str) -> Result<(), RegistryError> {
+    let problem = if identity.is_empty() {
+        "it is empty"
+    } else if identity.chars().any(char::is_control) {
+        "it holds control characters"
+    } else if identity.chars().nth(PSK_IDENTITY_CHARS_MAX).is_some() {
+        "it is longer than 128 characters"
+    } else {
+        return Ok(());
+    };
+    Err(RegistryError::PskIdentity(shortened(identity), problem))
+}
+
+/// Checks a pre-shared key: its length, and that it is none of the patterns of examples.
+pub(super) fn pre_shared_key(key: &PreSharedKey) -> Result<(), RegistryError> {
+    let bytes = key.as_bytes();
+    let mut seen = [false; 256];
+    bytes
+        .iter()
+        .for_each(|&byte| seen[usize::from(byte)] = true);
+    let different = seen.iter().filter(|seen| **seen).count();
+    let steps = || std::iter::zip(bytes, bytes.iter().skip(1)).map(|(a, b)| b.wrapping_sub(*a));
+    let is_regular = steps().all(|step| Some(step) == steps().next());
+    let problem = if bytes.len() < PSK_BYTES_MIN {
+        "it is shorter than 16 bytes (32 hexadecimal digits), so that it could be guessed from a \
+         recorded handshake; `openssl rand -hex 32` makes a good one"
+    } else if different < PSK_DIFFERENT_BYTES_MIN || is_regular {
+        "it is a pattern that anybody would try; `openssl rand -hex 32` makes a good one"
+    } else {
+        return Ok(());
+    };
+    Err(RegistryError::PreSharedKey(problem))
 }
 
 /// An access token of 20 random alphanumeric characters (119 bits).

@@ -1,18 +1,19 @@
 //! What the registry knows of ended credentials, in the terms of DTLS and of the shards.
 
+use std::fmt;
 use std::sync::Arc;
 
 use crate::dtls::{PeerIdentity, Revocations};
 use crate::queue::Inbox;
+use crate::registry::Registry;
 use crate::registry::revocation::{RevocationList, SessionIdentity};
 
-/// The registry's list as handshakes see it.
-#[derive(Debug)]
-pub(super) struct EndedCredentials(Arc<RevocationList>);
+/// The registry as handshakes see it.
+pub(super) struct EndedCredentials(Arc<dyn Registry>);
 
 impl EndedCredentials {
-    pub(super) fn new(list: &Arc<RevocationList>) -> Self {
-        Self(Arc::clone(list))
+    pub(super) fn new(registry: Arc<dyn Registry>) -> Self {
+        Self(registry)
     }
 }
 
@@ -23,7 +24,17 @@ impl Revocations for EndedCredentials {
             PeerIdentity::Certificate(fingerprint) => SessionIdentity::Certificate(fingerprint),
             PeerIdentity::PreSharedKey(identity) => SessionIdentity::PreSharedKey(identity),
         };
-        self.0.is_revoked(&identity, since_unix_ms)
+        self.0.revocations().is_revoked(&identity, since_unix_ms)
+    }
+
+    fn has_pre_shared_keys(&self) -> bool {
+        self.0.has_pre_shared_keys()
+    }
+}
+
+impl fmt::Debug for EndedCredentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("EndedCredentials")
     }
 }
 

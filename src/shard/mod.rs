@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! turn   driver: receive a batch -> clock -> endpoint -> submit requests
-//!        inbox: verdicts, and datagrams of ours that reached another shard -> endpoint
+//!        inbox: verdicts and notifications, and datagrams of ours that reached another shard -> endpoint
 //!        timers that are due, sessions whose credential ended -> endpoint
 //!        driver: send what all of it left in the outbox
 //!        handshakes that wait, as far as there is time (see `share`)
@@ -15,6 +15,7 @@
 //! that are idle. While datagrams come briskly it gathers a few of them first ([`crate::pace`]).
 
 pub mod clock;
+mod downlink;
 mod driver;
 mod handover;
 mod share;
@@ -36,6 +37,7 @@ use std::time::Duration;
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 
 use self::clock::Clock;
+use self::downlink::Downlink;
 use self::driver::{Driver, Sleeper};
 use self::handover::Neighbours;
 use self::share::HandshakeShare;
@@ -124,6 +126,8 @@ async fn run(parts: ShardParts) -> io::Result<()> {
         full_batches: 0,
         driver,
         neighbours: Neighbours::new(parts.index, parts.inboxes, parts.connection_ids),
+        downlink: Downlink::default(),
+        report_due: downlink::NEVER,
         last_work: now.instant,
         pace: Pace::default(),
     };
@@ -173,6 +177,9 @@ struct State {
     full_batches: u32,
     driver: Driver,
     neighbours: Neighbours,
+    downlink: Downlink,
+    /// When events of relations are reported again that found no room.
+    report_due: Instant,
     /// The latest turn that had something to do.
     last_work: Instant,
     /// Of datagrams and verdicts.
@@ -197,6 +204,7 @@ impl Shard {
         let mut had_work = received.datagrams > 0;
         had_work |= self.take_verdicts(now, state);
         had_work |= self.take_handovers(now, state);
+        had_work |= self.take_inspection(now, state);
         had_work |= self.drop_revoked(now, state);
         had_work |= self.handle_timeouts(now, state);
         self.flush(state)?;
@@ -210,7 +218,8 @@ impl Shard {
     /// Sleeps until there may be something to do.
     async fn rest(&self, state: &mut State, sleeper: &mut Sleeper) -> io::Result<()> {
         let now = self.clock.instant();
-        let due = state.endpoint.next_timeout().saturating_duration_since(now);
+        let due = state.endpoint.next_timeout().min(state.report_due);
+        let due = due.saturating_duration_since(now);
         if due.is_zero() {
             return Ok(());
         }

@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::driver::{Counts, Received};
 use super::socket::BATCH;
-use super::{Shard, State};
+use super::{Shard, State, downlink};
 use crate::drop_reason::DropReason;
 use crate::endpoint::{Endpoint, Note, Outbox, Port};
 use crate::metrics::Counter;
@@ -131,7 +131,7 @@ impl Shard {
 
     /// Hands the requests of a step to the pool.
     fn submit(&self, now: Now, endpoint: &mut Endpoint, outbox: &mut Outbox) {
-        if outbox.requests.is_empty() {
+        if outbox.requests.is_empty() && outbox.credential_requests.is_empty() {
             return;
         }
         let mut requests = std::mem::take(&mut outbox.requests);
@@ -141,7 +141,23 @@ impl Shard {
             }
         }
         outbox.requests = requests;
+        for request in outbox.credential_requests.drain(..) {
+            if let Err(full) = self.queue.submit_credential(request) {
+                endpoint.handle_credential_refusal(&full.0);
+            }
+        }
         self.queue.notify();
+    }
+
+    /// Answers one question of an administrator; whether there was one.
+    pub(super) fn take_inspection(&self, now: Now, state: &mut State) -> bool {
+        let Some(inspection) = self.inbox.pop_inspection() else {
+            return false;
+        };
+        self.guarded("looking at sessions", now, state, |state| {
+            state.endpoint.inspect(now, inspection, &mut state.outbox);
+        });
+        true
     }
 
     /// One turn of the search for sessions whose credential has ended; whether there is more to do.
@@ -163,6 +179,15 @@ impl Shard {
     pub(super) fn take_verdicts(&self, now: Now, state: &mut State) -> bool {
         let mut taken = 0;
         self.guarded("taking verdicts", now, state, |state| {
+            state.downlink.take(&self.inbox);
+            while taken < VERDICTS_PER_TURN
+                && let Some(verdict) = self.inbox.pop_credential()
+            {
+                taken += 1;
+                state
+                    .endpoint
+                    .handle_credential_verdict(now, &verdict, &mut state.outbox);
+            }
             while taken < VERDICTS_PER_TURN
                 && let Some(verdict) = self.inbox.pop()
             {
@@ -170,6 +195,14 @@ impl Shard {
                 state
                     .endpoint
                     .handle_verdict(now, verdict, &mut state.outbox);
+            }
+            if self.inbox.is_empty() {
+                for notification in state.downlink.release() {
+                    taken += 1;
+                    state
+                        .endpoint
+                        .handle_notification(now, notification, &mut state.outbox);
+                }
             }
         });
         state.pace.add(taken);
@@ -234,12 +267,18 @@ impl Shard {
 
     /// Sends what the steps left in the outbox.
     pub(super) fn flush(&self, state: &mut State) -> io::Result<()> {
-        let State { outbox, driver, .. } = state;
+        let State {
+            endpoint,
+            outbox,
+            driver,
+            ..
+        } = state;
         for note in outbox.take_notes() {
             self.log(note);
         }
         driver.send(outbox)?;
         self.count(driver.take_counts());
+        state.report_due = downlink::report(endpoint, &self.queue, &self.clock);
         Ok(())
     }
 

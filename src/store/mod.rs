@@ -30,6 +30,20 @@ pub enum AttributeScope {
 impl AttributeScope {
     /// All scopes.
     pub const ALL: [Self; 3] = [Self::Client, Self::Shared, Self::Server];
+
+    /// Its name in paths and commands.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Shared => "shared",
+            Self::Server => "server",
+        }
+    }
+
+    /// The scope of that name.
+    pub fn of_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|scope| scope.name() == name)
+    }
 }
 
 /// A value at a time.
@@ -151,6 +165,10 @@ pub struct StoreStatus {
     pub flushes: u64,
     /// Flushes that failed and are tried again.
     pub flush_failures: u64,
+    /// Bytes of readings in the queryable part, before compression; what retention by size limits.
+    pub series_bytes: u64,
+    /// Rows (blocks of readings) removed because of their age, or because there were too many.
+    pub swept_rows: u64,
 }
 
 /// Telemetry and attributes of all devices.

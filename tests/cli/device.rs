@@ -44,6 +44,40 @@ fn life_of_devices(run: Run<'_>, write: &dyn Fn(&str, &str)) {
     let err = run(&["device", "add", "d", "--x509", "missing.pem"]).refused();
     assert!(err.contains("--x509 missing.pem: No such file"), "{err}");
 
+    let changed = run(&[
+        "device",
+        "set-credentials",
+        "b",
+        "--token",
+        "TOKEN-B2",
+        "--json",
+    ])
+    .json();
+    assert_eq!(changed["credentialsId"], "TOKEN-B2");
+    let random = run(&["device", "set-credentials", "b", "--json"]).json();
+    assert_eq!(random["credentialsId"].as_str().unwrap().len(), 20);
+    run(&["cert", "client", "--out", "cert-b", "--cn", "b"]).ok();
+    let x509 = [
+        "device",
+        "set-credentials",
+        "b",
+        "--x509",
+        "cert-b/client.pem",
+    ];
+    assert!(run(&x509).ok().contains("X509_CERTIFICATE"));
+    let err = run(&[
+        "device",
+        "set-credentials",
+        "b",
+        "--x509",
+        "cert-c/client.pem",
+    ])
+    .refused();
+    assert!(err.contains("belongs to device \"c\" already"), "{err}");
+    let err = run(&["device", "set-credentials", "nobody"]).refused();
+    assert!(err.contains("no device named"), "{err}");
+    run(&["device", "set-credentials", "b", "--token", "TOKEN-B"]).ok();
+
     let list = run(&["device", "list", "--json"]).json();
     let names: Vec<_> = list
         .as_array()
@@ -78,9 +112,57 @@ fn life_of_devices(run: Run<'_>, write: &dyn Fn(&str, &str)) {
             .refused()
             .contains("no device named \"b\"")
     );
+    pre_shared_keys(run);
     // Name and token are free again.
     run(&["device", "add", "b", "--token", "TOKEN-B"]).ok();
     import(run, write);
+}
+
+/// A key is shown once, when it was made here, and never again.
+fn pre_shared_keys(run: Run<'_>) {
+    const KEY: &str = "8f0e1d2c3b4a59687766554433221100";
+    let made = run(&[
+        "device",
+        "add",
+        "p1",
+        "--psk-identity",
+        "Zähler 1",
+        "--json",
+    ])
+    .json();
+    assert_eq!(made["credentialsType"], "PRE_SHARED_KEY");
+    assert_eq!(made["credentialsId"], "Zähler 1");
+    let key = made["psk"].as_str().unwrap();
+    assert_eq!(key.len(), 64);
+    let out = run(&["device", "add", "p2", "--psk-identity", "p2"]).ok();
+    assert!(out.contains("\nkey          "), "{out}");
+    let given = run(&["device", "add", "p3", "--psk-identity", "p3", "--psk", KEY]).ok();
+    assert!(given.contains("identity     p3"), "{given}");
+    for (device, key) in [("p1", key), ("p3", KEY)] {
+        for arguments in [
+            vec!["device", "show", device],
+            vec!["device", "show", device, "--json"],
+            vec!["device", "list", "--json"],
+        ] {
+            let shown = run(&arguments).ok();
+            assert!(!shown.contains(key) && !given.contains(KEY), "{shown}");
+        }
+    }
+    let table = run(&["device", "list"]).ok();
+    assert!(table.contains("PRE_SHARED_KEY"), "{table}");
+    for (arguments, reason) in [
+        (&["--psk-identity", "p3"][..], "belongs to device \"p3\""),
+        (&["--psk-identity", "x", "--psk", "0011"], "shorter than 16"),
+        (&["--psk-identity", "x", "--psk", "key"], "hexadecimal"),
+        (&["--psk-identity", ""], "it is empty"),
+    ] {
+        let command = [&["device", "add", "p4"][..], arguments].concat();
+        let err = run(&command).refused();
+        assert!(err.contains(reason), "{err}");
+    }
+    for name in ["p1", "p2", "p3"] {
+        run(&["device", "remove", name]).ok();
+    }
 }
 
 fn import(run: Run<'_>, write: &dyn Fn(&str, &str)) {

@@ -1,4 +1,4 @@
-//! A live endpoint under a program of datagrams: two devices with sessions, strangers, time.
+//! A live endpoint under a program of datagrams: three devices with sessions, strangers, time.
 //!
 //! The input is a list of steps. Each starts with a byte: who acts in its upper three bits, what
 //! happens in its lower five. Bytes are passed with their length before them in 16 bits.
@@ -13,10 +13,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwapOption;
-use tidegate::auth::request::{Identity, Request, Response};
+use tidegate::auth::request::{CredentialVerdict, Identity, Request, Response};
 use tidegate::crypto::fingerprint::device_fingerprint;
+use tidegate::crypto::pre_shared_key::{PreSharedKey, psk_identity_hash};
 use tidegate::crypto::suite::CipherSuite;
-use tidegate::dtls::client::{ClientConfig, ClientConnection, Context};
+use tidegate::dtls::client::{ClientConfig, ClientConnection, ClientPreSharedKey, Context};
 use tidegate::dtls::{
     CookieJar, PeerIdentity, Revocations, SessionCache, Sessions, TicketKey, TicketKeys, fuzzing,
 };
@@ -82,7 +83,7 @@ struct World {
     strangers: (usize, usize),
 }
 
-/// Whether the credentials of all devices with a certificate have ended.
+/// Whether the credentials of all devices that their sessions prove have ended.
 #[derive(Debug, Default)]
 struct Revoked(AtomicBool);
 
@@ -90,11 +91,28 @@ impl Revocations for Revoked {
     fn is_revoked(&self, _identity: &PeerIdentity, _since_unix_ms: u64) -> bool {
         self.0.load(Ordering::Relaxed)
     }
+
+    fn has_pre_shared_keys(&self) -> bool {
+        true
+    }
 }
 
-/// Both devices' configurations: one without a certificate, on GCM; one with, on CCM_8.
-fn configs() -> &'static [(Arc<ClientConfig>, Identity); 2] {
-    static CONFIGS: OnceLock<[(Arc<ClientConfig>, Identity); 2]> = OnceLock::new();
+/// Whose pre-shared key it is, and the key.
+const PSK: (&[u8], &[u8]) = (b"device", b"sixteen bytes or");
+
+/// Identity and key as a client has them.
+pub(crate) fn pre_shared_key() -> Arc<ClientPreSharedKey> {
+    let (identity, key) = PSK;
+    Arc::new(ClientPreSharedKey {
+        identity: identity.to_vec(),
+        key: PreSharedKey::new(key).expect("a key"),
+    })
+}
+
+/// The devices' configurations: one without a certificate, on GCM; one with, on CCM_8; one with a
+/// pre-shared key.
+fn configs() -> &'static [(Arc<ClientConfig>, Identity); 3] {
+    static CONFIGS: OnceLock<[(Arc<ClientConfig>, Identity); 3]> = OnceLock::new();
     CONFIGS.get_or_init(|| {
         let credentials = fuzzing::credentials("device");
         let fingerprint = device_fingerprint(&credentials.chain[0]);
@@ -110,9 +128,17 @@ fn configs() -> &'static [(Arc<ClientConfig>, Identity); 2] {
             session_tickets: true,
             ..ClientConfig::default()
         };
+        let with_key = ClientConfig {
+            cipher_suites: vec![CipherSuite::EcdhePskAes128Ccm8],
+            pre_shared_key: Some(pre_shared_key()),
+            keep_session: true,
+            ..ClientConfig::default()
+        };
+        let identity = psk_identity_hash(PSK.0);
         [
             (Arc::new(anonymous), Identity::Anonymous),
             (Arc::new(certificate), Identity::Certificate(fingerprint)),
+            (Arc::new(with_key), Identity::PreSharedKey(identity)),
         ]
     })
 }
@@ -298,7 +324,7 @@ impl World {
         }
     }
 
-    /// The devices' certificates end, and come back: their sessions are gone then.
+    /// The devices' certificates and keys end, and come back: their sessions are gone then.
     fn revoke(&mut self) {
         self.revoked.0.store(true, Ordering::Relaxed);
         self.endpoint.revoke_since(self.now.unix_ms);
@@ -334,6 +360,13 @@ impl World {
     /// The same; `may_close` when the server has reason to end sessions.
     fn collect_from(&mut self, sender: Option<usize>, may_close: bool) {
         assert!(self.out.transmits().len() <= DATAGRAMS_MAX);
+        for request in std::mem::take(&mut self.out.credential_requests) {
+            let is_known = request.identity == psk_identity_hash(PSK.0);
+            let key = PreSharedKey::new(PSK.1).filter(|_| is_known).map(Arc::new);
+            let verdict = CredentialVerdict { request, key };
+            self.endpoint
+                .handle_credential_verdict(self.now, &verdict, &mut self.out);
+        }
         for request in self.out.requests.drain(..) {
             if request.secure {
                 let sender = sender.expect("a request over DTLS has a sender");
@@ -469,6 +502,7 @@ impl World {
             self.strangers.1
         );
         assert_eq!(self.endpoint.requests_in_work(), self.requests.len());
+        assert_eq!(self.endpoint.lookups_in_work(), 0);
         assert!(self.requests.len() <= REQUESTS_MAX);
         assert!(self.metrics.value(Counter::Sessions) <= SESSIONS_MAX as u64);
         assert!(self.metrics.value(Counter::HandshakesOpen) <= HANDSHAKES_MAX as u64);

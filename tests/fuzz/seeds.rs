@@ -94,6 +94,16 @@ fn client_configs() -> Vec<ClientConfig> {
             max_transmission_unit: 128,
             extended_master_secret: false,
             max_fragment_length: Some(MaxFragmentLength::Bytes512),
+            ..usual.clone()
+        },
+        ClientConfig {
+            pre_shared_key: Some(crate::live::pre_shared_key()),
+            cipher_suites: vec![CipherSuite::EcdhePskAes128Gcm],
+            ..usual.clone()
+        },
+        ClientConfig {
+            pre_shared_key: Some(crate::live::pre_shared_key()),
+            cipher_suites: vec![CipherSuite::PskAes128Ccm8],
             ..usual
         },
     ]
@@ -125,7 +135,7 @@ fn handshake(config: &Arc<ClientConfig>) -> Vec<Vec<u8>> {
                 connection_ids: &tidegate::dtls::RandomConnectionIds,
                 admit_handshakes: true,
                 sessions: &tidegate::dtls::NO_SESSIONS,
-                revocations: &tidegate::dtls::NoRevocations,
+                revocations: &fuzzing::KeysInUse,
                 random: &mut random,
                 out: &mut to_client,
                 drops: &mut |_| {},
@@ -134,6 +144,10 @@ fn handshake(config: &Arc<ClientConfig>) -> Vec<Vec<u8>> {
             match &mut association {
                 Some(association) => {
                     association.handle_datagram(NOW, peer, &mut datagram, &mut context);
+                    if let Some(lookup) = association.poll_lookup() {
+                        let key = config.pre_shared_key.as_ref().map(|own| &own.key);
+                        association.handle_credential(NOW, &lookup, key, &mut context);
+                    }
                 }
                 None => {
                     if let Accepted::New(new) = accept(NOW, peer, &mut datagram, &mut context) {

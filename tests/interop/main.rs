@@ -21,6 +21,7 @@ mod mbedtls;
 mod openssl;
 mod peers;
 mod proxy;
+mod psk;
 mod resumption;
 mod wolfssl;
 

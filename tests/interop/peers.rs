@@ -23,6 +23,8 @@ pub(crate) fn program(peer: &str) -> String {
     });
     let path = peers.join(match peer {
         "wolfssl" => "wolfssl/target/wolfssl-peer".to_owned(),
+        // The interpreter that has its packages.
+        "aiocoap" => "aiocoap/target/venv/bin/python".to_owned(),
         _ => format!("{peer}/target/debug/{peer}-peer"),
     });
     path.display().to_string()

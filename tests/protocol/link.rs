@@ -1,15 +1,17 @@
 //! A client and a server on a virtual link: time, loss, duplication, reordering and corruption from
 //! one seed, so that every run can be repeated.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
+use tidegate::crypto::pre_shared_key::PreSharedKey;
 use tidegate::crypto::suite::CipherSuite;
 use tidegate::drop_reason::DropReason;
 use tidegate::dtls::client::{self, ClientConfig, ClientConnection};
 use tidegate::dtls::{
-    self, Accepted, AlertDescription, Association, CookieJar, Error, NoRevocations,
-    RandomConnectionIds, ResumedBy, Revocations, ServerConfig, Sessions,
+    self, Accepted, AlertDescription, Association, CookieJar, CredentialLookup, Error,
+    NoRevocations, PeerIdentity, RandomConnectionIds, Received, ResumedBy, Revocations,
+    ServerConfig, Sessions,
 };
 use tidegate::random::{Random, SeededRandom};
 use tidegate::time::{Duration, Instant, Now};
@@ -42,6 +44,21 @@ pub(crate) struct Reading {
     pub(crate) data: Vec<u8>,
 }
 
+/// Whoever has the pre-shared keys, at some distance.
+#[derive(Debug, Default)]
+pub(crate) struct Authenticator {
+    /// By the SHA-256 of their identities.
+    pub(crate) keys: HashMap<[u8; 32], Arc<PreSharedKey>>,
+    /// Longest time that an answer takes; `None`: it never comes.
+    pub(crate) delay: Option<Duration>,
+    /// Questions for which there is no room, of 1000.
+    pub(crate) refusals: u64,
+    pub(crate) asked: usize,
+    pub(crate) refused: usize,
+    /// Answers under way.
+    answers: BTreeMap<(Instant, usize), CredentialLookup>,
+}
+
 /// The server's end.
 pub(crate) struct Server {
     pub(crate) config: Arc<ServerConfig>,
@@ -49,6 +66,7 @@ pub(crate) struct Server {
     pub(crate) sessions: Arc<Sessions>,
     pub(crate) revocations: Arc<dyn Revocations>,
     pub(crate) association: Option<Association>,
+    pub(crate) authenticator: Authenticator,
     pub(crate) admit: bool,
     pub(crate) readings: Vec<Reading>,
     pub(crate) established: usize,
@@ -101,6 +119,7 @@ impl World {
                 sessions: Arc::new(Sessions::new(None)),
                 revocations: Arc::new(NoRevocations),
                 association: None,
+                authenticator: Authenticator::default(),
                 admit: true,
                 readings: vec![],
                 established: 0,
@@ -188,7 +207,10 @@ impl World {
             .as_ref()
             .and_then(Association::next_timeout);
         let client = self.client.connection.next_timeout();
-        let Some(next) = [arrival, server, client].into_iter().flatten().min() else {
+        let answers = &self.server.authenticator.answers;
+        let answer = answers.keys().next().map(|&(at, _)| at);
+        let due = [arrival, server, client, answer].into_iter().flatten();
+        let Some(next) = due.min() else {
             return false;
         };
         self.unix_ms += next.saturating_duration_since(self.now).as_millis() as u64;
@@ -200,10 +222,88 @@ impl World {
                     To::Client => self.deliver_to_client(datagram),
                 }
             }
+        } else if answer == Some(next) {
+            if let Some((_, lookup)) = self.server.authenticator.answers.pop_first() {
+                self.answer(&lookup);
+            }
         } else {
             self.fire_timers();
         }
         true
+    }
+
+    /// Asks for the key that the server's handshake waits for.
+    fn ask(&mut self) {
+        let Server {
+            association,
+            authenticator,
+            ..
+        } = &mut self.server;
+        let Some(association) = association else {
+            return;
+        };
+        let Some(lookup) = association.poll_lookup() else {
+            return;
+        };
+        assert_eq!(association.poll_lookup(), None, "asked twice");
+        if self.random.below(1000) < authenticator.refusals {
+            authenticator.refused += 1;
+            association.on_lookup_refused(&lookup);
+            return;
+        }
+        authenticator.asked += 1;
+        if let Some(delay) = authenticator.delay {
+            let most = delay.as_micros() as u64;
+            let at = self.now + Duration::from_micros(self.random.below(most + 1));
+            let number = authenticator.asked;
+            authenticator.answers.insert((at, number), lookup);
+        }
+    }
+
+    /// The answer to a question comes.
+    pub(crate) fn answer(&mut self, lookup: &CredentialLookup) {
+        let key = self.server.authenticator.keys.get(&lookup.identity);
+        let key = key.map(Arc::clone);
+        let now = self.clock();
+        let mut out: Vec<Vec<u8>> = vec![];
+        let Server {
+            config,
+            cookies,
+            sessions,
+            revocations,
+            association,
+            drops,
+            admit,
+            ..
+        } = &mut self.server;
+        let mut count = |reason| *drops.entry(reason).or_default() += 1;
+        let mut cx = dtls::Context {
+            config,
+            cookies,
+            sessions,
+            revocations: &**revocations,
+            connection_ids: &RandomConnectionIds,
+            admit_handshakes: *admit,
+            random: &mut self.random,
+            out: &mut out,
+            drops: &mut count,
+        };
+        if let Some(association) = association {
+            let received = association.handle_credential(now, lookup, key.as_deref(), &mut cx);
+            self.note(&received);
+        }
+        self.send_all(To::Client, out);
+    }
+
+    /// What a step of the server came to.
+    fn note(&mut self, received: &Received) {
+        self.server.established += usize::from(received.established);
+        self.server.resumed.extend(received.resumed);
+        self.server.failures.extend(received.failure);
+        self.server.alerts.extend(received.peer_alert);
+        if received.closed {
+            self.server.association = None;
+        }
     }
 
     /// Steps until `done`, or until nothing happens any more, or `limit` of virtual time is over.
@@ -289,6 +389,7 @@ impl World {
     pub(crate) fn deliver_to_server(&mut self, datagram: Vec<u8>) {
         let answers = self.deliver_from(PEER, datagram);
         self.send_all(To::Client, answers);
+        self.ask();
     }
 
     /// The same from any address; the answers are not sent on but returned.
@@ -335,13 +436,7 @@ impl World {
             let data = datagram[range].to_vec();
             self.server.readings.push(Reading { fingerprint, data });
         }
-        self.server.established += usize::from(received.established);
-        self.server.resumed.extend(received.resumed);
-        self.server.failures.extend(received.failure);
-        self.server.alerts.extend(received.peer_alert);
-        if received.closed {
-            self.server.association = None;
-        }
+        self.note(&received);
         out
     }
 
@@ -428,6 +523,11 @@ impl Server {
         self.association
             .as_ref()
             .and_then(Association::peer_fingerprint)
+    }
+
+    pub(crate) fn identity(&self) -> PeerIdentity {
+        let association = self.association.as_ref();
+        association.map_or(PeerIdentity::Anonymous, Association::identity)
     }
 
     pub(crate) fn dropped(&self, reason: DropReason) -> usize {

@@ -13,6 +13,7 @@ mod fragments;
 mod hostile;
 mod limits;
 mod link;
+mod psk;
 mod resume;
 mod suites;
 mod support;

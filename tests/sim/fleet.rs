@@ -9,11 +9,15 @@ use tidegate::coap::client::{
 };
 use tidegate::coap::{self, code};
 use tidegate::crypto::key_exchange::NamedGroup;
+use tidegate::crypto::pre_shared_key::PreSharedKey;
 use tidegate::crypto::signature::SigningKey;
 use tidegate::crypto::suite::CipherSuite;
 use tidegate::dtls::Credentials;
-use tidegate::dtls::client::{self, ClientConfig, ClientConnection, ResumableSession};
+use tidegate::dtls::client::{
+    self, ClientConfig, ClientConnection, ClientPreSharedKey, ResumableSession,
+};
 use tidegate::random::{Random, SeededRandom};
+use tidegate::registry::NewCredential;
 use tidegate::time::{Duration, Instant, Now};
 
 use crate::plan::{DevicePlan, Kind, Resumption, between, one_in};
@@ -96,7 +100,7 @@ impl Device {
         let token = token(index);
         let path = |leaf: &'static str| -> RequestTemplate {
             let path = match plan.kind {
-                Kind::Certificate => vec!["api", "v1", leaf],
+                Kind::Certificate | Kind::PreSharedKey => vec!["api", "v1", leaf],
                 Kind::Plain | Kind::Token => vec!["api", "v1", &token, leaf],
             };
             let method = if leaf == "telemetry" {
@@ -111,10 +115,19 @@ impl Device {
             };
             RequestTemplate::new(&parts).expect("a short path")
         };
-        let suites = [
-            CipherSuite::EcdheEcdsaAes128Gcm,
-            CipherSuite::EcdheEcdsaAes128Ccm8,
-        ];
+        let suites = match plan.kind {
+            Kind::PreSharedKey if one_in(dice, 2) => {
+                [CipherSuite::PskAes128Gcm, CipherSuite::PskAes128Ccm8]
+            }
+            Kind::PreSharedKey => [
+                CipherSuite::EcdhePskAes128Gcm,
+                CipherSuite::EcdhePskAes128Ccm8,
+            ],
+            _ => [
+                CipherSuite::EcdheEcdsaAes128Gcm,
+                CipherSuite::EcdheEcdsaAes128Ccm8,
+            ],
+        };
         // The server's certificate is on P-256, so that is always offered (RFC 8422 section 5.1).
         let mut groups = vec![NamedGroup::X25519, NamedGroup::Secp256r1];
         if one_in(dice, 2) {
@@ -132,6 +145,12 @@ impl Device {
             config: ClientConfig {
                 credentials: (plan.kind == Kind::Certificate)
                     .then(|| Arc::clone(&CERTIFICATES[index])),
+                pre_shared_key: (plan.kind == Kind::PreSharedKey).then(|| {
+                    Arc::new(ClientPreSharedKey {
+                        identity: token.clone().into_bytes(),
+                        key: key(index),
+                    })
+                }),
                 cipher_suites: vec![suite],
                 groups,
                 session_tickets: plan.resumption == Resumption::ByTicket,
@@ -151,10 +170,18 @@ impl Device {
         }
     }
 
-    /// The certificate that proves the device, when it has one.
-    pub(crate) fn certificate(&self) -> Option<Vec<u8>> {
-        let credentials = self.config.credentials.as_ref();
-        credentials.and_then(|credentials| credentials.chain.first().cloned())
+    /// What proves the device.
+    pub(crate) fn credential(&self) -> NewCredential {
+        match self.plan.kind {
+            Kind::Plain | Kind::Token => NewCredential::AccessToken(token(self.index)),
+            Kind::Certificate => {
+                NewCredential::Certificate(CERTIFICATES[self.index].chain[0].clone())
+            }
+            Kind::PreSharedKey => NewCredential::PreSharedKey {
+                identity: token(self.index),
+                key: Some(Arc::new(key(self.index))),
+            },
+        }
     }
 
     pub(crate) fn is_secure(&self) -> bool {
@@ -432,7 +459,13 @@ impl Device {
     }
 }
 
-/// The access token of a device.
+/// The pre-shared key of a device.
+fn key(index: usize) -> PreSharedKey {
+    let seed = u64::try_from(index).expect("few devices");
+    PreSharedKey::random(&mut SeededRandom::new(seed))
+}
+
+/// The access token of a device, or the identity of its pre-shared key.
 pub(crate) fn token(index: usize) -> String {
     format!("TOKEN{index}")
 }

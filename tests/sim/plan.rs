@@ -16,6 +16,8 @@ pub(crate) enum Kind {
     Token,
     /// CoAP over DTLS with a client certificate, which is the device.
     Certificate,
+    /// CoAP over DTLS with a pre-shared key, which is the device.
+    PreSharedKey,
 }
 
 /// How a device comes back when its session is gone.
@@ -96,6 +98,10 @@ pub(crate) struct Plan {
     pub(crate) inbox_delay: Duration,
     pub(crate) queue_capacity: usize,
     pub(crate) requests_max: usize,
+    /// Look-ups of pre-shared keys in work.
+    pub(crate) lookups_max: usize,
+    /// Answers to them that get lost, of 1000.
+    pub(crate) lost_answers: u64,
     pub(crate) handshakes_max: usize,
     pub(crate) sessions_max: usize,
     pub(crate) plain_peers_max: usize,
@@ -151,6 +157,8 @@ impl Plan {
             } else {
                 64
             }),
+            lookups_max: size(if one_in(dice, 3) { 1 } else { 16 }),
+            lost_answers: sometimes(dice, 3, 400),
             handshakes_max: size(if one_in(dice, 4) {
                 between(dice, 1, 2)
             } else {
@@ -188,9 +196,10 @@ impl Plan {
 impl DevicePlan {
     fn new(dice: &mut SeededRandom, small_datagrams: bool) -> Self {
         Self {
-            kind: match dice.below(5) {
+            kind: match dice.below(7) {
                 0 => Kind::Plain,
                 1 | 2 => Kind::Certificate,
+                3 | 4 => Kind::PreSharedKey,
                 _ => Kind::Token,
             },
             resumption: match dice.below(3) {

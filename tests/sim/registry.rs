@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tidegate::crypto::fingerprint::device_fingerprint;
+use tidegate::crypto::pre_shared_key::PreSharedKey;
 use tidegate::dtls::{PeerIdentity, Revocations};
 use tidegate::registry::revocation::{Revocation, RevocationList, SessionIdentity};
 use tidegate::registry::{
@@ -53,6 +54,25 @@ impl Registry for TestRegistry {
         })
     }
 
+    fn identify_psk_identity(&self, identity_hash: &[u8; 32]) -> Option<DeviceId> {
+        self.find(|device| is_of(device, identity_hash))
+            .map(|device| device.id)
+    }
+
+    fn pre_shared_key(&self, identity_hash: &[u8; 32]) -> Option<Arc<PreSharedKey>> {
+        let device = self.find(|device| is_of(device, identity_hash))?;
+        match &device.credential {
+            Credential::PreSharedKey { key, .. } => Some(Arc::clone(key)),
+            _ => None,
+        }
+    }
+
+    fn has_pre_shared_keys(&self) -> bool {
+        let has_key =
+            |device: &Device| matches!(device.credential, Credential::PreSharedKey { .. });
+        self.find(has_key).is_some()
+    }
+
     fn device_by_name(&self, name: &str) -> Option<Arc<Device>> {
         self.devices().get(name).cloned()
     }
@@ -86,6 +106,13 @@ impl Registry for TestRegistry {
                     NewCredential::Certificate(der) => Credential::X509 {
                         fingerprint: device_fingerprint(&der),
                     },
+                    NewCredential::PreSharedKey {
+                        identity,
+                        key: Some(key),
+                    } => Credential::PreSharedKey {
+                        identity: identity.into(),
+                        key,
+                    },
                     other => panic!("not used by the simulation: {other:?}"),
                 },
                 credential_generation: 0,
@@ -109,9 +136,19 @@ impl Registry for TestRegistry {
     }
 }
 
-/// The registry's list of ended credentials, as handshakes ask it.
-#[derive(Debug)]
-pub(crate) struct Ended(pub(crate) Arc<RevocationList>);
+fn is_of(device: &Device, identity_hash: &[u8; 32]) -> bool {
+    let identity = SessionIdentity::PreSharedKey(*identity_hash);
+    device.credential.session_identity() == Some(identity)
+}
+
+/// The registry, as handshakes ask it.
+pub(crate) struct Ended(pub(crate) Arc<TestRegistry>);
+
+impl std::fmt::Debug for Ended {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Ended")
+    }
+}
 
 impl Revocations for Ended {
     fn is_revoked(&self, identity: &PeerIdentity, since_unix_ms: u64) -> bool {
@@ -120,6 +157,10 @@ impl Revocations for Ended {
             PeerIdentity::Certificate(fingerprint) => SessionIdentity::Certificate(fingerprint),
             PeerIdentity::PreSharedKey(identity) => SessionIdentity::PreSharedKey(identity),
         };
-        self.0.is_revoked(&identity, since_unix_ms)
+        self.0.revocations.is_revoked(&identity, since_unix_ms)
+    }
+
+    fn has_pre_shared_keys(&self) -> bool {
+        self.0.has_pre_shared_keys()
     }
 }

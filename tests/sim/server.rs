@@ -9,6 +9,7 @@ use std::sync::{Arc, LazyLock};
 use tidegate::auth::api::{Api, ApiSettings};
 use tidegate::auth::pool::Worker;
 use tidegate::auth::request::Request;
+use tidegate::drop_reason::DropReason;
 use tidegate::dtls::{
     self, CookieJar, Credentials, ServerConfig, SessionCache, TicketKey, TicketKeys,
 };
@@ -61,6 +62,8 @@ pub(crate) struct Server {
     worker_at: Option<Instant>,
     pool_delay: Duration,
     inbox_delay: Duration,
+    /// Answers to look-ups of keys that get lost, of 1000.
+    lost_answers: u64,
 }
 
 impl Server {
@@ -112,6 +115,7 @@ impl Server {
             worker_at: None,
             pool_delay: plan.pool_delay,
             inbox_delay: plan.inbox_delay,
+            lost_answers: plan.lost_answers,
         }
     }
 
@@ -119,6 +123,7 @@ impl Server {
     pub(crate) fn hurry(&mut self) {
         self.pool_delay = Duration::from_millis(5);
         self.inbox_delay = Duration::from_millis(1);
+        self.lost_answers = 0;
     }
 
     /// The shard that the kernel gives datagrams of an address to.
@@ -169,7 +174,7 @@ impl Server {
             }
             if shard.inbox_at.is_some_and(|at| at <= now.instant) {
                 shard.inbox_at = None;
-                shard.take_inbox(now);
+                shard.take_inbox(now, self.lost_answers, dice);
             }
             if shard.handshakes_at.is_some_and(|at| at <= now.instant) {
                 shard.handshakes_at = None;
@@ -218,6 +223,11 @@ impl Server {
                     .handle_refusal(now, full.0, &mut shard.outbox);
             }
         }
+        for request in shard.outbox.credential_requests.drain(..) {
+            if let Err(full) = shard.queue.submit_credential(request) {
+                shard.endpoint.handle_credential_refusal(&full.0);
+            }
+        }
         for handover in shard.outbox.handovers.drain(..) {
             let owner = usize::from(handover.shard);
             assert_ne!(owner, index, "a shard hands over to itself");
@@ -254,7 +264,7 @@ impl Server {
 }
 
 impl Shard {
-    fn take_inbox(&mut self, now: Now) {
+    fn take_inbox(&mut self, now: Now, lost_answers: u64, dice: &mut SeededRandom) {
         while let Some(mut handover) = self.inbox.pop_handover() {
             let (from, port) = (handover.from, handover.port);
             let outbox = &mut self.outbox;
@@ -267,6 +277,15 @@ impl Shard {
         if let Some(since) = self.inbox.take_revoked_since() {
             self.endpoint.revoke_since(since);
             while self.endpoint.drop_revoked(2, &mut self.outbox) {}
+        }
+        while let Some(verdict) = self.inbox.pop_credential() {
+            if dice.below(1000) < lost_answers {
+                // It did not come about; the shard is told so, as by a full queue.
+                self.endpoint.handle_credential_refusal(&verdict.request);
+                continue;
+            }
+            self.endpoint
+                .handle_credential_verdict(now, &verdict, &mut self.outbox);
         }
         while let Some(verdict) = self.inbox.pop() {
             self.endpoint.handle_verdict(now, verdict, &mut self.outbox);
@@ -282,6 +301,10 @@ impl Shard {
         self.submitted
     }
 
+    pub(crate) fn dropped(&self, reason: DropReason) -> u64 {
+        self.metrics.drops(reason)
+    }
+
     pub(crate) fn count(&self, counter: Counter) -> u64 {
         self.metrics.value(counter)
     }
@@ -289,7 +312,7 @@ impl Shard {
 
 fn settings(
     plan: &Plan,
-    registry: &TestRegistry,
+    registry: &Arc<TestRegistry>,
     ticket_keys: &Arc<TicketKeys>,
     dice: &mut SeededRandom,
 ) -> EndpointSettings {
@@ -303,13 +326,14 @@ fn settings(
     settings
         .sessions
         .set_ticket_keys(Some(Arc::clone(ticket_keys)));
-    settings.revocations = Arc::new(Ended(Arc::clone(registry.revocations())));
+    settings.revocations = Arc::new(Ended(Arc::clone(registry)));
     settings.session_inactivity_timeout = plan.inactivity_timeout;
     settings.session_report_timeout = plan.report_timeout;
     settings.sessions_max = plan.sessions_max;
     settings.handshakes_max = plan.handshakes_max;
     settings.plain_peers_max = plan.plain_peers_max;
     settings.requests_max = plan.requests_max;
+    settings.credential_lookups_max = plan.lookups_max;
     settings
 }
 

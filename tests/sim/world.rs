@@ -10,15 +10,16 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tidegate::coap::code;
+use tidegate::drop_reason::DropReason;
 use tidegate::dtls::TicketKeys;
 use tidegate::endpoint::Port;
 use tidegate::metrics::Counter;
 use tidegate::random::{Random, SeededRandom};
-use tidegate::registry::{NewCredential, NewDevice, Registry};
+use tidegate::registry::{NewDevice, Registry};
 use tidegate::time::{Duration, Instant, Now};
 
 use crate::check::{Door, Effects, Nonces, check_bounds, check_end};
-use crate::fleet::{Asked, Device, End, Event, Output, address, token};
+use crate::fleet::{Asked, Device, End, Event, Output, address};
 use crate::network::{Network, Packet, To};
 use crate::plan::{FAULTS_LAST, NetworkFaults, Plan, one_in};
 use crate::registry::TestRegistry;
@@ -74,13 +75,9 @@ impl World {
         }
         let registry = Arc::new(TestRegistry::default());
         let ids = devices.iter().map(|device| {
-            let credential = match device.certificate() {
-                Some(certificate) => NewCredential::Certificate(certificate),
-                None => NewCredential::AccessToken(token(device.index)),
-            };
             let new = NewDevice {
                 name: name(device.index),
-                credential,
+                credential: device.credential(),
                 ..NewDevice::default()
             };
             registry.add(new).expect("a new device").id
@@ -530,6 +527,9 @@ impl World {
             happenings.expired += shard.count(Counter::SessionsExpired);
             happenings.revoked += shard.count(Counter::SessionsRevoked);
             happenings.queue_full += shard.count(Counter::QueueFull);
+            happenings.lookups += shard.count(Counter::CredentialLookups);
+            let refused = shard.dropped(DropReason::CredentialLookupBudget);
+            happenings.lookups_refused += refused;
         }
         let summary = &mut self.summary;
         summary.ends = self.effects.ends;

@@ -97,6 +97,62 @@ fn measure_store_alone() {
     println!("  refused {refused}; {:?}", store.status());
 }
 
+/// What a million readings take on disk, by how they come: one key of 10 000 devices, a double each.
+#[test]
+#[ignore = "a measurement"]
+fn measure_disk_growth() {
+    const READINGS: u64 = 4_000_000;
+    for interval_ms in [1000, 60_000, 3_600_000] {
+        let directory = tempfile::TempDir::new_in("target").unwrap();
+        let Opened { store, .. } = open(directory.path(), &StoreSettings::default()).unwrap();
+        let before = threads_cpu_ms();
+        let started = Instant::now();
+        for round in 0..READINGS / DEVICES {
+            let ts = i64::try_from(1_700_000_000_000 + round * interval_ms).unwrap();
+            for group in (0..DEVICES).collect::<Vec<_>>().chunks(1000) {
+                let mut batch = Batch::with_capacity(64 << 10);
+                for &device in group {
+                    let value = ValueRef::Double(20.0 + ((device + round) % 100) as f64 / 10.0);
+                    batch
+                        .push_telemetry(DeviceId(device), ts, "temperature", value)
+                        .unwrap();
+                }
+                let mut batch = Some(batch);
+                while let Some(next) = batch.take() {
+                    if store
+                        .append(next.clone(), Box::new(|_: Result<(), &StoreError>| ()))
+                        .is_err()
+                    {
+                        std::thread::sleep(Duration::from_millis(1));
+                        batch = Some(next);
+                    }
+                }
+            }
+        }
+        store.close();
+        report("readings", READINGS, started.elapsed(), &before);
+        let bytes = store.status().series_bytes;
+        let disk = disk_bytes(&directory.path().join("db"));
+        println!(
+            "  every {} s: {} bytes of rows and {} on disk for a million",
+            interval_ms / 1000,
+            bytes / (READINGS / 1_000_000),
+            disk / (READINGS / 1_000_000)
+        );
+    }
+}
+
+fn disk_bytes(path: &std::path::Path) -> u64 {
+    let metadata = std::fs::symlink_metadata(path).unwrap();
+    if !metadata.is_dir() {
+        return std::os::unix::fs::MetadataExt::blocks(&metadata) * 512;
+    }
+    std::fs::read_dir(path)
+        .unwrap()
+        .map(|entry| disk_bytes(&entry.unwrap().path()))
+        .sum()
+}
+
 #[test]
 #[ignore = "a measurement"]
 fn measure_api_alone() {

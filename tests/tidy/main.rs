@@ -48,7 +48,10 @@ const LAYERS: &[(&str, &[&str])] = &[
             "drop_reason",
         ],
     ),
-    ("auth", &["auth", "coap", "queue", "registry", "store"]),
+    (
+        "auth",
+        &["auth", "coap", "crypto", "queue", "registry", "store"],
+    ),
     ("store", &["store", "registry", "crypto"]),
     ("registry", &["registry", "store", "crypto", "random"]),
 ];

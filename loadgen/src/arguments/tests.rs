@@ -134,6 +134,11 @@ fn credentials_are_registered_only_where_the_server_must_know_them() {
             CredentialSource::Unregistered,
         ),
         ("--scenario handshake", CredentialSource::Nothing),
+        // A key is only worth something where the server knows it.
+        (
+            "--auth psk --scenario handshake",
+            CredentialSource::Admin(ADMIN_DEFAULT.into()),
+        ),
         ("--token T", CredentialSource::Token("T".into())),
     ] {
         let plan = plan(&format!("--target coaps://127.0.0.1 {arguments}")).unwrap();

@@ -22,8 +22,8 @@ pub(super) struct Made {
 impl Made {
     pub(super) fn identity(self) -> Identity {
         Identity {
-            token: None,
             credentials: Some(Arc::new(self.credentials)),
+            ..Identity::default()
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Devices from a file: `name,token`, or `name,certificate.pem,key.pem`, a line each.
+//! Devices from a file: `name,token`, or `name,certificate.pem,key.pem`, or `name,identity,key` (a
+//! pre-shared key in hexadecimal, as `tidegate device import` takes it), a line each.
 //!
 //! Empty lines and lines that begin with `#` are skipped. Paths start at the file's directory. The
 //! key may be in the certificate's file.
@@ -9,6 +10,7 @@ use std::sync::Arc;
 
 use rustls_pemfile::Item;
 use tidegate::crypto::certificate::LeafInfo;
+use tidegate::crypto::pre_shared_key::PreSharedKey;
 use tidegate::crypto::signature::SigningKey;
 use tidegate::dtls::Credentials;
 
@@ -40,6 +42,7 @@ pub(super) fn read(
         }
         let identity = match authentication {
             Authentication::X509 => read_certificate_line(line, base),
+            Authentication::Psk => read_psk_line(line),
             Authentication::Token | Authentication::None => read_token_line(line),
         };
         let number = index + 1;
@@ -59,9 +62,31 @@ fn read_token_line(line: &str) -> Result<Identity, String> {
     match line.split(',').map(str::trim).collect::<Vec<_>>()[..] {
         [name, token] if !name.is_empty() && !token.is_empty() => Ok(Identity {
             token: Some(token.to_owned()),
-            credentials: None,
+            ..Identity::default()
         }),
         _ => Err("is not `name,token`".into()),
+    }
+}
+
+fn read_psk_line(line: &str) -> Result<Identity, String> {
+    const FORM: &str = "is not `name,identity,key in hexadecimal`";
+    let fields: Vec<&str> = line.split(',').map(str::trim).collect();
+    let [name, identity, key] = fields[..] else {
+        return Err(FORM.into());
+    };
+    let is_hex = key.is_ascii() && key.len().is_multiple_of(2);
+    let bytes: Option<Vec<u8>> = (0..key.len())
+        .step_by(2)
+        .map(|at| u8::from_str_radix(key.get(at..at + 2)?, 16).ok())
+        .collect();
+    let key = bytes
+        .filter(|_| is_hex)
+        .and_then(|bytes| PreSharedKey::new(&bytes));
+    match key {
+        Some(key) if !name.is_empty() && !identity.is_empty() => {
+            Ok(Identity::with_key(identity, key))
+        }
+        _ => Err(FORM.into()),
     }
 }
 
@@ -104,8 +129,8 @@ fn read_certificate_line(line: &str, base: &Path) -> Result<Identity, String> {
         ));
     }
     Ok(Identity {
-        token: None,
         credentials: Some(Arc::new(Credentials { chain, key })),
+        ..Identity::default()
     })
 }
 
@@ -157,6 +182,25 @@ mod tests {
                 .unwrap_err()
                 .contains("none.csv")
         );
+    }
+
+    #[test]
+    fn psk_lines_are_read_and_bad_ones_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = write(
+            directory.path(),
+            "f.csv",
+            "a, meter a ,00112233445566778899aabbccddeeff\n",
+        );
+        let identities = read(&path, Authentication::Psk, None).unwrap();
+        let own = identities[0].pre_shared_key.as_ref().unwrap();
+        assert_eq!(own.identity, b"meter a");
+        assert_eq!(own.key.as_bytes()[..3], [0, 0x11, 0x22]);
+        for line in ["a,T1", "a,b,0", "a,b,xx", "a,b,", "a,,00", ",b,00"] {
+            let bad = write(directory.path(), "bad.csv", line);
+            let error = read(&bad, Authentication::Psk, None).unwrap_err();
+            assert!(error.contains("name,identity,key"), "{error}");
+        }
     }
 
     #[test]

@@ -7,9 +7,10 @@ mod file;
 use std::sync::Arc;
 
 use tidegate::coap::client::{RequestParts, RequestTemplate};
-use tidegate::crypto::suite::CipherSuite;
+use tidegate::crypto::pre_shared_key::PreSharedKey;
+use tidegate::crypto::suite::{self, CipherSuite};
 use tidegate::dtls::Credentials;
-use tidegate::dtls::client::ClientConfig;
+use tidegate::dtls::client::{ClientConfig, ClientPreSharedKey};
 use tidegate::random::{Random, SeededRandom};
 
 use crate::arguments::{Authentication, CredentialSource, Plan, ResumeBy};
@@ -28,6 +29,17 @@ const TOKEN_LENGTH: usize = 20;
 struct Identity {
     token: Option<String>,
     credentials: Option<Arc<Credentials>>,
+    pre_shared_key: Option<Arc<ClientPreSharedKey>>,
+}
+
+impl Identity {
+    fn with_key(identity: &str, key: PreSharedKey) -> Self {
+        let identity = identity.as_bytes().to_vec();
+        Self {
+            pre_shared_key: Some(Arc::new(ClientPreSharedKey { identity, key })),
+            ..Self::default()
+        }
+    }
 }
 
 /// Makes the devices: reads, makes and registers credentials as the plan says.
@@ -42,7 +54,7 @@ pub(crate) fn build(plan: &Plan, live: &mut Live) -> Result<Vec<DeviceSpec>, Str
         CredentialSource::Token(token) => {
             let identity = Identity {
                 token: Some(token.clone()),
-                credentials: None,
+                ..Identity::default()
             };
             vec![identity; count]
         }
@@ -73,6 +85,12 @@ fn token(seed: u64, number: u64) -> String {
         .collect()
 }
 
+/// The pre-shared key of a device of this seed, likewise.
+fn pre_shared_key(seed: u64, number: u64) -> PreSharedKey {
+    let start = SeededRandom::new(seed ^ 0x7073_6b00).next_u64();
+    PreSharedKey::random(&mut SeededRandom::new(start ^ number))
+}
+
 fn register(
     plan: &Plan,
     url: &str,
@@ -89,6 +107,14 @@ fn register(
             made.into_iter().map(|made| made.identity()).collect(),
             devices,
         )
+    } else if plan.authentication == Authentication::Psk {
+        let key = |number| pre_shared_key(plan.seed, number);
+        let numbered = || std::iter::zip(&names, 0..);
+        let devices = numbered()
+            .map(|(name, number)| admin::NewDevice::with_key(name, &key(number)))
+            .collect::<Vec<_>>();
+        let identities = numbered().map(|(name, number)| Identity::with_key(name, key(number)));
+        (identities.collect(), devices)
     } else {
         let tokens: Vec<String> = (0..count as u64)
             .map(|number| token(plan.seed, number))
@@ -98,11 +124,11 @@ fn register(
             .collect::<Vec<_>>();
         let identity = |token| Identity {
             token: Some(token),
-            credentials: None,
+            ..Identity::default()
         };
         (tokens.into_iter().map(identity).collect(), devices)
     };
-    admin::register(url, &devices, live)?;
+    admin::register(url, plan.admin_token_file.as_deref(), &devices, live)?;
     Ok(identities)
 }
 
@@ -111,7 +137,7 @@ fn specs(plan: &Plan, identities: Vec<Identity>) -> Result<Vec<DeviceSpec>, Stri
     let anonymous = plan
         .target
         .secure
-        .then(|| Arc::new(client_config(plan, None)));
+        .then(|| Arc::new(client_config(plan, &Identity::default())));
     let mut shared: Option<(Option<String>, Arc<RequestTemplate>)> = None;
     identities
         .into_iter()
@@ -125,21 +151,31 @@ fn specs(plan: &Plan, identities: Vec<Identity>) -> Result<Vec<DeviceSpec>, Stri
                     made
                 }
             };
-            let security = match identity.credentials {
-                Some(credentials) => Some(Arc::new(client_config(plan, Some(credentials)))),
-                None => anonymous.clone(),
+            let is_anonymous = identity.credentials.is_none() && identity.pre_shared_key.is_none();
+            let security = if is_anonymous {
+                anonymous.clone()
+            } else {
+                Some(Arc::new(client_config(plan, &identity)))
             };
             Ok(DeviceSpec { template, security })
         })
         .collect()
 }
 
-fn client_config(plan: &Plan, credentials: Option<Arc<Credentials>>) -> ClientConfig {
+fn client_config(plan: &Plan, identity: &Identity) -> ClientConfig {
+    let with_key = plan.authentication == Authentication::Psk;
+    let suites = CipherSuite::ALL.iter().copied();
+    let suites = suites.filter(|suite| match suite.authentication() {
+        suite::Authentication::PreSharedKey => with_key,
+        // The server would take the client's first, and nobody would be asked for a key.
+        suite::Authentication::Ecdsa | suite::Authentication::Rsa => !with_key,
+    });
     ClientConfig {
-        credentials,
+        credentials: identity.credentials.clone(),
+        pre_shared_key: identity.pre_shared_key.clone(),
         cipher_suites: plan
             .suite
-            .map_or_else(|| CipherSuite::ALL.to_vec(), |suite| vec![suite]),
+            .map_or_else(|| suites.collect(), |suite| vec![suite]),
         session_tickets: plan.resume_by == Some(ResumeBy::Ticket),
         keep_session: plan.resume_by.is_some(),
         // Each device has a socket of its own, so they need not differ.

@@ -74,6 +74,9 @@ fn remedy_for(code: u8, report: &Report<'_>) -> &'static str {
         (0x81, Authentication::X509, CredentialSource::File(_)) => {
             ": the server does not know the certificates; register them, or let --admin do it"
         }
+        (0x81, Authentication::Psk, CredentialSource::File(_)) => {
+            ": the server does not know the keys; import them, or let --admin do it"
+        }
         (0x81, _, _) => {
             ": the server does not know the devices; was it another one that --admin registered them at?"
         }

@@ -62,6 +62,14 @@ pub(crate) fn json(report: &Report<'_>) -> Value {
             }),
         );
     }
+    if !report.server_threads.is_empty() {
+        let threads: Map<String, Value> = report
+            .server_threads
+            .iter()
+            .map(|(name, us)| (name.clone(), rounded(*us).into()))
+            .collect();
+        members.insert("server_threads".into(), threads.into());
+    }
     members.insert("config".into(), config(report).into());
     object
 }
@@ -97,6 +105,7 @@ fn config(report: &Report<'_>) -> Map<String, Value> {
     let authentication = match plan.authentication {
         Authentication::Token => "token",
         Authentication::X509 => "x509",
+        Authentication::Psk => "psk",
         Authentication::None => "none",
     };
     let mut config = Map::new();
@@ -164,6 +173,7 @@ mod tests {
         let mut report = example(&plan);
         assert_eq!(json(&report).get("server"), None);
         report.server = Some(ServerUse::default());
+        report.server_threads = vec![("shard".to_owned(), 3.25)];
         let json = json(&report);
         assert_eq!(
             keys(&json),
@@ -173,6 +183,7 @@ mod tests {
                 "requests",
                 "latency_us",
                 "server",
+                "server_threads",
                 "config"
             ]
         );

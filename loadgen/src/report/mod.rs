@@ -45,6 +45,8 @@ pub(crate) struct Report<'a> {
     /// How long was measured.
     pub(crate) measured: Duration,
     pub(crate) server: Option<ServerUse>,
+    /// The server's CPU time per operation by the names of its threads, microseconds.
+    pub(crate) server_threads: Vec<(String, f64)>,
     /// CPU time of this process from the start of the measured time to the last answer.
     pub(crate) own_cpu: Duration,
 }
@@ -130,6 +132,7 @@ pub(crate) mod tests {
             connecting: Duration::ZERO,
             measured: Duration::from_secs(2),
             server: None,
+            server_threads: Vec::new(),
             own_cpu: Duration::from_millis(5),
         }
     }

@@ -10,6 +10,8 @@ use crate::text::{bytes, grouped, micros, rate};
 
 /// Most rows of a drawn distribution.
 const ROWS_MAX: usize = 18;
+/// Most kinds of the server's threads that are told.
+const THREADS_MAX: usize = 6;
 /// Widest bar, characters.
 const BAR_WIDTH: f64 = 40.0;
 
@@ -140,6 +142,15 @@ fn server(report: &Report<'_>, text: &mut String) {
         let _ = write!(text, " memory {}", bytes(server.rss_bytes));
         if server.rss_bytes_per_session > 0.0 {
             let _ = write!(text, ", {:.0} B per session", server.rss_bytes_per_session);
+        }
+        text.push('\n');
+    }
+    if !report.server_threads.is_empty() {
+        let mut threads = report.server_threads.clone();
+        threads.sort_by(|a, b| b.1.total_cmp(&a.1));
+        let _ = write!(text, "by thread   ");
+        for (name, us) in threads.iter().take(THREADS_MAX) {
+            let _ = write!(text, " {name} {us:.2} us  ");
         }
         text.push('\n');
     }

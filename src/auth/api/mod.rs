@@ -8,8 +8,9 @@
 //!
 //! # Who asks
 //!
-//! On a secure session whose peer has proven the key of a *registered* certificate, that
-//! certificate's device asks, whatever token the path holds (TB section 3.6). Otherwise the token
+//! On a secure session whose peer has proven the key of a *registered* certificate, or a pre-shared
+//! key, that certificate's or key's device asks, whatever token the path holds (TB section 3.6).
+//! Otherwise the token
 //! in the path tells. The registry is asked at every request, so a credential that was removed or
 //! replaced ends with the next one, on live sessions too.
 //!
@@ -32,6 +33,7 @@ mod read;
 mod route;
 
 use crate::auth::request::{Identity, Request, Response};
+use crate::crypto::pre_shared_key::PreSharedKey;
 use crate::registry::{DeviceId, Registry};
 use crate::store::{Batch, Store};
 use route::{Action, Route, Segments};
@@ -104,11 +106,18 @@ impl Api {
         request.message.method != POST
     }
 
+    /// The key of the device whose PSK identity has this SHA-256.
+    pub fn pre_shared_key(&self, identity: &[u8; 32]) -> Option<Arc<PreSharedKey>> {
+        self.registry.pre_shared_key(identity)
+    }
+
     fn authenticate(&self, request: &Request, token: Option<&[u8]>) -> Option<DeviceId> {
-        if request.secure
-            && let Identity::Certificate(fingerprint) = &request.identity
-            && let Some(device) = self.registry.identify_fingerprint(fingerprint)
-        {
+        let by_session = match &request.identity {
+            Identity::Certificate(fingerprint) => self.registry.identify_fingerprint(fingerprint),
+            Identity::PreSharedKey(identity) => self.registry.identify_psk_identity(identity),
+            Identity::Anonymous => None,
+        };
+        if let Some(device) = by_session.filter(|_| request.secure) {
             return Some(device);
         }
         let token = std::str::from_utf8(token?).ok()?;

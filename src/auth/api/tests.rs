@@ -542,3 +542,45 @@ fn a_credential_ends_with_its_change() {
     bench.opened.registry.remove("cert").unwrap();
     assert_eq!(bench.code(&by_certificate()), "4.01");
 }
+
+/// A pre-shared key identifies its device as a certificate does (TB section 3.6), token devices'
+/// paths included, and over DTLS only.
+#[test]
+fn a_session_with_a_pre_shared_key_is_its_devices() {
+    use crate::crypto::pre_shared_key::psk_identity_hash;
+
+    let bench = Bench::new();
+    let credential = NewCredential::PreSharedKey {
+        identity: "valve".into(),
+        key: None,
+    };
+    bench
+        .opened
+        .registry
+        .set_credential("cert", credential)
+        .unwrap();
+    let hash = psk_identity_hash(b"valve");
+    assert!(bench.api.pre_shared_key(&hash).is_some());
+    let by_key = |secure, path| Request {
+        identity: Identity::PreSharedKey(hash),
+        secure,
+        ..request(POST, path, "{a:1}")
+    };
+    assert_eq!(bench.code(&by_key(true, "/api/v1/telemetry")), "2.01");
+    assert_eq!(bench.code(&by_key(true, TELEMETRY)), "2.01");
+    let query = || HistoryQuery {
+        from_ms: i64::MIN,
+        to_ms: i64::MAX,
+        ..HistoryQuery::default()
+    };
+    let stored = |device: &Device| {
+        let history = bench.opened.store.history(device.id, "a", query());
+        history.unwrap().len()
+    };
+    assert_eq!(stored(&bench.token_device), 0);
+    assert_eq!(stored(&bench.certificate_device), 1, "both at one time");
+    assert_eq!(bench.code(&by_key(false, "/api/v1/telemetry")), "4.01");
+    bench.opened.registry.remove("cert").unwrap();
+    assert_eq!(bench.code(&by_key(true, "/api/v1/telemetry")), "4.01");
+    assert_eq!(bench.api.pre_shared_key(&hash), None);
+}

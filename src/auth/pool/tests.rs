@@ -6,6 +6,7 @@
 use super::*;
 use crate::auth::api::ApiSettings;
 use crate::auth::request::{Identity, PeerRef, RequestMessage};
+use crate::crypto::pre_shared_key::PreSharedKey;
 use crate::registry::revocation::RevocationList;
 use crate::registry::{Device, DeviceId, NewCredential, NewDevice, Registry, RegistryError};
 use crate::store::embedded::{Opened, StoreSettings, open};
@@ -150,6 +151,16 @@ impl Registry for Panicking {
     fn device_by_fingerprint(&self, fingerprint: &[u8; 32]) -> Option<Arc<Device>> {
         self.0.device_by_fingerprint(fingerprint)
     }
+    fn identify_psk_identity(&self, identity_hash: &[u8; 32]) -> Option<DeviceId> {
+        self.0.identify_psk_identity(identity_hash)
+    }
+    fn pre_shared_key(&self, identity_hash: &[u8; 32]) -> Option<Arc<PreSharedKey>> {
+        assert!(*identity_hash != [0xff; 32], "on purpose");
+        self.0.pre_shared_key(identity_hash)
+    }
+    fn has_pre_shared_keys(&self) -> bool {
+        self.0.has_pre_shared_keys()
+    }
     fn device_by_name(&self, name: &str) -> Option<Arc<Device>> {
         self.0.device_by_name(name)
     }
@@ -271,4 +282,52 @@ fn what_the_store_refuses_is_not_acknowledged() {
         );
         running.pool.stop();
     }
+}
+
+#[test]
+fn look_ups_are_answered_and_a_panic_in_one_is_a_key_that_nobody_has() {
+    use crate::crypto::pre_shared_key::psk_identity_hash;
+
+    let (_directory, opened) = embedded();
+    let device = NewDevice {
+        name: "psk".into(),
+        profile: None,
+        credential: NewCredential::PreSharedKey {
+            identity: "meter".into(),
+            key: None,
+        },
+    };
+    opened.registry.add(device).unwrap();
+    let registry = Arc::new(Panicking(opened.registry.clone()));
+    let running = Running::new(registry, opened.store.clone());
+    let identities = [psk_identity_hash(b"meter"), [0; 32], [0xff; 32]];
+    let queue = running.queues.shard(1).unwrap();
+    for (handshake, identity) in (0..).zip(identities) {
+        let peer = request(1, 5, "T", "").peer;
+        let lookup = CredentialRequest {
+            peer,
+            handshake,
+            identity,
+        };
+        queue.submit_credential(lookup).unwrap();
+    }
+    // A request beside them is not held up.
+    running.submit(request(0, 1, "T", "{a:1}"));
+    assert_eq!(running.verdict(0).response.code, code::CREATED);
+    queue.notify();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let mut answers = Vec::new();
+    while answers.len() < 3 {
+        answers.extend(running.inboxes[1].pop_credential());
+        assert!(Instant::now() < deadline, "no answer came");
+        std::thread::yield_now();
+    }
+    answers.sort_by_key(|answer| answer.request.handshake);
+    let known = opened.registry.pre_shared_key(&identities[0]);
+    assert!(known.is_some());
+    assert_eq!(answers[0].key, known);
+    assert_eq!(answers[1].key, None);
+    assert_eq!(answers[2].key, None);
+    assert_eq!(running.pool.counts().panics, 1);
+    running.pool.stop();
 }

@@ -165,12 +165,16 @@ fn an_answer_serves_its_own_exchange_only_and_once() {
 fn an_answer_that_cannot_be_sent_becomes_5_00() {
     for (message, shape) in [(con(1), ("61a0", "77")), (non(1), ("51a0", "77"))] {
         for response in [
-            text_response(0x45, &"x".repeat(1_200)),
+            // Not even a block of it has room.
+            text_response(0x45, &"x".repeat(100)),
             Response::empty(0x01),
             Response::empty(0xe0),
             Response::empty(0),
         ] {
-            let mut peer = Peer::new();
+            let mut peer = Peer::with(Settings {
+                message_size_max: 20,
+                ..Settings::default()
+            });
             let exchange = peer.request(&message);
             assert_eq!(
                 peer.respond(exchange, &response),

@@ -1,9 +1,11 @@
 //! The message layer from outside: bytes in, bytes out.
 
+mod block;
 mod client;
 mod codec;
 mod deduplication;
 mod link;
+mod observe;
 mod property;
 mod request_options;
 mod separate;

@@ -207,6 +207,7 @@ fn answers_beyond_the_limit_are_not_kept() {
 #[test]
 fn a_late_answer_that_is_too_long_becomes_5_00() {
     let (mut peer, exchange) = acknowledged();
+    peer.settings.message_size_max = 20;
     let response = text_response(0x45, &"x".repeat(2_000));
     assert_eq!(
         peer.respond(exchange, &response),

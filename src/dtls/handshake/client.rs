@@ -14,10 +14,14 @@
 //! Finished (epoch 1)                     |  <-------+ ----> Connection
 //! ```
 //!
+//! With a pre-shared key ServerHello is followed by ExpectPskKeyExchange (`pre_shared_key`), which
+//! takes ServerKeyExchange, or ServerHelloDone where there is nothing to exchange.
+//!
 //! The messages that a suite demands cannot be left out by the server: each state takes one kind.
 //! An alert in the clear ends the handshake at once, as a load generator wants to know.
 
 mod expect;
+mod pre_shared_key;
 mod resume;
 
 use std::sync::Arc;

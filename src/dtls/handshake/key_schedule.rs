@@ -3,7 +3,6 @@
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::crypto::hash::Digest;
-use crate::crypto::key_exchange::SharedSecret;
 use crate::crypto::prf::prf;
 use crate::crypto::suite::CipherSuite;
 use crate::dtls::cookie::equal;
@@ -46,12 +45,12 @@ impl MasterSecret {
     /// including ClientKeyExchange.
     pub(in crate::dtls) fn extended(
         suite: CipherSuite,
-        premaster: &SharedSecret,
+        premaster: &impl AsRef<[u8]>,
         session_hash: &Digest,
     ) -> Self {
         Self::derive(
             suite,
-            premaster,
+            premaster.as_ref(),
             b"extended master secret",
             session_hash.as_ref(),
         )
@@ -60,11 +59,11 @@ impl MasterSecret {
     /// RFC 5246 section 8.1, for peers without RFC 7627.
     pub(in crate::dtls) fn plain(
         suite: CipherSuite,
-        premaster: &SharedSecret,
+        premaster: &impl AsRef<[u8]>,
         randoms: &Randoms,
     ) -> Self {
         let seed = Randoms::concat(&randoms.client, &randoms.server);
-        Self::derive(suite, premaster, b"master secret", &seed)
+        Self::derive(suite, premaster.as_ref(), b"master secret", &seed)
     }
 
     /// That of a session that is resumed.
@@ -85,15 +84,9 @@ impl MasterSecret {
         self.suite
     }
 
-    fn derive(suite: CipherSuite, premaster: &SharedSecret, label: &[u8], seed: &[u8]) -> Self {
+    fn derive(suite: CipherSuite, premaster: &[u8], label: &[u8], seed: &[u8]) -> Self {
         let mut bytes = [0; 48];
-        prf(
-            suite.prf_hash(),
-            premaster.as_ref(),
-            label,
-            seed,
-            &mut bytes,
-        );
+        prf(suite.prf_hash(), premaster, label, seed, &mut bytes);
         Self { bytes, suite }
     }
 
@@ -122,8 +115,8 @@ impl MasterSecret {
         let server = TrafficKey::new(aead, server_key, server_iv);
         block.zeroize();
         let (read, write) = match side {
-            Side::Client => (server, client),
-            Side::Server => (client, server),
+            Side::Client => (&server, &client),
+            Side::Server => (&client, &server),
         };
         Protection::new(self.suite, 1, read, write)
     }

@@ -11,15 +11,37 @@ use crate::dtls::record::DTLS_1_2;
 /// Versions of DTLS are complements of small numbers (RFC 6347 section 4.1).
 const DTLS_VERSIONS: u16 = 0x8000;
 
+/// How both ends come to a secret, and how the server proves itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum KeyExchange {
+    Certificate {
+        group: NamedGroup,
+        /// The certificate that is shown.
+        pair: Pair,
+        /// What the server signs its key exchange with.
+        scheme: SignatureScheme,
+    },
+    PreSharedKey {
+        /// With ECDHE.
+        group: Option<NamedGroup>,
+    },
+}
+
+impl KeyExchange {
+    /// The group, if there is an ECDHE exchange.
+    pub(super) const fn group(self) -> Option<NamedGroup> {
+        match self {
+            Self::Certificate { group, .. } => Some(group),
+            Self::PreSharedKey { group } => group,
+        }
+    }
+}
+
 /// The parameters of a session to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Negotiated {
     pub(super) suite: CipherSuite,
-    pub(super) group: NamedGroup,
-    /// The certificate that is shown.
-    pub(super) pair: Pair,
-    /// What the server signs its key exchange with.
-    pub(super) scheme: SignatureScheme,
+    pub(super) exchange: KeyExchange,
     pub(super) extended_master_secret: bool,
     pub(super) secure_renegotiation: bool,
     /// The client sent ec_point_formats, so the server may.
@@ -34,8 +56,13 @@ pub(super) struct Negotiated {
 
 impl Negotiated {
     /// Finds the client's best suite that is configured, fits the server's key, and has a group and
-    /// a signature scheme.
-    pub(super) fn choose(hello: &ClientHello<'_>, config: &ServerConfig) -> Result<Self, Error> {
+    /// a signature scheme. Suites with pre-shared keys count only if `pre_shared_keys`: without any
+    /// device that has one nothing is to be proven by them.
+    pub(super) fn choose(
+        hello: &ClientHello<'_>,
+        config: &ServerConfig,
+        pre_shared_keys: bool,
+    ) -> Result<Self, Error> {
         let secure_renegotiation = check_hello(hello, config)?;
         let extensions = &hello.extensions;
         // RFC 8422 section 5.1.2: a client that sends the list must have uncompressed in it.
@@ -45,12 +72,10 @@ impl Negotiated {
         {
             return Err(Error::IllegalParameter);
         }
-        let (suite, pair, group, scheme) = choose_parameters(hello, config)?;
+        let (suite, exchange) = choose_parameters(hello, config, pre_shared_keys)?;
         Ok(Self {
             suite,
-            pair,
-            group,
-            scheme,
+            exchange,
             extended_master_secret: extensions.extended_master_secret,
             secure_renegotiation,
             point_formats: extensions.ec_point_formats.is_some(),
@@ -83,27 +108,47 @@ fn check_version(client_version: u16) -> Result<(), Error> {
 }
 
 /// The client's best suite for which there is a certificate that it can verify: of a kind of key
-/// that fits the suite (RFC 5246 section 7.4.2), on a curve and with a signature that it knows.
+/// that fits the suite (RFC 5246 section 7.4.2), on a curve and with a signature that it knows. Or
+/// one with pre-shared keys, which needs nothing of all this but a group for ECDHE.
 fn choose_parameters(
     hello: &ClientHello<'_>,
     config: &ServerConfig,
-) -> Result<(CipherSuite, Pair, NamedGroup, SignatureScheme), Error> {
+    pre_shared_keys: bool,
+) -> Result<(CipherSuite, KeyExchange), Error> {
     let usable = [Pair::First, Pair::Second].map(|pair| {
         let is_there = pair == Pair::First || config.second_credentials.is_some();
         let key = &config.pair(pair).key;
-        let group = is_there.then(|| choose_group(hello, config, key))?.ok()?;
+        let group = is_there
+            .then(|| choose_group(hello, config, Some(key)))?
+            .ok()?;
         let scheme = choose_scheme(hello, key).ok()?;
-        Some((authentication(key), pair, group, scheme))
+        let exchange = KeyExchange::Certificate {
+            group,
+            pair,
+            scheme,
+        };
+        Some((authentication(key), exchange))
     });
+    let psk_group = choose_group(hello, config, None).ok();
     hello
         .cipher_suites
         .iter()
         .filter_map(CipherSuite::from_id)
         .filter(|suite| config.cipher_suites.contains(suite))
         .find_map(|suite| {
-            let mut fitting = usable.iter().flatten();
-            let fits = fitting.find(|(kind, ..)| *kind == suite.authentication());
-            fits.map(|&(_, pair, group, scheme)| (suite, pair, group, scheme))
+            let exchange = match suite.authentication() {
+                Authentication::PreSharedKey => {
+                    let group = psk_group.filter(|_| suite.is_ephemeral());
+                    let fits = pre_shared_keys && suite.is_ephemeral() == group.is_some();
+                    fits.then_some(KeyExchange::PreSharedKey { group })
+                }
+                needed => {
+                    let mut fitting = usable.iter().flatten();
+                    let fits = fitting.find(|(kind, _)| *kind == needed);
+                    fits.map(|&(_, exchange)| exchange)
+                }
+            };
+            exchange.map(|exchange| (suite, exchange))
         })
         .ok_or(Error::NoCommonParameters)
 }
@@ -119,11 +164,12 @@ const fn authentication(key: &SigningKey) -> Authentication {
 /// (RFC 8422 section 4 leaves the choice to the server).
 ///
 /// The curve of the server's certificate must be among the client's groups (RFC 8422 section 5.1:
-/// the list is for certificates too, and OpenSSL's clients hold us to it).
+/// the list is for certificates too, and OpenSSL's clients hold us to it). With pre-shared keys
+/// there is none, and `key` is `None`.
 fn choose_group(
     hello: &ClientHello<'_>,
     config: &ServerConfig,
-    key: &SigningKey,
+    key: Option<&SigningKey>,
 ) -> Result<NamedGroup, Error> {
     let Some(offered) = hello.extensions.supported_groups else {
         let default = NamedGroup::Secp256r1;
@@ -132,10 +178,10 @@ fn choose_group(
             .then_some(default)
             .ok_or(Error::NoCommonParameters);
     };
-    let curve = match key.key_type() {
-        KeyType::EcdsaP256 => Some(NamedGroup::Secp256r1),
-        KeyType::EcdsaP384 => Some(NamedGroup::Secp384r1),
-        KeyType::Rsa => None,
+    let curve = match key.map(SigningKey::key_type) {
+        Some(KeyType::EcdsaP256) => Some(NamedGroup::Secp256r1),
+        Some(KeyType::EcdsaP384) => Some(NamedGroup::Secp384r1),
+        Some(KeyType::Rsa) | None => None,
     };
     if curve.is_some_and(|curve| !offered.contains(curve.id())) {
         return Err(Error::NoCommonParameters);

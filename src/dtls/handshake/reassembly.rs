@@ -60,6 +60,26 @@ impl Reassembly {
     ) -> Result<Option<HandshakeMessage<'a>>, DropReason> {
         let FragmentHeader {
             message_type,
+            message_seq,
+            ..
+        } = fragment.header;
+        let is_next =
+            message_seq == self.next_seq && self.slots.first().is_some_and(Option::is_none);
+        if is_next && fragment.is_whole() {
+            self.advance();
+            return Ok(Some(HandshakeMessage {
+                message_type,
+                message_seq,
+                body: fragment.body,
+            }));
+        }
+        self.keep(fragment).map(|()| None)
+    }
+
+    /// Takes a fragment for [`Self::pop`], a message in one piece too: while messages have to wait.
+    pub(super) fn keep(&mut self, fragment: &Fragment<'_>) -> Result<(), DropReason> {
+        let FragmentHeader {
+            message_type,
             length,
             message_seq,
             ..
@@ -71,14 +91,6 @@ impl Reassembly {
             .slots
             .get_mut(usize::from(ahead))
             .ok_or(DropReason::FragmentBeyondLimit)?;
-        if ahead == 0 && slot.is_none() && fragment.is_whole() {
-            self.advance();
-            return Ok(Some(HandshakeMessage {
-                message_type,
-                message_seq,
-                body: fragment.body,
-            }));
-        }
         let partial = match slot {
             Some(partial) => partial,
             None => {
@@ -89,7 +101,7 @@ impl Reassembly {
                 slot.insert(Box::new(Partial::new(message_type, message_seq, length)))
             }
         };
-        partial.add(fragment).map(|()| None)
+        partial.add(fragment)
     }
 
     /// Takes the next message if it is complete; its memory goes with it.

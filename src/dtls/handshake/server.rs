@@ -14,6 +14,8 @@
 //! CertificateVerify  ExpectCertificateVerify
 //!                                v       v
 //! Finished (epoch 1)          ExpectFinished ----------> flight 6: CCS, Finished; Connection
+//!
+//! with a pre-shared key: see `pre_shared_key`
 //! ```
 //!
 //! Any other message in a state is fatal. ChangeCipherSpec is no handshake message and has no place
@@ -23,6 +25,7 @@
 
 mod connection_id;
 mod expect;
+mod pre_shared_key;
 mod resume;
 
 use std::sync::Arc;
@@ -32,9 +35,11 @@ use super::early::EarlyRecords;
 use super::flight::{Flight, PlainWriter, RetransmissionTimer, TimerAction};
 use super::reassembly::Reassembly;
 use super::{Progress, may_be_dtls_1_0};
+use crate::crypto::pre_shared_key::PreSharedKey;
 use crate::drop_reason::DropReason;
 use crate::dtls::alert::Alert;
 use crate::dtls::config::{Context, ServerConfig};
+use crate::dtls::credential_lookup::CredentialLookup;
 use crate::dtls::door::VerifiedHello;
 use crate::dtls::error::Error;
 use crate::dtls::message::{Fragment, HandshakeMessage, HandshakeType};
@@ -50,6 +55,8 @@ pub(in crate::dtls) struct ServerHandshake {
     reassembly: Reassembly,
     early: EarlyRecords,
     change_cipher_spec: bool,
+    /// Records that may have been a Finished under a pre-shared key, and were not.
+    unreadable: u8,
     core: Core,
 }
 
@@ -63,6 +70,7 @@ struct Core {
     flight: Flight,
     timer: Option<RetransmissionTimer>,
     deadline: Instant,
+    start: Instant,
     /// The connection id in records of epoch 1 to us, once it is settled; empty when they have none.
     local_connection_id: Box<[u8]>,
     /// When the handshake started, in ms of UNIX: what it looks up is looked up later.
@@ -79,8 +87,10 @@ impl ServerHandshake {
             reassembly: Reassembly::new(hello.message_seq()),
             early: EarlyRecords::default(),
             change_cipher_spec: false,
+            unreadable: 0,
             core: Core {
                 deadline: now.instant + config.handshake_timeout,
+                start: now.instant,
                 started_unix_ms: now.unix_ms,
                 // RFC 6347 section 4.2.1: the ServerHello's record repeats the sequence number of
                 // the ClientHello's, and later ones count from there.
@@ -92,6 +102,11 @@ impl ServerHandshake {
                 hello,
             },
         }
+    }
+
+    /// When the ClientHello came whose cookie was valid.
+    pub(in crate::dtls) const fn start(&self) -> Instant {
+        self.core.start
     }
 
     /// Whether `random` is that of the ClientHello which started this handshake.
@@ -156,11 +171,11 @@ impl ServerHandshake {
             self.keep_early(header, record);
             return Ok(Progress::NotMine);
         };
-        let Ok(opened) = protection.open(header, record) else {
-            if protection.is_worn() {
-                return Err(Error::TooManyForgeries);
-            }
-            return Ok(Progress::NotMine);
+        let opened = match protection.open(header, record) {
+            Ok(opened) => opened,
+            Err(_) if protection.is_worn() => return Err(Error::TooManyForgeries),
+            Err(DropReason::RecordForged) => return self.on_unreadable(header),
+            Err(_) => return Ok(Progress::NotMine),
         };
         let plaintext = record.get(opened.range).unwrap_or_default();
         match opened.content_type {
@@ -182,13 +197,22 @@ impl ServerHandshake {
         }
     }
 
+    /// A record that the keys do not open. Who has another key is told so, but not for the first:
+    /// that may be of an older connection, or anybody's.
+    fn on_unreadable(&mut self, header: RecordHeader) -> Result<Progress, Error> {
+        if self.expect.awaits_proof_of_key() && may_be_finished(header) {
+            self.unreadable += 1;
+            if self.unreadable >= UNREADABLE_MAX {
+                // RFC 4279 section 2: decrypt_error, of a wrong key and of an unknown identity.
+                return Err(Error::BadFinished);
+            }
+        }
+        Ok(Progress::NotMine)
+    }
+
     fn keep_early(&mut self, header: RecordHeader, record: &[u8]) {
-        let may_be_finished = matches!(
-            header.content_type,
-            ContentType::Handshake | ContentType::ConnectionId
-        );
         // Before flight 4 is out the client cannot have any keys.
-        if may_be_finished && self.core.timer.is_some() {
+        if may_be_finished(header) && self.core.timer.is_some() {
             self.early.keep(record);
         }
     }
@@ -233,7 +257,12 @@ impl ServerHandshake {
         fragment: &Fragment<'_>,
         cx: &mut Context<'_>,
     ) -> Result<Progress, Error> {
-        let whole = match self.reassembly.insert(fragment) {
+        let inserted = if self.expect.takes_no_message() {
+            self.reassembly.keep(fragment).map(|()| None)
+        } else {
+            self.reassembly.insert(fragment)
+        };
+        let whole = match inserted {
             Ok(whole) => whole,
             Err(reason) => {
                 (cx.drops)(reason);
@@ -249,7 +278,14 @@ impl ServerHandshake {
                 return Ok(progress);
             }
         }
-        while let Some(partial) = self.reassembly.pop() {
+        self.handle_kept(now, cx)
+    }
+
+    /// Handles what is complete, as far as the state takes it.
+    fn handle_kept(&mut self, now: Now, cx: &mut Context<'_>) -> Result<Progress, Error> {
+        while !self.expect.takes_no_message()
+            && let Some(partial) = self.reassembly.pop()
+        {
             let progress = self.handle_message(now, &partial.message(), cx)?;
             if matches!(progress, Progress::Established(_)) {
                 return Ok(progress);
@@ -313,6 +349,11 @@ impl ServerHandshake {
         fragment: &Fragment<'_>,
         cx: &mut Context<'_>,
     ) -> Result<(), Error> {
+        if let Expect::Credential(expect) = &mut self.expect
+            && fragment.header.message_type == HandshakeType::ClientKeyExchange
+        {
+            expect.on_repetition();
+        }
         let waits_for_flight_5 = self.expect.awaits_flight();
         let is_hello = fragment.header.message_type == HandshakeType::ClientHello
             && fragment.header.message_seq == self.core.hello.message_seq();
@@ -325,6 +366,43 @@ impl ServerHandshake {
             self.core.retransmit(self.expect.protection(), cx)?;
         }
         Ok(())
+    }
+
+    /// The key that the handshake waits for, if nobody was asked for it yet.
+    pub(in crate::dtls) fn poll_lookup(&mut self) -> Option<CredentialLookup> {
+        match &mut self.expect {
+            Expect::Credential(expect) => expect.poll_lookup(),
+            _ => None,
+        }
+    }
+
+    /// Nobody could be asked: the client's repetition of its flight is the next occasion.
+    pub(in crate::dtls) fn on_lookup_refused(&mut self, lookup: &CredentialLookup) {
+        if let Expect::Credential(expect) = &mut self.expect {
+            expect.on_refused(lookup);
+        }
+    }
+
+    /// Takes the answer to `lookup`: the key, or `None` when the identity is nobody's.
+    pub(in crate::dtls) fn handle_credential(
+        &mut self,
+        now: Now,
+        lookup: &CredentialLookup,
+        key: Option<&PreSharedKey>,
+        cx: &mut Context<'_>,
+    ) -> Result<Progress, Error> {
+        self.expect = match std::mem::replace(&mut self.expect, Expect::Nothing) {
+            Expect::Credential(expect) if expect.is_answered_by(lookup) => {
+                Expect::Finished(expect.handle(key))
+            }
+            // Of a handshake that this one took the place of.
+            other => {
+                (cx.drops)(DropReason::VerdictStale);
+                self.expect = other;
+                return Ok(Progress::Pending);
+            }
+        };
+        self.handle_kept(now, cx)
     }
 
     /// Application data under the keys, but before the client's Finished. In a resumption the client
@@ -415,6 +493,16 @@ impl ServerHandshake {
             Some(TimerAction::Wait) | None => Ok(()),
         }
     }
+}
+
+/// Records that a Finished under a pre-shared key may not have been, before the handshake ends.
+const UNREADABLE_MAX: u8 = 2;
+
+fn may_be_finished(header: RecordHeader) -> bool {
+    matches!(
+        header.content_type,
+        ContentType::Handshake | ContentType::ConnectionId
+    )
 }
 
 impl Core {

@@ -123,9 +123,10 @@ mod emit {
         });
         out.put_vec8(|out| out.extend_from_slice(cookie));
         out.put_vec16(|out| {
-            for suite in &config.cipher_suites {
-                out.put_u16(suite.id());
-            }
+            let suites = config.cipher_suites.iter();
+            suites
+                .filter(|suite| config.offers(**suite))
+                .for_each(|suite| out.put_u16(suite.id()));
             out.put_u16(RENEGOTIATION_SCSV);
         });
         out.put_vec8(|out| out.push(NO_COMPRESSION));

@@ -17,6 +17,7 @@ mod client_key_exchange;
 mod extension;
 mod hello_verify_request;
 mod new_session_ticket;
+mod pre_shared_key;
 mod server_hello;
 mod server_key_exchange;
 #[cfg(test)]
@@ -39,6 +40,9 @@ pub(super) use hello_verify_request::encode_hello_verify_request;
 #[cfg(any(test, feature = "client"))]
 pub(super) use new_session_ticket::NewSessionTicket;
 pub(super) use new_session_ticket::emit_new_session_ticket;
+#[cfg(any(test, feature = "client"))]
+pub(super) use pre_shared_key::PskServerKeyExchange;
+pub(super) use pre_shared_key::{PskClientKeyExchange, emit_psk_server_key_exchange};
 #[cfg(any(test, feature = "client"))]
 pub(super) use server_hello::ReceivedServerHello;
 pub(super) use server_hello::ServerHello;

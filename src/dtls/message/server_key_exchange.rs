@@ -28,7 +28,7 @@ impl EcdhParameters<'_> {
         out
     }
 
-    fn emit(&self, out: &mut Vec<u8>) {
+    pub(super) fn emit(&self, out: &mut Vec<u8>) {
         out.push(NAMED_CURVE);
         out.put_u16(self.group.id());
         out.put_vec8(|out| out.extend_from_slice(self.public_key));
@@ -66,18 +66,25 @@ mod decode {
         pub(in crate::dtls) signature: &'a [u8],
     }
 
-    impl<'a> ServerKeyExchange<'a> {
-        /// Reads the body of the message; anything but a named curve that we know is refused.
-        pub(in crate::dtls) fn decode(body: &'a [u8]) -> Result<Self, Error> {
-            let mut reader = Reader::new(body);
+    impl<'a> EcdhParameters<'a> {
+        /// Takes the parameters off `reader`; anything but a named curve that we know is refused.
+        pub(in crate::dtls::message) fn decode(reader: &mut Reader<'a>) -> Result<Self, Error> {
             if reader.u8()? != NAMED_CURVE {
                 return Err(Error::IllegalParameter);
             }
             let group = NamedGroup::from_id(reader.u16()?).ok_or(Error::IllegalParameter)?;
-            let parameters = EcdhParameters {
+            Ok(Self {
                 group,
                 public_key: reader.vec8()?,
-            };
+            })
+        }
+    }
+
+    impl<'a> ServerKeyExchange<'a> {
+        /// Reads the body of the message.
+        pub(in crate::dtls) fn decode(body: &'a [u8]) -> Result<Self, Error> {
+            let mut reader = Reader::new(body);
+            let parameters = EcdhParameters::decode(&mut reader)?;
             let scheme = reader.u16()?;
             let signature = reader.vec16()?;
             reader.expect_end()?;

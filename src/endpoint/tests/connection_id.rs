@@ -6,7 +6,7 @@ use crate::dtls::ServerConfig;
 use crate::dtls::client::ClientConfig;
 
 /// A server on shard 2 of 4, node 9, that gives out ids of `length` bytes.
-fn bench_with(length: u8) -> Bench {
+pub(super) fn bench_with(length: u8) -> Bench {
     Bench::on_shard(2, |settings| {
         settings.shards = 4;
         settings.node_id = 9;
@@ -17,7 +17,7 @@ fn bench_with(length: u8) -> Bench {
     })
 }
 
-fn with_id(id: &[u8]) -> ClientConfig {
+pub(super) fn with_id(id: &[u8]) -> ClientConfig {
     ClientConfig {
         connection_id: Some(id.to_vec()),
         ..ClientConfig::default()
@@ -31,7 +31,7 @@ fn with_check() -> ClientConfig {
     }
 }
 
-fn connect(bench: &mut Bench, port: u16, config: ClientConfig) -> Device {
+pub(super) fn connect(bench: &mut Bench, port: u16, config: ClientConfig) -> Device {
     let (mut device, hello) = bench.start(peer(port), config);
     bench.talk(&mut device, hello);
     assert!(device.connection.is_established(), "the handshake ended");

@@ -25,7 +25,7 @@ pub(super) struct Bench {
     pub(super) endpoint: Endpoint,
     pub(super) metrics: Arc<ShardMetrics>,
     pub(super) now: Now,
-    random: SeededRandom,
+    pub(super) random: SeededRandom,
 }
 
 /// A client and its address.

@@ -5,6 +5,7 @@
 //! entry, none for the device.
 
 use super::{Device, DeviceId};
+use crate::crypto::pre_shared_key::PreSharedKey;
 use hashbrown::HashTable;
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -118,6 +119,22 @@ impl Entry for FingerprintEntry {
 
     fn key(&self) -> &[u8; 32] {
         &self.fingerprint
+    }
+}
+
+/// The device and the key of a PSK identity, by the identity's SHA-256.
+#[derive(Clone)]
+pub(super) struct PskEntry {
+    pub(super) identity_hash: [u8; 32],
+    pub(super) device: DeviceId,
+    pub(super) key: Arc<PreSharedKey>,
+}
+
+impl Entry for PskEntry {
+    type Key = [u8; 32];
+
+    fn key(&self) -> &[u8; 32] {
+        &self.identity_hash
     }
 }
 

@@ -5,15 +5,18 @@
 //! name, profile:  length u16 | UTF-8
 //! credential:     1 | token: length u16 | UTF-8
 //!                 2 | fingerprint 32 | certificate: length u16 | base64
+//!                 3 | PSK identity: length u16 | UTF-8 | key: length u8 | bytes
 //! ```
 
 use super::{Credential, Device, DeviceId};
+use crate::crypto::pre_shared_key::PreSharedKey;
 use crate::store::value::{take, take_slice};
 use std::sync::Arc;
 
 const VERSION: u8 = 1;
 const ACCESS_TOKEN: u8 = 1;
 const X509: u8 = 2;
+const PRE_SHARED_KEY: u8 = 3;
 
 /// The record of a device, with its certificate's text if it has one.
 pub(super) fn encode(device: &Device, certificate: &str) -> Vec<u8> {
@@ -31,6 +34,13 @@ pub(super) fn encode(device: &Device, certificate: &str) -> Vec<u8> {
             out.push(X509);
             out.extend_from_slice(fingerprint);
             encode_text(certificate, &mut out);
+        }
+        Credential::PreSharedKey { identity, key } => {
+            out.push(PRE_SHARED_KEY);
+            encode_text(identity, &mut out);
+            // At most 64 bytes.
+            out.push(u8::try_from(key.as_bytes().len()).unwrap_or_default());
+            out.extend_from_slice(key.as_bytes());
         }
     }
     out
@@ -55,6 +65,13 @@ pub(super) fn decode(
         [X509] => {
             let fingerprint = take(bytes)?;
             (Credential::X509 { fingerprint }, decode_text(bytes)?)
+        }
+        [PRE_SHARED_KEY] => {
+            let identity = decode_text(bytes)?.into();
+            let [length] = take(bytes)?;
+            let key = PreSharedKey::new(take_slice(bytes, usize::from(length))?)?;
+            let key = Arc::new(key);
+            (Credential::PreSharedKey { identity, key }, "")
         }
         _ => return None,
     };

@@ -298,3 +298,111 @@ fn the_end_of_a_credential_is_known_at_once_and_after_a_restart() {
     }
     assert!(!list.is_revoked(&kept, 0));
 }
+
+fn psk(identity: &str, key: Option<&[u8]>) -> NewCredential {
+    NewCredential::PreSharedKey {
+        identity: identity.into(),
+        key: key.map(|key| Arc::new(PreSharedKey::new(key).unwrap())),
+    }
+}
+
+const PSK: &[u8] = b"\x00sixteen bytes \xff";
+
+#[test]
+fn pre_shared_keys_are_found_by_their_identities_and_survive_a_restart() {
+    let directory = TempDir::new().unwrap();
+    let hash = |identity: &str| psk_identity_hash(identity.as_bytes());
+    let random = {
+        let registry = registry(&directory);
+        assert!(!registry.has_pre_shared_keys());
+        registry
+            .add(device("a", psk("Zähler 1", Some(PSK))))
+            .unwrap();
+        let random = registry.add(device("b", psk("b", None))).unwrap();
+        let refused = registry.add(device("c", psk("b", Some(PSK))));
+        assert_eq!(refused, Err(RegistryError::PskIdentityTaken("b".into())));
+        let both = registry.add_many(vec![
+            device("d", psk("d", None)),
+            device("e", psk("d", None)),
+        ]);
+        assert!(both[0].is_ok());
+        assert_eq!(both[1], Err(RegistryError::PskIdentityTaken("d".into())));
+        random.credential.clone()
+    };
+    let registry = registry(&directory);
+    assert!(registry.has_pre_shared_keys());
+    let found = registry.pre_shared_key(&hash("Zähler 1")).unwrap();
+    assert_eq!(found.as_bytes(), PSK);
+    let id = registry.identify_psk_identity(&hash("Zähler 1")).unwrap();
+    assert_eq!(&*registry.device(id).unwrap().name, "a");
+    assert_eq!(registry.device_by_name("b").unwrap().credential, random);
+    assert_eq!(registry.pre_shared_key(&hash("zähler 1")), None);
+
+    // Another key under the same identity, then no key at all.
+    let list = Arc::clone(registry.revocations());
+    let before = registry.device_by_name("a").unwrap();
+    let identity = before.credential.session_identity().unwrap();
+    registry.set_credential("a", psk("Zähler 1", None)).unwrap();
+    let changed = registry.pre_shared_key(&hash("Zähler 1")).unwrap();
+    assert_ne!(changed.as_bytes(), PSK);
+    assert!(list.is_revoked(&identity, before.created_unix_ms));
+    for name in ["a", "b", "d"] {
+        assert!(registry.has_pre_shared_keys());
+        registry.remove(name).unwrap();
+    }
+    assert!(!registry.has_pre_shared_keys());
+    assert_eq!(registry.pre_shared_key(&hash("Zähler 1")), None);
+    assert_eq!(registry.identify_psk_identity(&hash("b")), None);
+}
+
+/// RFC 4279 section 5.4: identities of 128 characters, keys of 64 bytes. Section 7.2: a key that can
+/// be guessed is worth nothing.
+#[test]
+fn weak_keys_and_unusable_identities_are_refused_with_a_reason() {
+    let directory = TempDir::new().unwrap();
+    let registry = registry(&directory);
+    let long = "ü".repeat(128);
+    let good: Vec<u8> = (0..64_u8).map(|n| n.wrapping_mul(n)).collect();
+    registry
+        .add(device("long", psk(&long, Some(&good))))
+        .unwrap();
+    for identity in ["", "a\nb", &format!("{long}x")] {
+        let refused = registry.add(device("x", psk(identity, None))).unwrap_err();
+        assert!(
+            matches!(refused, RegistryError::PskIdentity(..)),
+            "{refused}"
+        );
+    }
+    let ascending: Vec<u8> = (0..16).collect();
+    let twos: Vec<u8> = (0..32).map(|n| n * 2).collect();
+    for (key, reason) in [
+        (&b"fifteen bytes ok"[..15], "shorter than 16 bytes"),
+        (&[0; 16], "pattern"),
+        (b"aabbaabbaabbaabb", "pattern"),
+        (&ascending, "pattern"),
+        (&twos, "pattern"),
+    ] {
+        let refused = registry.add(device("x", psk("x", Some(key)))).unwrap_err();
+        assert!(refused.to_string().contains(reason), "{refused}");
+    }
+    assert_eq!(registry.len(), 1);
+}
+
+#[test]
+fn keys_are_read_from_hexadecimal_digits_only() {
+    use crate::registry::pre_shared_key_of_hex;
+    let key = pre_shared_key_of_hex("000102030405060708090a0B0C0D0E10").unwrap();
+    assert_eq!(key.as_bytes()[..3], [0, 1, 2]);
+    assert_eq!(key.as_bytes()[15], 0x10);
+    for (text, reason) in [
+        ("", "shorter than 16"),
+        ("00112233445566778899aabbccddee0", "even number"),
+        ("+0112233445566778899aabbccddeeff", "hexadecimal"),
+        ("ü0112233445566778899aabbccddeef", "hexadecimal"),
+        (&"5a4b3c2d1e".repeat(13), "longer than 64"),
+    ] {
+        let refused = pre_shared_key_of_hex(text).unwrap_err().to_string();
+        let is_told = refused.contains(reason) || text.is_empty();
+        assert!(is_told && !refused.contains("aabb"), "{text}: {refused}");
+    }
+}

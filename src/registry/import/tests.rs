@@ -128,3 +128,37 @@ fn progress_is_reported_by_group() {
         Progress::default()
     );
 }
+
+#[test]
+fn three_fields_are_a_pre_shared_key() {
+    let directory = TempDir::new().unwrap();
+    let registry = open(directory.path(), &StoreSettings::default())
+        .unwrap()
+        .registry;
+    let csv = b"name,identity,key\n\
+        a,meter a,8f0e1d2c3b4a59687766554433221100\n\
+        b,\"b, quoted\",8F0E1D2C3B4A59687766554433221101\n\
+        c,,8f0e1d2c3b4a59687766554433221100\n\
+        d,d,8f0e1d2c\n\
+        e,e,not hexadecimal\n\
+        f,f,00,1\n\
+        g,meter a,8f0e1d2c3b4a59687766554433221100\n";
+    let imported = import_into(&*registry, csv, Path::new("."));
+    assert_eq!((imported.progress.added, imported.progress.refused), (2, 5));
+    let lines: Vec<_> = imported
+        .refused
+        .iter()
+        .map(|refused| refused.line)
+        .collect();
+    // Those of which nothing can be read come before those that the registry refuses.
+    assert_eq!(lines, [5, 6, 7, 4, 8]);
+    assert!(imported.refused[0].reason.contains("shorter than 16"));
+    let shown = format!("{:?}", imported.refused);
+    assert!(!shown.contains("8f0e1d2c"), "a key in a message: {shown}");
+    let device = registry.device_by_name("b").unwrap();
+    let Credential::PreSharedKey { identity, key } = &device.credential else {
+        panic!("{device:?}");
+    };
+    assert_eq!(&**identity, "b, quoted");
+    assert_eq!(key.as_bytes()[..2], [0x8f, 0x0e]);
+}

@@ -4,10 +4,11 @@
 //! |---|---|
 //! | `series` | blocks of points: see `series` |
 //! | `attributes` | one per attribute: see `attributes` |
-//! | `meta` | `checkpoint`: number of the last group that is wholly in here, u64 big-endian |
+//! | `meta` | `checkpoint`: number of the last group that is wholly in here, u64 big-endian; `usage`: see `retention` |
 //! | `devices` | the registry's |
 
 use super::attributes::{AttributeSet, row_key};
+use super::retention::Usage;
 use super::series::{
     after_series, bucket, bucket_prefix, decode_block, device_prefix, parse_row_key, series_prefix,
 };
@@ -21,6 +22,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 const CHECKPOINT: &str = "checkpoint";
+
+const USAGE: &str = "usage";
 
 /// A row that each keyspace has from the start: behind the rows of every device.
 pub(crate) const MARKER: [u8; 8] = [0xff; 8];
@@ -104,6 +107,47 @@ impl Tables {
     /// Adds the checkpoint to a batch.
     pub(super) fn set_checkpoint(&self, batch: &mut OwnedWriteBatch, sequence: u64) {
         batch.insert(&self.meta, CHECKPOINT, sequence.to_be_bytes());
+    }
+
+    /// How many bytes of readings there are.
+    pub(super) fn usage(&self) -> Result<Usage, StoreError> {
+        match self.meta.get(USAGE).map_err(read_error)? {
+            None => Ok(Usage::default()),
+            Some(row) => Usage::decode(&row).ok_or_else(|| damaged("the count of bytes")),
+        }
+    }
+
+    /// Adds the count of bytes to a batch.
+    pub(super) fn set_usage(&self, batch: &mut OwnedWriteBatch, usage: &Usage) {
+        batch.insert(&self.meta, USAGE, usage.encode());
+    }
+
+    /// Up to `limit` rows of a series of buckets before `end`, the oldest first: key and length.
+    pub(super) fn rows_before(
+        &self,
+        series: &[u8],
+        end: i64,
+        limit: usize,
+    ) -> Result<Vec<Row>, StoreError> {
+        let range = bucket_prefix(series, i64::MIN)..bucket_prefix(series, end);
+        let rows = self.series.range(range).take(limit);
+        rows.map(|row| Row::new(row).map_err(read_error)).collect()
+    }
+
+    /// Removes rows of series, and what they count for.
+    pub(super) fn remove_rows(&self, rows: &[Row], usage: &mut Usage) -> Result<(), StoreError> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let mut batch = self.database.batch();
+        let mut left = usage.clone();
+        for row in rows {
+            row.remove(self, &mut batch, &mut left);
+        }
+        self.set_usage(&mut batch, &left);
+        batch.commit().map_err(read_error)?;
+        *usage = left;
+        Ok(())
     }
 
     /// Adds the points of the bucket `at` to `points`, as far as `range` and `points` want them.
@@ -196,21 +240,52 @@ impl Tables {
         }
     }
 
-    /// Keys of up to `limit` rows of a device, with their keyspaces.
-    pub(super) fn device_rows(
+    /// Up to `limit` rows of a device in its series.
+    pub(super) fn device_series_rows(
         &self,
         device: DeviceId,
         limit: usize,
-    ) -> Result<Vec<(Keyspace, fjall::UserKey)>, StoreError> {
-        [&self.series, &self.attributes]
-            .into_iter()
-            .flat_map(|keyspace| {
-                let rows = keyspace.prefix(device_prefix(device));
-                rows.map(move |row| Ok((keyspace.clone(), row.key().map_err(read_error)?)))
-            })
-            .take(limit)
-            .collect()
+    ) -> Result<Vec<Row>, StoreError> {
+        let rows = self.series.prefix(device_prefix(device)).take(limit);
+        rows.map(|row| Row::new(row).map_err(read_error)).collect()
     }
+
+    /// Keys of up to `limit` rows of a device in its attributes.
+    pub(super) fn device_attribute_rows(
+        &self,
+        device: DeviceId,
+        limit: usize,
+    ) -> Result<Vec<fjall::UserKey>, StoreError> {
+        let rows = self.attributes.prefix(device_prefix(device)).take(limit);
+        rows.map(|row| row.key().map_err(read_error)).collect()
+    }
+}
+
+/// A row of a series that is to go.
+pub(super) struct Row {
+    key: fjall::UserKey,
+    bytes: u64,
+}
+
+impl Row {
+    fn new(row: Guard) -> fjall::Result<Self> {
+        let (key, value) = row.into_inner()?;
+        let bytes = row_bytes(&key, &value);
+        Ok(Self { key, bytes })
+    }
+
+    /// Adds the removal to a batch.
+    pub(super) fn remove(&self, tables: &Tables, batch: &mut OwnedWriteBatch, usage: &mut Usage) {
+        if let Some((_, bucket)) = parse_row_key(&self.key) {
+            usage.subtract(bucket, self.bytes);
+        }
+        batch.remove(&tables.series, self.key.clone());
+    }
+}
+
+/// What a row counts for.
+pub(super) const fn row_bytes(key: &[u8], value: &[u8]) -> u64 {
+    (key.len() + value.len()) as u64
 }
 
 /// Points of one series that a query wants: one per time, no more than it asks for.

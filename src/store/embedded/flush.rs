@@ -6,6 +6,8 @@
 //!   -> checkpoint in the last batch, sync -> checkpoint in its file -> forget what was moved aside
 //!   -> remove old segments
 //! ```
+//! Between flushes the same thread removes what is not to be kept any longer: see `retention`.
+//!
 //! Only this thread writes to the series and attributes of the database, and no other one waits for
 //! it. A flush that fails is tried again: its rows have the same content, whichever are there.
 
@@ -15,10 +17,11 @@
 )]
 
 use super::committer::Commits;
-use super::database::{Tables, unpanicked};
+use super::database::{Tables, row_bytes, unpanicked};
 use super::directory::DataDirectory;
 use super::head::{DeviceHead, Head};
-use super::series::encode_blocks;
+use super::retention::{Retention, Step, Sweep, Usage};
+use super::series::{encode_blocks, parse_row_key};
 use super::spare::SpareMaker;
 use crate::registry::DeviceId;
 use crate::store::batch::{TelemetryItem, TelemetryItems};
@@ -26,13 +29,16 @@ use fjall::{OwnedWriteBatch, PersistMode};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Rows written to the database at a time.
 const BATCH_ROWS: usize = 1000;
 
 /// Bytes written to the database at a time.
 const BATCH_BYTES: usize = 1 << 20;
+
+/// After a step of a sweep the thread rests this many times as long as the step took.
+const SWEEP_REST: u32 = 4;
 
 /// How long to wait after a flush that failed.
 const RETRY: Duration = Duration::from_secs(5);
@@ -45,6 +51,8 @@ pub(super) struct Flusher {
     directory: Arc<DataDirectory>,
     bytes_max: usize,
     interval: Duration,
+    retention: Retention,
+    sweep_interval: Duration,
     spares: SpareMaker,
     request: Mutex<Request>,
     requested: Condvar,
@@ -67,6 +75,21 @@ enum Wanted {
     Flush,
     LastFlush,
     Spare,
+    Sweep,
+}
+
+/// What the thread has in hand.
+struct Work {
+    /// Number of the last group of a flush that failed and is to be done again.
+    unfinished: Option<u64>,
+    /// Bytes of readings in the database.
+    usage: Usage,
+    /// The sweep under way, and when its next step is due.
+    sweep: Option<(Sweep, Instant)>,
+    /// When the next sweep may start.
+    sweep_at: Instant,
+    /// Bytes before the cutoff of the last sweep that stayed: they are the latest of their keys.
+    latest_bytes: u64,
 }
 
 /// Totals since the start.
@@ -75,6 +98,9 @@ pub(super) struct FlushCounts {
     pub(super) flushes: AtomicU64,
     pub(super) failures: AtomicU64,
     pub(super) checkpoint: AtomicU64,
+    /// Bytes of readings in the database; no total.
+    pub(super) series_bytes: AtomicU64,
+    pub(super) swept_rows: AtomicU64,
 }
 
 impl Flusher {
@@ -94,6 +120,8 @@ impl Flusher {
             directory,
             bytes_max: settings.head_bytes_max,
             interval: settings.flush_interval,
+            retention: settings.retention,
+            sweep_interval: settings.sweep_interval,
             spares,
             request: Mutex::default(),
             requested: Condvar::new(),
@@ -129,24 +157,36 @@ impl Flusher {
         self.lock().failure.clone()
     }
 
-    /// The flushing thread: runs until closed.
-    pub(super) fn run(&self) {
-        let mut unfinished = None;
+    /// The flushing thread: runs until closed. `usage` is that of the database.
+    pub(super) fn run(&self, usage: Usage) {
+        let mut work = Work {
+            unfinished: None,
+            usage,
+            sweep: None,
+            sweep_at: Instant::now(),
+            latest_bytes: 0,
+        };
         let mut due = Instant::now() + self.interval;
+        self.look_for_old(&mut work);
         loop {
-            let close = match self.wait(due) {
+            let close = match self.wait(due, work.sweep.as_ref().map(|(_, due)| *due)) {
                 Wanted::Spare => {
                     self.spares.make();
+                    continue;
+                }
+                Wanted::Sweep => {
+                    self.sweep(&mut work);
                     continue;
                 }
                 Wanted::Flush => false,
                 Wanted::LastFlush => true,
             };
             self.asked.store(false, Ordering::Relaxed);
-            match self.flush(&mut unfinished) {
+            match self.flush(&mut work) {
                 Ok(()) => {
                     due = Instant::now() + self.interval;
                     self.lock().failure = None;
+                    self.look_for_old(&mut work);
                 }
                 Err(error) => {
                     self.counts.failures.fetch_add(1, Ordering::Relaxed);
@@ -164,11 +204,63 @@ impl Flusher {
         }
     }
 
-    /// Waits until something is due or asked for.
-    fn wait(&self, due: Instant) -> Wanted {
+    /// Starts a sweep when there are readings that are not to be kept, and none is under way.
+    fn look_for_old(&self, work: &mut Work) {
+        self.counts
+            .series_bytes
+            .store(work.usage.total(), Ordering::Relaxed);
+        let now = Instant::now();
+        if work.sweep.is_some() || now < work.sweep_at {
+            return;
+        }
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH);
+        let unix_ms = unix.map_or(0, |unix| {
+            u64::try_from(unix.as_millis()).unwrap_or(u64::MAX)
+        });
+        let cutoff = self.retention.cutoff(&work.usage, unix_ms);
+        if let Some(cutoff) = cutoff.filter(|&at| work.usage.before(at) > work.latest_bytes) {
+            work.sweep = Some((Sweep::new(cutoff), now));
+            work.sweep_at = now + self.sweep_interval;
+        }
+    }
+
+    /// One step of the sweep under way.
+    fn sweep(&self, work: &mut Work) {
+        let Some((sweep, due)) = &mut work.sweep else {
+            return;
+        };
+        let started = Instant::now();
+        let before = sweep.removed_rows;
+        let stepped = unpanicked(|| sweep.step(&self.tables, &mut work.usage));
+        let ended = Instant::now();
+        let removed = sweep.removed_rows - before;
+        self.counts.swept_rows.fetch_add(removed, Ordering::Relaxed);
+        match stepped {
+            Ok(Ok(Step::More)) => *due = ended + (ended - started) * SWEEP_REST,
+            Ok(Ok(Step::Done)) => {
+                tracing::debug!(rows = sweep.removed_rows, "swept old readings");
+                work.latest_bytes = work.usage.before(sweep.cutoff);
+                work.sweep = None;
+                self.look_for_old(work);
+            }
+            Ok(Err(error)) => {
+                tracing::error!(%error, "old readings cannot be removed");
+                *due = ended + RETRY;
+            }
+            Err(error) => {
+                tracing::error!(error, "old readings cannot be removed");
+                *due = ended + RETRY;
+            }
+        }
+    }
+
+    /// Waits until something is due or asked for: a flush at `due` at the latest, a step of a sweep
+    /// at `sweep_due`.
+    fn wait(&self, due: Instant, sweep_due: Option<Instant>) -> Wanted {
         let mut request = self.lock();
         loop {
-            let early = due.saturating_duration_since(Instant::now());
+            let now = Instant::now();
+            let early = due.saturating_duration_since(now);
             if request.close {
                 return Wanted::LastFlush;
             }
@@ -179,6 +271,11 @@ impl Flusher {
             if std::mem::take(&mut request.spare) {
                 return Wanted::Spare;
             }
+            let early = match sweep_due.map(|due| due.saturating_duration_since(now)) {
+                Some(Duration::ZERO) => return Wanted::Sweep,
+                Some(rest) => early.min(rest),
+                None => early,
+            };
             request = self
                 .requested
                 .wait_timeout(request, early)
@@ -187,9 +284,9 @@ impl Flusher {
         }
     }
 
-    /// Flushes once. `unfinished` is the number of the last group of a flush that failed before.
-    fn flush(&self, unfinished: &mut Option<u64>) -> Result<(), String> {
-        let sequence = match *unfinished {
+    /// Flushes once.
+    fn flush(&self, work: &mut Work) -> Result<(), String> {
+        let sequence = match work.unfinished {
             Some(sequence) => sequence,
             None => {
                 let applied = self.commits.pause();
@@ -198,15 +295,18 @@ impl Flusher {
                 if !self.head.begin_flush() && is_done {
                     return Ok(());
                 }
-                *unfinished = Some(*applied);
+                work.unfinished = Some(*applied);
                 *applied
             }
         };
-        unpanicked(|| self.write(sequence))?.map_err(|error| error.to_string())?;
+        // A flush that fails is written again, and must not count twice.
+        let usage = work.usage.clone();
+        let written = unpanicked(|| self.write(sequence, usage))?;
+        work.usage = written.map_err(|error| error.to_string())?;
         self.directory
             .set_checkpoint(sequence)
             .map_err(|error| error.to_string())?;
-        *unfinished = None;
+        work.unfinished = None;
         self.head.end_flush();
         self.counts.flushes.fetch_add(1, Ordering::Relaxed);
         self.counts.checkpoint.store(sequence, Ordering::Relaxed);
@@ -214,8 +314,9 @@ impl Flusher {
         Ok(())
     }
 
-    fn write(&self, sequence: u64) -> Result<(), Box<dyn std::error::Error>> {
-        let mut writer = Writer::new(&self.tables, sequence);
+    /// Writes what was moved aside; returns what there is in the database then.
+    fn write(&self, sequence: u64, usage: Usage) -> Result<Usage, Box<dyn std::error::Error>> {
+        let mut writer = Writer::new(&self.tables, sequence, usage);
         for devices in self.head.flushing() {
             for (&device, head) in devices.iter() {
                 writer.write_device(device, head)?;
@@ -251,15 +352,17 @@ impl Flusher {
 struct Writer<'a> {
     tables: &'a Tables,
     sequence: u64,
+    usage: Usage,
     batch: OwnedWriteBatch,
     bytes: usize,
 }
 
 impl<'a> Writer<'a> {
-    fn new(tables: &'a Tables, sequence: u64) -> Self {
+    fn new(tables: &'a Tables, sequence: u64, usage: Usage) -> Self {
         Self {
             tables,
             sequence,
+            usage,
             batch: tables.database.batch(),
             bytes: 0,
         }
@@ -285,6 +388,9 @@ impl<'a> Writer<'a> {
                 rows.push((row, value));
             });
             for (row, value) in rows {
+                if let Some((_, bucket)) = parse_row_key(&row) {
+                    self.usage.add(bucket, row_bytes(&row, &value));
+                }
                 self.bytes += row.len() + value.len();
                 self.batch.insert(&self.tables.series, row, value);
                 self.commit_if_large()?;
@@ -303,12 +409,16 @@ impl<'a> Writer<'a> {
     fn remove_device(&mut self, device: DeviceId) -> Result<(), Box<dyn std::error::Error>> {
         loop {
             self.commit()?;
-            let rows = self.tables.device_rows(device, BATCH_ROWS)?;
-            if rows.is_empty() {
+            let rows = self.tables.device_series_rows(device, BATCH_ROWS)?;
+            let attributes = self.tables.device_attribute_rows(device, BATCH_ROWS)?;
+            if rows.is_empty() && attributes.is_empty() {
                 return Ok(());
             }
-            for (keyspace, row) in rows {
-                self.batch.remove(&keyspace, row);
+            for row in rows {
+                row.remove(self.tables, &mut self.batch, &mut self.usage);
+            }
+            for row in attributes {
+                self.batch.remove(&self.tables.attributes, row);
             }
         }
     }
@@ -327,10 +437,11 @@ impl<'a> Writer<'a> {
 
     /// Writes what is left, with the checkpoint behind it, and makes everything durable: batches
     /// are in the database's journal in this order, so the checkpoint is there only if all is.
-    fn finish(mut self) -> Result<(), Box<dyn std::error::Error>> {
+    fn finish(mut self) -> Result<Usage, Box<dyn std::error::Error>> {
         self.tables.set_checkpoint(&mut self.batch, self.sequence);
+        self.tables.set_usage(&mut self.batch, &self.usage);
         self.commit()?;
         self.tables.database.persist(PersistMode::SyncAll)?;
-        Ok(())
+        Ok(self.usage)
     }
 }

@@ -7,7 +7,7 @@
 //! ```
 //! `directory` holds the layout and the lock, `segment` the log's format, `committer` the group
 //! commit, `head` what is not flushed yet, `flush` the way into the database, `series` and
-//! `attributes` the rows there, `recovery` what is done at start.
+//! `attributes` the rows there, `retention` how they go, `recovery` what is done at start.
 //!
 //! Invariants: what was completed with `Ok` is in the log or in the database, both synced; the log
 //! is removed only up to the checkpoint, which the database holds durably behind all that it covers;
@@ -21,6 +21,7 @@ mod directory;
 mod flush;
 mod head;
 mod recovery;
+mod retention;
 mod segment;
 mod series;
 mod spare;
@@ -38,6 +39,8 @@ use database::{Points, Tables, unpanicked};
 use directory::{DataDirectory, io_error};
 use flush::Flusher;
 use head::{Head, HeadReadings};
+pub use retention::Retention;
+use retention::Usage;
 use segment::{LogWriter, OpenFile};
 use series::series_prefix;
 use spare::SpareMaker;
@@ -72,6 +75,10 @@ pub struct StoreSettings {
     pub attribute_cache_bytes: usize,
     /// Bytes of the queryable part's blocks kept in memory.
     pub block_cache_bytes: u64,
+    /// Which readings stay.
+    pub retention: Retention,
+    /// Sweeps of those that do not begin at least this far apart.
+    pub sweep_interval: Duration,
 }
 
 impl Default for StoreSettings {
@@ -84,6 +91,8 @@ impl Default for StoreSettings {
             commit_interval: Duration::from_millis(4),
             attribute_cache_bytes: 32 << 20,
             block_cache_bytes: 64 << 20,
+            retention: Retention::default(),
+            sweep_interval: Duration::from_secs(600),
         }
     }
 }
@@ -173,6 +182,7 @@ fn open_with(
     let checkpoint = tables
         .checkpoint()
         .map_err(|error| damaged(error.to_string()))?;
+    let usage = tables.usage().map_err(|error| damaged(error.to_string()))?;
     let answerable = directory.checkpoint()?;
     if checkpoint < answerable {
         return Err(damaged(format!(
@@ -193,7 +203,8 @@ fn open_with(
     );
     let commits = Commits::new(settings.pending_bytes_max, recovered.last_sequence);
     commits.closed_segments().extend(recovered.segments);
-    let store = EmbeddedStore::start(settings, directory, tables, head, commits, log, checkpoint)
+    let at = (checkpoint, usage);
+    let store = EmbeddedStore::start(settings, directory, tables, head, commits, log, at)
         .map_err(io_error("starting a thread for", path))?;
     Ok(Opened {
         registry: Arc::new(registry),
@@ -226,7 +237,7 @@ impl EmbeddedStore {
         head: Head,
         commits: Commits,
         log: LogWriter,
-        checkpoint: u64,
+        (checkpoint, usage): (u64, Usage),
     ) -> std::io::Result<Self> {
         let (head, commits) = (Arc::new(head), Arc::new(commits));
         let flusher = Arc::new(Flusher::new(
@@ -242,7 +253,7 @@ impl EmbeddedStore {
             let flusher = Arc::clone(&flusher);
             std::thread::Builder::new()
                 .name("store-flush".into())
-                .spawn(move || flusher.run())?
+                .spawn(move || flusher.run(usage))?
         };
         let committer_thread = {
             let (head, commits) = (Arc::clone(&head), Arc::clone(&commits));
@@ -427,6 +438,8 @@ impl Store for EmbeddedStore {
             checkpoint: flushes.checkpoint.load(Ordering::Relaxed),
             flushes: flushes.flushes.load(Ordering::Relaxed),
             flush_failures: flushes.failures.load(Ordering::Relaxed),
+            series_bytes: flushes.series_bytes.load(Ordering::Relaxed),
+            swept_rows: flushes.swept_rows.load(Ordering::Relaxed),
         }
     }
 

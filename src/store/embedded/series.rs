@@ -27,7 +27,7 @@ const BLOCK_BYTES: usize = 64 << 10;
 const VERSION: u8 = 1;
 
 /// Bytes of a row key behind the series.
-const SUFFIX_LEN: usize = 8 + 8 + 2;
+pub(super) const SUFFIX_LEN: usize = 8 + 8 + 2;
 
 /// The bucket of a time.
 pub(super) fn bucket(ts_ms: i64) -> i64 {

@@ -1,7 +1,8 @@
 /* A DTLS 1.2 client made of wolfSSL as the distribution ships it: it sends what it is told and
  * prints what comes back. See mbedtls-peer, whose options it shares as far as they go:
  *
- *   wolfssl-peer HOST PORT [--suite NAME] [--cert PEM --key PEM] [--ca PEM] [--mtu N] --send HEX...
+ *   wolfssl-peer HOST PORT [--suite NAME] [--cert PEM --key PEM] [--ca PEM] [--mtu N]
+ *                [--psk-identity TEXT --psk HEX] --send HEX...
  *
  * Built and run by the tests only.
  */
@@ -36,6 +37,18 @@ static int from_hex(const char *text, unsigned char *bytes, int room)
         bytes[at] = (unsigned char)value;
     }
     return (int)(length / 2);
+}
+
+static const char *psk_identity, *psk;
+
+static unsigned pre_shared_key(WOLFSSL *ssl, const char *hint, char *identity,
+                               unsigned identity_max, unsigned char *key, unsigned key_max)
+{
+    (void)ssl, (void)hint;
+    if (strlen(psk_identity) >= identity_max)
+        fail("--psk-identity");
+    strcpy(identity, psk_identity);
+    return (unsigned)from_hex(psk, key, (int)key_max);
 }
 
 /* Waits for the answer with the message's own Message ID. */
@@ -79,6 +92,10 @@ int main(int count, char **arguments)
             key = value;
         else if (strcmp(name, "--ca") == 0)
             trusted = value;
+        else if (strcmp(name, "--psk-identity") == 0)
+            psk_identity = value;
+        else if (strcmp(name, "--psk") == 0)
+            psk = value;
         else if (strcmp(name, "--mtu") == 0)
             mtu = atoi(value);
         else if (strcmp(name, "--send") == 0 && message_count < MESSAGES_MAX)
@@ -101,6 +118,8 @@ int main(int count, char **arguments)
     wolfSSL_CTX_set_verify(context, trusted ? WOLFSSL_VERIFY_PEER : WOLFSSL_VERIFY_NONE, NULL);
     if (trusted && wolfSSL_CTX_load_verify_locations(context, trusted, NULL) != WOLFSSL_SUCCESS)
         fail("--ca");
+    if (psk_identity && psk)
+        wolfSSL_CTX_set_psk_client_callback(context, pre_shared_key);
     if (suite && wolfSSL_CTX_set_cipher_list(context, suite) != WOLFSSL_SUCCESS)
         fail("--suite");
     if (certificate && wolfSSL_CTX_use_certificate_file(context, certificate, WOLFSSL_FILETYPE_PEM) != WOLFSSL_SUCCESS)

@@ -20,6 +20,8 @@ pub(crate) fn check_bounds(server: &Server, plan: &Plan) {
         at_most(Counter::PeersCoap, plan.plain_peers_max);
         let in_work = shard.endpoint.requests_in_work();
         assert!(in_work <= plan.requests_max, "{in_work} requests in work");
+        let lookups = shard.endpoint.lookups_in_work();
+        assert!(lookups <= plan.lookups_max, "{lookups} look-ups in work");
         assert!(shard.queued() <= plan.queue_capacity);
         assert!(shard.inbox.len() <= in_work, "verdicts without a permit");
         assert_eq!(shard.inbox.overflows(), 0, "a verdict was lost");
@@ -38,6 +40,7 @@ pub(crate) fn check_end(server: &Server) {
             assert_eq!(shard.count(gauge), 0, "{gauge:?} does not return to zero");
         }
         assert_eq!(shard.endpoint.requests_in_work(), 0);
+        assert_eq!(shard.endpoint.lookups_in_work(), 0);
         assert_eq!(
             shard.count(Counter::Verdicts),
             shard.submitted(),

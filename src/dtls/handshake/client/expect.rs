@@ -6,10 +6,11 @@ use super::super::flight::Flight;
 use super::super::key_schedule::{MasterSecret, Randoms, Side};
 use super::super::transcript::Transcript;
 use super::Core;
+use super::pre_shared_key::{Exchange, ExpectPskKeyExchange};
 use super::resume::{ExpectResumedFinished, read_ticket, resumed, session_of};
 use crate::crypto::CryptoError;
 use crate::crypto::certificate::LeafInfo;
-use crate::crypto::key_exchange::{EphemeralKey, NamedGroup};
+use crate::crypto::key_exchange::NamedGroup;
 use crate::crypto::signature::{KeyType, SignatureScheme, VerifyingKey};
 use crate::crypto::suite::{Authentication, CipherSuite};
 use crate::dtls::client::{ClientConfig, Context, ServerVerification};
@@ -20,9 +21,9 @@ use crate::dtls::cookie::equal;
 use crate::dtls::error::Error;
 use crate::dtls::identity::PeerIdentity;
 use crate::dtls::message::{
-    Certificate, CertificateRequest, CertificateVerify, ClientKeyExchange, HandshakeMessage,
-    HandshakeType, HelloVerifyRequest, MaxFragmentLength, ReceivedServerHello, ServerKeyExchange,
-    VERIFY_DATA_LEN, emit_certificate, emit_client_hello,
+    Certificate, CertificateRequest, CertificateVerify, HandshakeMessage, HandshakeType,
+    HelloVerifyRequest, MaxFragmentLength, ReceivedServerHello, ServerKeyExchange, VERIFY_DATA_LEN,
+    emit_certificate, emit_client_hello,
 };
 use crate::dtls::record::DTLS_1_2;
 use crate::dtls::record::limit::RecordLimits;
@@ -38,6 +39,7 @@ pub(super) enum Expect {
     ServerHello(ExpectServerHello),
     Certificate(ExpectCertificate),
     ServerKeyExchange(ExpectServerKeyExchange),
+    PskKeyExchange(ExpectPskKeyExchange),
     CertificateRequest(ExpectCertificateRequest),
     ServerHelloDone(ExpectServerHelloDone),
     Finished(ExpectFinished),
@@ -60,7 +62,7 @@ pub(super) enum Next {
 /// What both hellos settled, and the transcript since.
 #[derive(Debug)]
 pub(super) struct Parameters {
-    suite: CipherSuite,
+    pub(super) suite: CipherSuite,
     extended_master_secret: bool,
     pub(super) max_fragment_length: Option<MaxFragmentLength>,
     pub(super) record_limits: RecordLimits,
@@ -129,15 +131,15 @@ pub(super) struct ExpectCertificateRequest {
 
 #[derive(Debug)]
 pub(super) struct ExpectServerHelloDone {
-    parameters: Parameters,
-    group: NamedGroup,
-    server_public_key: Vec<u8>,
-    answer: Answer,
+    pub(super) parameters: Parameters,
+    /// The server's half of an ECDHE exchange, if there is one.
+    pub(super) server_key: Option<(NamedGroup, Vec<u8>)>,
+    pub(super) answer: Answer,
 }
 
 /// What the client says to a CertificateRequest.
 #[derive(Debug)]
-enum Answer {
+pub(super) enum Answer {
     /// There was none.
     NotAsked,
     /// No certificate that would do.
@@ -148,7 +150,7 @@ enum Answer {
 #[derive(Debug)]
 pub(super) struct ExpectFinished {
     parameters: Parameters,
-    group: NamedGroup,
+    group: Option<NamedGroup>,
     master_secret: MasterSecret,
     pub(super) protection: Protection,
 }
@@ -174,6 +176,12 @@ impl Expect {
             }
             (Self::ServerKeyExchange(expect), HandshakeType::ServerKeyExchange) => {
                 Self::CertificateRequest(expect.handle(message, &core.config)?)
+            }
+            (Self::PskKeyExchange(expect), HandshakeType::ServerKeyExchange) => {
+                Self::ServerHelloDone(expect.handle(message, &core.config)?)
+            }
+            (Self::PskKeyExchange(expect), HandshakeType::ServerHelloDone) => {
+                Self::Finished(expect.without_message()?.handle(message, core, now, cx)?)
             }
             (Self::CertificateRequest(expect), HandshakeType::CertificateRequest) => {
                 Self::ServerHelloDone(expect.handle(message, &core.config)?)
@@ -276,7 +284,7 @@ impl ExpectServerHello {
         core.plain.set_version(DTLS_1_2);
         let config = &core.config;
         let suite = CipherSuite::from_id(hello.cipher_suite)
-            .filter(|suite| config.cipher_suites.contains(suite))
+            .filter(|suite| config.offers(*suite))
             .ok_or(Error::IllegalParameter)?;
         // RFC 5246 section 7.4.1.4: only what was offered may be answered.
         let extensions = hello.extensions;
@@ -340,6 +348,9 @@ impl ExpectServerHello {
         Ok(match session {
             Some(session) => {
                 Expect::ResumedFinished(ExpectResumedFinished::new(parameters, session))
+            }
+            None if suite.authentication() == Authentication::PreSharedKey => {
+                Expect::PskKeyExchange(ExpectPskKeyExchange::new(parameters))
             }
             None => Expect::Certificate(ExpectCertificate { parameters }),
         })
@@ -447,15 +458,14 @@ impl ExpectCertificateRequest {
         } = self;
         ExpectServerHelloDone {
             parameters,
-            group,
-            server_public_key,
+            server_key: Some((group, server_public_key)),
             answer: Answer::NotAsked,
         }
     }
 }
 
 impl ExpectServerHelloDone {
-    fn handle(
+    pub(super) fn handle(
         self,
         message: &HandshakeMessage<'_>,
         core: &mut Core,
@@ -464,20 +474,15 @@ impl ExpectServerHelloDone {
     ) -> Result<ExpectFinished, Error> {
         let Self {
             mut parameters,
-            group,
-            server_public_key,
+            server_key,
             answer,
         } = self;
         if !message.body.is_empty() {
             return Err(Error::Malformed);
         }
         parameters.transcript.add(message);
-        let key = EphemeralKey::generate(group)?;
-        let public_key = key.public_key().to_vec();
-        let premaster = key
-            .agree(&server_public_key)
-            .map_err(|_| Error::IllegalParameter)?;
-
+        let config = Arc::clone(&core.config);
+        let exchange = Exchange::make(parameters.suite, server_key.as_ref(), &config)?;
         let mut flight = Flight::default();
         flight.limit(parameters.max_fragment_length);
         let Parameters {
@@ -503,15 +508,12 @@ impl ExpectServerHelloDone {
             });
         }
         push(transcript, HandshakeType::ClientKeyExchange, &|out| {
-            ClientKeyExchange {
-                public_key: &public_key,
-            }
-            .emit(out);
+            exchange.emit(*suite, &config, out);
         });
         let master_secret = if *extended_master_secret {
-            MasterSecret::extended(*suite, &premaster, &transcript.digest())
+            MasterSecret::extended(*suite, &exchange.premaster, &transcript.digest())
         } else {
-            MasterSecret::plain(*suite, &premaster, randoms)
+            MasterSecret::plain(*suite, &exchange.premaster, randoms)
         };
         if let Answer::Certificate(credentials, scheme) = &answer {
             let signature = credentials.key.sign(*scheme, transcript.bytes())?;
@@ -535,7 +537,7 @@ impl ExpectServerHelloDone {
         core.send_flight(flight, now, Some(&mut protection), cx)?;
         Ok(ExpectFinished {
             parameters,
-            group,
+            group: server_key.map(|(group, _)| group),
             master_secret,
             protection,
         })
@@ -574,14 +576,14 @@ impl ExpectFinished {
                 parameters.session_id,
                 ticket,
                 master_secret,
-                Some(group),
+                group,
                 parameters.extended_master_secret,
                 parameters.max_fragment_length,
             );
         }
         let established = Established {
             identity: PeerIdentity::Anonymous,
-            group: Some(group),
+            group,
             extended_master_secret: parameters.extended_master_secret,
             max_fragment_length: parameters.max_fragment_length,
             hello_tag: [0; 8],

@@ -3,10 +3,11 @@
 use super::super::final_flight::{FinalFlight, FinalFlightParts};
 use super::super::flight::RetransmissionTimer;
 use super::super::key_schedule::{MasterSecret, Randoms, Side};
-use super::super::negotiation::Negotiated;
+use super::super::negotiation::{KeyExchange, Negotiated};
 use super::super::transcript::Transcript;
 use super::Core;
 use super::connection_id::NegotiatedIds;
+use super::pre_shared_key::{AwaitCredential, ExpectIdentity};
 use super::resume::{ExpectResumedFinished, Proven, Resumability, resume};
 use crate::crypto::CryptoError;
 use crate::crypto::certificate::LeafInfo;
@@ -22,7 +23,8 @@ use crate::dtls::identity::PeerIdentity;
 use crate::dtls::message::{
     Certificate, CertificateVerify, ClientHello, ClientKeyExchange, EcdhParameters,
     HandshakeMessage, HandshakeType, MaxFragmentLength, ServerHello, VERIFY_DATA_LEN,
-    emit_certificate, emit_certificate_request, emit_server_key_exchange,
+    emit_certificate, emit_certificate_request, emit_psk_server_key_exchange,
+    emit_server_key_exchange,
 };
 use crate::dtls::record::DTLS_1_2;
 use crate::dtls::record::limit::RecordLimits;
@@ -35,6 +37,10 @@ pub(super) enum Expect {
     ClientHello(ExpectClientHello),
     Certificate(ExpectCertificate),
     ClientKeyExchange(ExpectClientKeyExchange),
+    /// ClientKeyExchange with pre-shared keys.
+    Identity(ExpectIdentity),
+    /// No message, but the answer of the authenticator.
+    Credential(AwaitCredential),
     CertificateVerify(ExpectCertificateVerify),
     Finished(ExpectFinished),
     ResumedFinished(ExpectResumedFinished),
@@ -57,12 +63,13 @@ pub(super) enum Next {
 #[derive(Debug)]
 pub(super) struct Parameters {
     suite: CipherSuite,
-    group: NamedGroup,
+    /// Of the key exchange, if there is an ephemeral one.
+    group: Option<NamedGroup>,
     extended_master_secret: bool,
     max_fragment_length: Option<MaxFragmentLength>,
     record_limits: RecordLimits,
-    randoms: Randoms,
-    transcript: Transcript,
+    pub(super) randoms: Randoms,
+    pub(super) transcript: Transcript,
     resumability: Resumability,
     connection_ids: NegotiatedIds,
     /// Number of our next message.
@@ -97,7 +104,7 @@ pub(super) struct ExpectFinished {
     parameters: Parameters,
     master_secret: MasterSecret,
     pub(super) protection: Protection,
-    /// Proven by CertificateVerify, or nobody's.
+    /// Proven by CertificateVerify or to be by Finished itself, or nobody's.
     identity: PeerIdentity,
     /// When the client's certificate ends, if that counts.
     not_after_unix_ms: Option<u64>,
@@ -131,6 +138,9 @@ impl Expect {
             (Self::ClientKeyExchange(expect), HandshakeType::ClientKeyExchange) => {
                 expect.handle(message)
             }
+            (Self::Identity(expect), HandshakeType::ClientKeyExchange) => {
+                expect.handle(message, cx).map(Next::Expect)
+            }
             (Self::CertificateVerify(expect), HandshakeType::CertificateVerify) => {
                 expect.handle(message)
             }
@@ -162,7 +172,26 @@ impl Expect {
 
     /// Whether nothing came yet of the flight that answers ours.
     pub(super) const fn awaits_flight(&self) -> bool {
-        matches!(self, Self::Certificate(_) | Self::ResumedFinished(_))
+        matches!(
+            self,
+            Self::Certificate(_) | Self::Identity(_) | Self::ResumedFinished(_)
+        )
+    }
+
+    /// Whether messages have to wait, for something else than a message is awaited.
+    pub(super) const fn takes_no_message(&self) -> bool {
+        matches!(self, Self::Credential(_))
+    }
+
+    /// Whether the client's Finished alone is to prove it, by a key that both ends have.
+    pub(super) const fn awaits_proof_of_key(&self) -> bool {
+        matches!(
+            self,
+            Self::Finished(ExpectFinished {
+                identity: PeerIdentity::PreSharedKey(_),
+                ..
+            })
+        )
     }
 }
 
@@ -182,7 +211,8 @@ impl ExpectClientHello {
         if let Some(expect) = resume(&hello, message, core, now, cx)? {
             return Ok(Next::Expect(Expect::ResumedFinished(expect)));
         }
-        let negotiated = Negotiated::choose(&hello, &core.config)?;
+        let pre_shared_keys = cx.revocations.has_pre_shared_keys();
+        let negotiated = Negotiated::choose(&hello, &core.config, pre_shared_keys)?;
         if let Some(name) = hello.host_name() {
             // Any name is ours: what a certificate is worth under it is the client's to judge.
             tracing::debug!(server_name = %name.escape_ascii(), "ClientHello");
@@ -195,12 +225,13 @@ impl ExpectClientHello {
             server: [0; 32],
         };
         cx.random.fill(&mut randoms.server);
-        let key = EphemeralKey::generate(negotiated.group)?;
+        let group = negotiated.exchange.group();
+        let key = group.map(EphemeralKey::generate).transpose()?;
         let mut transcript = Transcript::new(negotiated.suite.prf_hash());
         transcript.add(message);
         let mut parameters = Parameters {
             suite: negotiated.suite,
-            group: negotiated.group,
+            group,
             extended_master_secret: negotiated.extended_master_secret,
             max_fragment_length: negotiated.max_fragment_length,
             record_limits: RecordLimits::negotiated(
@@ -213,17 +244,23 @@ impl ExpectClientHello {
             connection_ids,
             next_message_seq: message.message_seq,
         };
-        parameters.build_flight_4(&negotiated, &key, core)?;
+        parameters.build_flight_4(&negotiated, key.as_ref(), core)?;
         let config = &core.config;
         core.timer = Some(
             RetransmissionTimer::new(now.instant, config.retransmission_timeout)
                 .retransmissions_max(config.retransmissions_max),
         );
         core.retransmit(None, cx)?;
-        Ok(Next::Expect(Expect::Certificate(ExpectCertificate {
-            parameters,
-            key,
-        })))
+        Ok(Next::Expect(match (negotiated.exchange, key) {
+            (KeyExchange::PreSharedKey { .. }, key) => {
+                Expect::Identity(ExpectIdentity::new(parameters, key))
+            }
+            (KeyExchange::Certificate { .. }, Some(key)) => {
+                Expect::Certificate(ExpectCertificate { parameters, key })
+            }
+            // A certificate goes with a group always.
+            (KeyExchange::Certificate { .. }, None) => return Err(Error::Internal),
+        }))
     }
 }
 
@@ -231,18 +268,15 @@ impl Parameters {
     fn build_flight_4(
         &mut self,
         negotiated: &Negotiated,
-        key: &EphemeralKey,
+        key: Option<&EphemeralKey>,
         core: &mut Core,
     ) -> Result<(), Error> {
         let Core { config, flight, .. } = core;
         flight.limit(negotiated.max_fragment_length);
-        let ecdh = EcdhParameters {
-            group: self.group,
+        let ecdh = key.map(|key| EcdhParameters {
+            group: key.group(),
             public_key: key.public_key(),
-        };
-        let credentials = config.pair(negotiated.pair);
-        let signed = ecdh.signed_bytes(&self.randoms.client, &self.randoms.server);
-        let signature = credentials.key.sign(negotiated.scheme, &signed)?;
+        });
         let server_hello = ServerHello {
             random: &self.randoms.server,
             session_id: self.resumability.session_id(),
@@ -259,6 +293,7 @@ impl Parameters {
             point_formats: negotiated.point_formats,
             max_fragment_length: negotiated.max_fragment_length,
         };
+        let randoms = self.randoms;
         let Self {
             transcript,
             next_message_seq,
@@ -269,15 +304,41 @@ impl Parameters {
             *next_message_seq += 1;
         };
         push(HandshakeType::ServerHello, &|out| server_hello.emit(out));
-        push(HandshakeType::Certificate, &|out| {
-            emit_certificate(out, &credentials.chain)
-        });
-        push(HandshakeType::ServerKeyExchange, &|out| {
-            emit_server_key_exchange(out, &ecdh, negotiated.scheme, &signature);
-        });
-        push(HandshakeType::CertificateRequest, &emit_certificate_request);
+        match (negotiated.exchange, &ecdh) {
+            (KeyExchange::Certificate { pair, scheme, .. }, Some(ecdh)) => {
+                let credentials = config.pair(pair);
+                let signed = ecdh.signed_bytes(&randoms.client, &randoms.server);
+                let signature = credentials.key.sign(scheme, &signed)?;
+                push(HandshakeType::Certificate, &|out| {
+                    emit_certificate(out, &credentials.chain)
+                });
+                push(HandshakeType::ServerKeyExchange, &|out| {
+                    emit_server_key_exchange(out, ecdh, scheme, &signature);
+                });
+                push(HandshakeType::CertificateRequest, &emit_certificate_request);
+            }
+            // RFC 4279 section 2: neither a certificate nor a request for one.
+            (KeyExchange::PreSharedKey { .. }, Some(ecdh)) => {
+                push(HandshakeType::ServerKeyExchange, &|out| {
+                    emit_psk_server_key_exchange(out, ecdh);
+                });
+            }
+            // RFC 4279 section 2: without a hint there is no ServerKeyExchange.
+            (_, None) => {}
+        }
         push(HandshakeType::ServerHelloDone, &|_| {});
         Ok(())
+    }
+}
+
+impl Parameters {
+    /// The master secret, once ClientKeyExchange is in the transcript.
+    pub(super) fn master_secret(&self, premaster: &impl AsRef<[u8]>) -> MasterSecret {
+        if self.extended_master_secret {
+            MasterSecret::extended(self.suite, premaster, &self.transcript.digest())
+        } else {
+            MasterSecret::plain(self.suite, premaster, &self.randoms)
+        }
     }
 }
 
@@ -343,17 +404,7 @@ impl ExpectClientKeyExchange {
             .agree(peer.public_key)
             .map_err(|_| Error::IllegalParameter)?;
         parameters.transcript.add(message);
-        let Parameters {
-            suite,
-            ref randoms,
-            ref transcript,
-            ..
-        } = parameters;
-        let master_secret = if parameters.extended_master_secret {
-            MasterSecret::extended(suite, &premaster, &transcript.digest())
-        } else {
-            MasterSecret::plain(suite, &premaster, randoms)
-        };
+        let master_secret = parameters.master_secret(&premaster);
         Ok(Next::Expect(match leaf {
             Some(leaf) => Expect::CertificateVerify(ExpectCertificateVerify {
                 parameters,
@@ -397,7 +448,7 @@ impl ExpectCertificateVerify {
 }
 
 impl ExpectFinished {
-    fn new(
+    pub(super) fn new(
         parameters: Parameters,
         master_secret: MasterSecret,
         identity: PeerIdentity,
@@ -449,7 +500,7 @@ impl ExpectFinished {
         let proven = Proven {
             master_secret: &master_secret,
             identity,
-            group: Some(parameters.group),
+            group: parameters.group,
             max_fragment_length: parameters.max_fragment_length,
             not_after_unix_ms,
         };
@@ -477,7 +528,7 @@ impl ExpectFinished {
         hello_tag.copy_from_slice(&parameters.randoms.client[24..]);
         let established = Established {
             identity,
-            group: Some(parameters.group),
+            group: parameters.group,
             extended_master_secret: parameters.extended_master_secret,
             max_fragment_length: parameters.max_fragment_length,
             hello_tag,

@@ -1,0 +1,184 @@
+//! The way of a datagram through a shard, without a kernel: time, allocations and instructions.
+
+pub(crate) mod allocations;
+pub(crate) mod count;
+mod world;
+
+use tidegate::crypto::suite::CipherSuite;
+
+use self::world::{BATCH, World};
+use crate::measure::thread_cpu_ns;
+
+/// Devices: their sessions do not all fit the fastest caches, as those of no fleet do.
+const DEVICES: usize = 1024;
+/// Turns until vectors have grown and caches are warm.
+const WARM_UP: usize = 2 * DEVICES / BATCH;
+const TURNS: usize = 512;
+const TURNS_QUICK: usize = 64;
+
+/// What a step costs.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Cost {
+    pub(crate) ns: f64,
+    pub(crate) allocations: f64,
+}
+
+/// What the shard's own steps of one operation cost.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct PathCosts {
+    /// A record with a request in, until the request is ready for the pool.
+    pub(crate) request: Cost,
+    /// Its answer out.
+    pub(crate) answer: Cost,
+    /// What the codec crate alone allocates for decoding that request and encoding that answer.
+    pub(crate) codec_allocations: f64,
+    /// A ClientHello without a cookie in, HelloVerifyRequest out.
+    pub(crate) hello: Cost,
+    /// A resumed handshake, server side.
+    pub(crate) resumption: Cost,
+}
+
+/// Adds up what steps cost.
+#[derive(Default)]
+struct Meter {
+    ns: u64,
+    allocations: u64,
+    operations: usize,
+}
+
+impl Meter {
+    fn measure(&mut self, operations: usize, step: impl FnOnce()) {
+        let allocations = allocations::of_this_thread();
+        let start = thread_cpu_ns();
+        step();
+        self.ns += thread_cpu_ns().saturating_sub(start);
+        self.allocations += allocations::of_this_thread() - allocations;
+        self.operations += operations;
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
+    fn cost(&self) -> Cost {
+        let operations = self.operations.max(1) as f64;
+        Cost {
+            ns: self.ns as f64 / operations,
+            allocations: self.allocations as f64 / operations,
+        }
+    }
+}
+
+/// Measures the path.
+///
+/// # Errors
+///
+/// When something is not answered: then there is nothing to measure.
+pub(crate) fn measure(suite: CipherSuite, quick: bool) -> Result<PathCosts, String> {
+    let turns = if quick { TURNS_QUICK } else { TURNS };
+    let mut world = World::new(suite, 2 * DEVICES)?;
+    world.connect(DEVICES)?;
+    turn_over(
+        &mut world,
+        WARM_UP,
+        &mut Meter::default(),
+        &mut Meter::default(),
+    )?;
+    let (mut request, mut answer) = (Meter::default(), Meter::default());
+    turn_over(&mut world, turns, &mut request, &mut answer)?;
+    let mut hello = Meter::default();
+    for _ in 0..turns {
+        world.next_turn();
+        let mut batch = world.hellos();
+        hello.measure(batch.len(), || world.counted_hellos(&mut batch));
+        if world.sent() != BATCH {
+            return Err("a ClientHello was not answered".into());
+        }
+    }
+    let mut resumption = Meter::default();
+    for index in 0..DEVICES {
+        world.next_turn();
+        world.resume(index, &mut |step| resumption.measure(0, step))?;
+        resumption.operations += 1;
+    }
+    Ok(PathCosts {
+        request: request.cost(),
+        answer: answer.cost(),
+        codec_allocations: codec_allocations()?,
+        hello: hello.cost(),
+        resumption: resumption.cost(),
+    })
+}
+
+/// Turns of one batch of requests, each answered.
+fn turn_over(
+    world: &mut World,
+    turns: usize,
+    request: &mut Meter,
+    answer: &mut Meter,
+) -> Result<(), String> {
+    for turn in 0..turns {
+        world.next_turn();
+        let mut batch = world.requests(turn * BATCH);
+        request.measure(batch.len(), || world.counted_requests(&mut batch));
+        let mut verdicts = world.verdicts();
+        let arrived = verdicts.len();
+        answer.measure(arrived, || world.counted_answers(&mut verdicts));
+        if arrived != BATCH || world.sent() != BATCH {
+            return Err(format!(
+                "of {BATCH} requests {arrived} reached the pool and {} were answered",
+                world.sent()
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Allocations of coap-lite for a request's decoding and an answer's encoding.
+#[expect(clippy::cast_precision_loss, reason = "a handful")]
+fn codec_allocations() -> Result<f64, String> {
+    let (decode, encode) = crate::coap::codec()?;
+    let before = allocations::of_this_thread();
+    std::hint::black_box(decode());
+    std::hint::black_box(encode());
+    Ok((allocations::of_this_thread() - before) as f64)
+}
+
+/// The costs as text.
+pub(crate) fn text(costs: &PathCosts) -> String {
+    let mut text = format!(
+        "{:<56}  {:>9}  {:>12}\n",
+        "path (no kernel)", "ns", "allocations"
+    );
+    for (name, cost) in [
+        (
+            "request: record opened, CoAP taken, ready for the pool",
+            costs.request,
+        ),
+        ("answer: 2.01 encoded and sealed", costs.answer),
+        (
+            "ClientHello without cookie, HelloVerifyRequest",
+            costs.hello,
+        ),
+        ("resumed handshake", costs.resumption),
+    ] {
+        text += &format!("{name:<56}  {:>9.0}  {:>12.2}\n", cost.ns, cost.allocations);
+    }
+    text += &format!(
+        "{:<56}  {:>9}  {:>12.2}\n",
+        "coap-lite alone: the request decoded, the answer encoded", "", costs.codec_allocations
+    );
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_path_is_measured_and_every_request_answered() {
+        let costs = measure(CipherSuite::ALL[0], true).unwrap();
+        for cost in [costs.request, costs.answer, costs.hello, costs.resumption] {
+            assert!(cost.ns > 0.0, "{costs:?}");
+        }
+        assert!(costs.codec_allocations > 0.0, "{costs:?}");
+        assert!(text(&costs).contains("ClientHello"));
+    }
+}

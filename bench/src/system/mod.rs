@@ -1,0 +1,621 @@
+//! The server and the load generator, one core each, with the bare echo beside them in one run.
+
+pub(crate) mod cpus;
+pub(crate) mod echo;
+pub(crate) mod load;
+pub(crate) mod process;
+pub(crate) mod tidegate;
+
+use std::path::Path;
+use std::time::Duration;
+
+use self::cpus::{Cpus, on_cpu};
+use self::echo::Echo;
+use self::load::{Load, Report};
+use self::tidegate::{Counted, SHARED_TOKEN, Tidegate};
+use crate::micro;
+use crate::path::PathCosts;
+use crate::table::{Figure, Row, Target, number};
+
+/// What all loads of this comparison use.
+pub(crate) const SUITE: &str = "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256";
+/// A reading of 40 bytes.
+pub(crate) const PAYLOAD: &str = r#"{"temperature":21.523,"humidity":48.251}"#;
+/// Devices of the comparison.
+pub(crate) const DEVICES: &str = "500";
+/// Devices that make handshakes: enough that the server always has some to do.
+pub(crate) const HANDSHAKE_DEVICES: &str = "64";
+/// How many times its capacity a server is stormed with.
+const STORM: f64 = 10.0;
+
+/// How much is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// A second each: whether it works at all.
+    Smoke,
+    /// Minutes.
+    Quick,
+    /// As the targets ask for.
+    Full,
+}
+
+impl Mode {
+    /// Seconds of a load.
+    const fn seconds(self) -> u64 {
+        match self {
+            Self::Smoke => 1,
+            Self::Quick => 8,
+            Self::Full => 30,
+        }
+    }
+
+    /// The same, as an argument.
+    pub(crate) fn duration(self) -> String {
+        format!("{}s", self.seconds())
+    }
+
+    const fn echo_time(self) -> Duration {
+        match self {
+            Self::Smoke => Duration::from_millis(200),
+            Self::Quick => Duration::from_secs(2),
+            Self::Full => Duration::from_secs(5),
+        }
+    }
+
+    /// Idle sessions whose memory is measured.
+    const fn idle_sessions(self) -> usize {
+        match self {
+            Self::Smoke => 200,
+            Self::Quick => 20_000,
+            Self::Full => 200_000,
+        }
+    }
+
+    /// Sessions among which requests are spread.
+    const fn many_sessions(self) -> usize {
+        match self {
+            Self::Smoke => 200,
+            Self::Quick => 20_000,
+            Self::Full => 1_000_000,
+        }
+    }
+
+    /// Sessions whose memory is compared with that of peers.
+    pub(crate) const fn peer_sessions(self) -> &'static str {
+        match self {
+            Self::Smoke => "20",
+            Self::Quick => "1000",
+            Self::Full => "3000",
+        }
+    }
+
+    /// In words, for the table.
+    pub(crate) const fn words(self) -> &'static str {
+        match self {
+            Self::Smoke => "smoke run: these numbers mean nothing",
+            Self::Quick => "quick run",
+            Self::Full => "full run",
+        }
+    }
+}
+
+/// What the loads that the peers are compared with gave.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Ours {
+    pub(crate) us_per_request: f64,
+    pub(crate) requests_per_s: f64,
+    pub(crate) us_per_handshake_one_way: f64,
+    pub(crate) us_per_handshake_mutual: f64,
+    pub(crate) rss_bytes_per_session: f64,
+}
+
+/// Everything that the system's rows need.
+#[derive(Debug)]
+pub(crate) struct System {
+    mode: Mode,
+    cpus: Cpus,
+    load: Load,
+    directory: std::path::PathBuf,
+    echoes: Vec<Echo>,
+}
+
+/// A row of a figure or of why there is none.
+fn row(target: Target, figure: Result<Figure, String>) -> Row {
+    Row {
+        target,
+        figure: figure.unwrap_or_else(Figure::Missing),
+    }
+}
+
+impl System {
+    /// A run whose files lie in `directory`.
+    ///
+    /// # Errors
+    ///
+    /// When the machine has one core, or the generator is not built.
+    pub(crate) fn new(mode: Mode, directory: &Path) -> Result<Self, String> {
+        let cpus = Cpus::choose()?;
+        Ok(Self {
+            mode,
+            cpus,
+            load: Load::new(cpus.load, directory)?,
+            directory: directory.to_owned(),
+            echoes: Vec::new(),
+        })
+    }
+
+    /// The cores.
+    pub(crate) fn cpus(&self) -> Cpus {
+        self.cpus
+    }
+
+    /// The generator.
+    pub(crate) fn load(&self) -> &Load {
+        &self.load
+    }
+
+    /// Measures the echo once more; the median counts.
+    pub(crate) fn measure_echo(&mut self) -> Result<(), String> {
+        eprintln!("bench: echo");
+        let echo = echo::measure(self.cpus.server, self.cpus.load, self.mode.echo_time())?;
+        self.echoes.push(echo);
+        Ok(())
+    }
+
+    /// The median of the echoes measured in this run.
+    pub(crate) fn echo(&self) -> Echo {
+        let mut echoes = self.echoes.clone();
+        echoes.sort_by(|a, b| a.us.total_cmp(&b.us));
+        let none = Echo {
+            us: 0.0,
+            batch: 0.0,
+        };
+        echoes.get(echoes.len() / 2).copied().unwrap_or(none)
+    }
+
+    /// All rows that need no other server. `path` gives the row of allocations.
+    ///
+    /// # Errors
+    ///
+    /// When the server or the echo cannot be run at all.
+    pub(crate) fn rows(&mut self, path: Option<&PathCosts>) -> Result<(Vec<Row>, Ours), String> {
+        let mut rows = Vec::new();
+        let mut ours = Ours::default();
+        self.measure_echo()?;
+        let server = Tidegate::start(&self.directory, "load", self.cpus.server, 100_000)?;
+        let requests = self.requests(&server)?;
+        self.measure_echo()?;
+        self.request_rows(&requests, path, &mut rows);
+        ours.us_per_request = requests.us_per_request();
+        ours.requests_per_s = requests.number("/requests/per_s");
+        let half = ours.requests_per_s / 2.0;
+        rows.push(row(HALF_LOAD, self.half_load(&server, half)));
+        self.handshake_rows(&server, &mut rows, &mut ours)?;
+        self.measure_echo()?;
+        self.storm_rows(&server, ours.us_per_handshake_one_way, &mut rows);
+        drop(server);
+        self.memory_rows(half, &mut rows, &mut ours);
+        Ok((rows, ours))
+    }
+
+    /// Requests as fast as the server answers.
+    fn requests(&self, server: &Tidegate) -> Result<Report, String> {
+        self.load.run(
+            "requests",
+            &[
+                "--target",
+                &server.target(),
+                "--admin",
+                &server.admin(),
+                "--server-pid",
+                &server.id(),
+                "--scenario",
+                "telemetry",
+                "--auth",
+                "token",
+                "--devices",
+                DEVICES,
+                "--closed",
+                "--duration",
+                &self.mode.duration(),
+                "--suite",
+                SUITE,
+                "--payload",
+                PAYLOAD,
+            ],
+        )
+    }
+
+    fn request_rows(&self, report: &Report, path: Option<&PathCosts>, rows: &mut Vec<Row>) {
+        let echo = self.echo();
+        let us = report.us_per_request();
+        let shard = report.number("/server_threads/shard");
+        let threads = [
+            "shard",
+            "auth",
+            "store-commit",
+            "store-flush",
+            "fjall:worker",
+        ]
+        .map(|name| (name, report.number(&format!("/server_threads/{name}"))))
+        .into_iter()
+        .filter(|&(_, us)| us > 0.0)
+        .map(|(name, us)| format!("{name} {}", number(us)))
+        .collect::<Vec<_>>()
+        .join(", ");
+        let how = format!(
+            "{} us; echo {} us ({} a batch); {} requests/s of {DEVICES} devices, closed loop; by thread: {threads}{}",
+            number(us),
+            number(echo.us),
+            number(echo.batch),
+            number(report.number("/requests/per_s")),
+            report.troubles()
+        );
+        rows.push(row(
+            REQUEST,
+            ratio(us, echo.us).map(|x| Figure::full(x, how)),
+        ));
+        let how = format!("{} us of the shard's thread", number(shard));
+        rows.push(row(
+            SHARD,
+            ratio(shard, echo.us).map(|x| Figure::full(x, how)),
+        ));
+        let allocations = path.map(|path| {
+            let how = format!(
+                "{} for the request, {} for its answer; coap-lite alone, were it used, {}",
+                number(path.request.allocations),
+                number(path.answer.allocations),
+                number(path.codec_allocations)
+            );
+            Figure::full(path.request.allocations + path.answer.allocations, how)
+        });
+        let missing = || "the path was not measured in this run".to_owned();
+        rows.push(row(ALLOCATIONS, allocations.ok_or_else(missing)));
+    }
+
+    fn half_load(&self, server: &Tidegate, rate: f64) -> Result<Figure, String> {
+        let report = self.load.run(
+            "half-load",
+            &[
+                "--target",
+                &server.target(),
+                "--admin",
+                &server.admin(),
+                "--scenario",
+                "telemetry",
+                "--auth",
+                "token",
+                "--devices",
+                DEVICES,
+                "--rate",
+                &format!("{rate:.0}"),
+                "--duration",
+                &self.mode.duration(),
+                "--suite",
+                SUITE,
+                "--payload",
+                PAYLOAD,
+            ],
+        )?;
+        let (p50, p999) = (
+            report.number("/latency_us/p50"),
+            report.number("/latency_us/p999"),
+        );
+        let how = format!(
+            "p99.9 {} us, median {} us, open loop of {rate:.0} requests/s{}",
+            number(p999),
+            number(p50),
+            report.troubles()
+        );
+        Ok(Figure::full(ratio(p999, p50)?, how))
+    }
+
+    /// One kind of handshake over and over, with the datagrams that each took.
+    fn handshakes(
+        &self,
+        server: &Tidegate,
+        name: &str,
+        arguments: &[&str],
+    ) -> Result<(Report, f64), String> {
+        let before = server.counted()?;
+        let (target, id, duration) = (server.target(), server.id(), self.mode.duration());
+        let mut all = vec![
+            "--target",
+            &target,
+            "--server-pid",
+            &id,
+            "--devices",
+            HANDSHAKE_DEVICES,
+            "--closed",
+            "--duration",
+            &duration,
+            "--suite",
+            SUITE,
+        ];
+        all.extend(arguments);
+        let report = self.load.run(name, &all)?;
+        let after = server.counted()?;
+        let datagrams = |counted: Counted| counted.received + counted.sent;
+        let pairs = (datagrams(after) - datagrams(before)) / 2.0;
+        let completed = report.number("/handshakes/completed").max(1.0);
+        Ok((report, pairs / completed))
+    }
+
+    fn handshake_rows(
+        &self,
+        server: &Tidegate,
+        rows: &mut Vec<Row>,
+        ours: &mut Ours,
+    ) -> Result<(), String> {
+        let handshake = ["--scenario", "handshake", "--auth"];
+        let [one_way, mutual] =
+            [("handshake-one-way", "none"), ("handshake-mutual", "x509")].map(|(name, auth)| {
+                let [scenario, value, flag] = handshake;
+                self.handshakes(server, name, &[scenario, value, flag, auth])
+            });
+        let (one_way, mutual) = (one_way?, mutual?);
+        ours.us_per_handshake_one_way = one_way.0.us_per_handshake();
+        ours.us_per_handshake_mutual = mutual.0.us_per_handshake();
+        let floors = on_cpu(self.cpus.server, || {
+            Ok([
+                micro::nanoseconds("key exchange", "Secp256r1 key, public key and agreement")?
+                    / 1e3,
+                micro::nanoseconds("signature", "P-256 sign")? / 1e3,
+                micro::nanoseconds("signature", "P-256 verify")? / 1e3,
+            ])
+        });
+        let echo = self.echo().us;
+        for (target, (report, pairs), operations) in [(ONE_WAY, &one_way, 2), (MUTUAL, &mutual, 3)]
+        {
+            let figure = floors.clone().and_then(|floors| {
+                let keys: f64 = floors.iter().take(operations).sum();
+                let floor = keys + pairs * echo;
+                let us = report.us_per_handshake();
+                let how = format!(
+                    "{} us; P-256 operations {} us and {} datagram pairs of {} us; {} handshakes/s{}",
+                    number(us),
+                    number(keys),
+                    number(*pairs),
+                    number(echo),
+                    number(report.number("/handshakes/per_s")),
+                    report.troubles()
+                );
+                Ok(Figure::full(ratio(us, floor)?, how))
+            });
+            rows.push(row(target, figure));
+        }
+        let resumed = self.handshakes(
+            server,
+            "resume",
+            &["--scenario", "resume", "--auth", "none"],
+        );
+        let figure = resumed.and_then(|(report, pairs)| {
+            let us = report.us_per_handshake();
+            let full = ours.us_per_handshake_one_way;
+            let how = format!(
+                "{} us by ticket ({} datagram pairs) against {} us one-way; {} handshakes/s{}",
+                number(us),
+                number(pairs),
+                number(full),
+                number(report.number("/handshakes/per_s")),
+                report.troubles()
+            );
+            Ok(Figure::full(ratio(us, full)?, how))
+        });
+        rows.push(row(RESUMED, figure));
+        Ok(())
+    }
+
+    fn storm_rows(&self, server: &Tidegate, us_per_handshake: f64, rows: &mut Vec<Row>) {
+        let capacity = 1e6 / us_per_handshake.max(1.0);
+        let hellos = (capacity * STORM).round();
+        let report = self.load.run(
+            "storm",
+            &[
+                "--target",
+                &server.target(),
+                "--admin",
+                &server.admin(),
+                "--scenario",
+                "storm",
+                "--devices",
+                DEVICES,
+                "--rate",
+                "1000",
+                "--quiet",
+                &self.mode.duration(),
+                "--duration",
+                &self.mode.duration(),
+                "--storm-devices",
+                HANDSHAKE_DEVICES,
+                "--storm-spoofed",
+                &hellos.to_string(),
+                "--suite",
+                SUITE,
+                "--payload",
+                PAYLOAD,
+            ],
+        );
+        let figures = report.map(|report| {
+            let offered = report.number("/storm/hellos_per_s") + report.number("/storm/handshakes_per_s");
+            let times = offered / capacity;
+            let how = format!(
+                "{DEVICES} devices, 1000 requests/s; {} ClientHellos and {} handshakes a second over them, {} x capacity",
+                number(report.number("/storm/hellos_per_s")),
+                number(report.number("/storm/handshakes_per_s")),
+                number(times)
+            );
+            let lost = report.number("/storm/requests_lost");
+            let p99 = format!(
+                "p99 {} us, quiet {} us, generator and flood on one core; {how}",
+                number(report.number("/latency_us/p99")),
+                number(report.number("/quiet_us/p99"))
+            );
+            let figure = |value, how| match times >= STORM {
+                true => Figure::full(value, how),
+                false => Figure::partial(value, how),
+            };
+            (figure(lost, how), figure(report.number("/storm/p99_to_quiet"), p99))
+        });
+        match figures {
+            Ok((lost, p99)) => {
+                rows.push(row(STORM_LOST, Ok(lost)));
+                rows.push(row(STORM_P99, Ok(p99)));
+            }
+            Err(error) => {
+                rows.push(row(STORM_LOST, Err(error.clone())));
+                rows.push(row(STORM_P99, Err(error)));
+            }
+        }
+    }
+
+    /// Sessions that are there and do nothing, and requests spread over many.
+    fn memory_rows(&self, rate: f64, rows: &mut Vec<Row>, ours: &mut Ours) {
+        let idle = self.mode.idle_sessions();
+        let few = self.sessions("sessions-1000", 1000.min(idle), rate);
+        let idle_report = self.sessions("sessions-idle", idle, rate);
+        let figure = idle_report.clone().map(|report| {
+            let bytes = report.number("/server/rss_bytes_per_session");
+            ours.rss_bytes_per_session = bytes;
+            let how = format!(
+                "growth of the resident set while {idle} devices connected, then {} MiB in all{}",
+                number(report.number("/server/rss_bytes") / 1_048_576.0),
+                report.troubles()
+            );
+            match self.mode {
+                Mode::Full => Figure::full(bytes, how),
+                Mode::Smoke | Mode::Quick => Figure::partial(bytes, how),
+            }
+        });
+        rows.push(row(MEMORY, figure));
+        let count = self.mode.many_sessions();
+        let many = match count == idle {
+            true => idle_report,
+            false => self.sessions("sessions-many", count, rate),
+        };
+        let figure = few.and_then(|few| {
+            let many = many?;
+            let how = format!(
+                "{} us with {count} sessions, {} us with 1000, open loop of {rate:.0} requests/s{}",
+                number(many.us_per_request()),
+                number(few.us_per_request()),
+                many.troubles()
+            );
+            let ratio = ratio(many.us_per_request(), few.us_per_request())?;
+            Ok(match self.mode {
+                Mode::Full => Figure::full(ratio, how),
+                Mode::Smoke | Mode::Quick => Figure::partial(ratio, how),
+            })
+        });
+        rows.push(row(MANY_SESSIONS, figure));
+    }
+
+    /// A fresh server, so many devices connected, and then requests at a rate.
+    fn sessions(&self, name: &str, count: usize, rate: f64) -> Result<Report, String> {
+        let server = Tidegate::start(&self.directory, name, self.cpus.server, count + 10_000)?;
+        self.load.run(
+            name,
+            &[
+                "--target",
+                &server.target(),
+                "--server-pid",
+                &server.id(),
+                "--scenario",
+                "telemetry",
+                "--auth",
+                "token",
+                "--token",
+                SHARED_TOKEN,
+                "--devices",
+                &count.to_string(),
+                "--rate",
+                &format!("{rate:.0}"),
+                "--duration",
+                &self.mode.duration(),
+                "--suite",
+                SUITE,
+                "--payload",
+                PAYLOAD,
+            ],
+        )
+    }
+}
+
+/// `of` divided by `by`.
+///
+/// # Errors
+///
+/// When either was not measured.
+pub(crate) fn ratio(of: f64, by: f64) -> Result<f64, String> {
+    if of > 0.0 && by > 0.0 {
+        Ok(of / by)
+    } else {
+        Err("a number that it is made of was not measured".into())
+    }
+}
+
+const fn target(what: &'static str, at_most: f64, aim: Option<f64>, unit: &'static str) -> Target {
+    Target {
+        what,
+        at_most,
+        aim,
+        unit,
+    }
+}
+
+const REQUEST: Target = target(
+    "CPU of the whole server per CoAPS request (CON POST, 40-byte JSON, token device, stored durably)",
+    2.0,
+    Some(1.5),
+    " x echo",
+);
+const SHARD: Target = target("the shard's own part of it", 1.4, None, " x echo");
+const ALLOCATIONS: Target = target(
+    "heap allocations per request on an established session, shard side",
+    0.0,
+    None,
+    "",
+);
+const ONE_WAY: Target = target(
+    "server CPU per full handshake, one-way",
+    1.15,
+    None,
+    " x its operations and echoes",
+);
+const MUTUAL: Target = target(
+    "server CPU per full handshake, mutual",
+    1.15,
+    None,
+    " x its operations and echoes",
+);
+const RESUMED: Target = target("server CPU per resumed handshake", 0.1, None, " x full");
+const MEMORY: Target = target(
+    "memory per idle established session, 200 000 of them",
+    512.0,
+    Some(320.0),
+    " bytes",
+);
+const HALF_LOAD: Target = target(
+    "latency at half of the saturation rate, p99.9",
+    20.0,
+    None,
+    " x median",
+);
+const STORM_LOST: Target = target(
+    "established devices under a handshake storm of 10 x capacity: requests lost",
+    0.0,
+    None,
+    "",
+);
+const STORM_P99: Target = target(
+    "established devices under that storm: p99",
+    3.0,
+    None,
+    " x quiet",
+);
+const MANY_SESSIONS: Target = target(
+    "CPU per request with 1 000 000 sessions",
+    1.3,
+    None,
+    " x that with 1000",
+);
