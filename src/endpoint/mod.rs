@@ -225,7 +225,9 @@ impl Endpoint {
         // To where nobody has shown to receive goes three times what came (RFC 9853 section 5).
         let allowance = match known.and_then(|known| self.peers.get(known)) {
             None => usize::MAX,
-            Some(peer) if peer.address != key.address => received_len * AMPLIFICATION_MAX,
+            Some(peer) if SocketAddr::from(peer.address) != key.address => {
+                received_len * AMPLIFICATION_MAX
+            }
             Some(_) if is_admitted => usize::MAX,
             Some(peer) => peer.path.as_ref().map_or(usize::MAX, |path| {
                 path.allowance() + received_len * AMPLIFICATION_MAX
@@ -352,7 +354,7 @@ impl Endpoint {
         } = peer;
         let layer = coap.get_or_insert_with(|| Box::new(MessageLayer::new(&mut *self.random)));
         let mut request = None;
-        let way = (*address, *port, path);
+        let way = ((*address).into(), *port, path);
         let again = Transmission::MayBeAgain;
         let mut send = coap_output(way, again, association, out, &self.metrics);
         let mut context = coap::Context {
@@ -503,7 +505,7 @@ impl Endpoint {
                     connection_ids: &self.connection_ids,
                     admit_handshakes: false,
                     random: &mut *self.random,
-                    out: &mut out.to(peer.address, peer.port),
+                    out: &mut out.to(peer.address.into(), peer.port),
                     drops: &mut |reason| self.metrics.count_drop(reason),
                 });
             }

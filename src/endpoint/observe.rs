@@ -122,7 +122,7 @@ impl Endpoint {
             self.metrics.count_drop(DropReason::NotificationStale);
             return;
         };
-        let way = (*address, *port, path);
+        let way = ((*address).into(), *port, path);
         let mut send = coap_output(way, Transmission::First, association, out, &self.metrics);
         let mut context = coap::Context {
             settings: &self.settings.coap,

@@ -46,7 +46,7 @@ impl Endpoint {
             return;
         };
         count_response(&self.metrics, response.code);
-        let way = (*address, *port, path);
+        let way = ((*address).into(), *port, path);
         let mut send = coap_output(way, Transmission::First, association, out, &self.metrics);
         let mut context = coap::Context {
             settings: &self.settings.coap,

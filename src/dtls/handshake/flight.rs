@@ -149,6 +149,12 @@ impl Flight {
         &self.bytes[start..]
     }
 
+    /// Makes room for the messages of a usual flight 4 at once.
+    pub(in crate::dtls) fn reserve(&mut self) {
+        self.items.reserve(6);
+        self.bytes.reserve(1024);
+    }
+
     /// No record gets more plaintext than this, the ServerHello's included (RFC 6066 section 4).
     pub(in crate::dtls) const fn limit(&mut self, fragment_length: Option<MaxFragmentLength>) {
         self.fragment_length = fragment_length;
