@@ -1,5 +1,6 @@
 //! A peer of a shard and the upkeep of its places: slot, indices, timer.
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 
 use super::connection_id::index_keys;
@@ -26,6 +27,8 @@ pub(super) struct Peer {
     pub(super) path: Option<Box<Path>>,
     /// When a record of the peer was last authentic (DTLS) or a message arrived (plain).
     pub(super) last_activity: Instant,
+    /// When it came, or its session was established, in seconds of the monotonic clock.
+    since_s: u32,
     /// Datagrams of its handshake that wait to be handled.
     pub(super) waiting: u8,
     /// When the timer wheel will call; never later than what is due next.
@@ -34,7 +37,7 @@ pub(super) struct Peer {
 
 /// Of this, a session takes nothing else while it is idle, but for its places in the indices and in
 /// the timer wheel.
-const _: () = assert!(size_of::<Peer>() <= 240);
+const _: () = assert!(size_of::<Peer>() <= 248);
 
 /// The timer wheel will not call.
 const NOT_ARMED: Instant = Instant::from_micros(u64::MAX);
@@ -80,6 +83,23 @@ pub(super) fn coap_output<'a>(
     }
 }
 
+/// The message layer's settings for a peer, whose records may hold less than a message
+/// (max_fragment_length, record_size_limit).
+pub(super) fn coap_settings<'a>(
+    settings: &'a coap::Settings,
+    association: Option<&Association>,
+) -> Cow<'a, coap::Settings> {
+    match association.map(Association::plaintext_max) {
+        Some(message_size_max) if message_size_max < settings.message_size_max => {
+            Cow::Owned(coap::Settings {
+                message_size_max,
+                ..settings.clone()
+            })
+        }
+        _ => Cow::Borrowed(settings),
+    }
+}
+
 /// Who a session has proven to be, as the authenticator knows it.
 pub(super) const fn request_identity(identity: PeerIdentity) -> Identity {
     match identity {
@@ -106,6 +126,11 @@ impl Peer {
         let coap = self.coap.as_ref().and_then(|layer| layer.next_timeout());
         let path = self.path.as_ref().and_then(|path| path.next_timeout());
         association.into_iter().chain(coap).chain(path).min()
+    }
+
+    /// When it came, or its session was established; to a second.
+    pub(super) fn since(&self) -> Instant {
+        Instant::from_micros(u64::from(self.since_s) * 1_000_000)
     }
 
     pub(super) fn is_handshaking(&self) -> bool {
@@ -151,6 +176,7 @@ impl Endpoint {
             coap: None,
             path: None,
             last_activity: now.instant,
+            since_s: seconds(now.instant),
             waiting: 0,
             armed_at: NOT_ARMED,
         };
@@ -217,6 +243,7 @@ impl Endpoint {
         peer.waiting = 0;
         peer.armed_at = NOT_ARMED;
         peer.last_activity = now.instant;
+        peer.since_s = seconds(now.instant);
         let ids = index_keys(peer.association.as_ref());
         let renewed = self.peers.insert(peer).ok()?;
         self.list(&place, renewed);
@@ -330,6 +357,9 @@ impl Endpoint {
                 self.metrics.increment(Counter::SessionsExpired);
                 alive = false;
             }
+            if association.is_handshaking() && sink.sent() > 0 {
+                self.metrics.increment(Counter::RetransmissionsDtls);
+            }
             if let Some(path) = path {
                 path.on_sent(sink.sent());
             }
@@ -338,11 +368,12 @@ impl Endpoint {
             }
         }
         if let Some(layer) = coap {
+            let settings = coap_settings(&self.settings.coap, association.as_ref());
             let way = ((*address).into(), *port, path);
             let again = Transmission::MayBeAgain;
             let mut send = coap_output(way, again, association, out, &self.metrics);
             let mut context = coap::Context {
-                settings: &self.settings.coap,
+                settings: &settings,
                 random: &mut *self.random,
                 out: &mut send,
                 buffers: &mut self.buffers,
@@ -350,6 +381,8 @@ impl Endpoint {
             let timeouts = layer.handle_timeout(now.instant, &mut context);
             self.metrics
                 .add(Counter::RetransmissionsCoap, timeouts.retransmitted.into());
+            self.metrics
+                .add(Counter::EmptyAcknowledgements, timeouts.acknowledged.into());
             drop(send);
             self.relation_events.collect(peer_ref, layer, &self.metrics);
             if layer.is_idle(now.instant) {
@@ -367,6 +400,11 @@ impl Endpoint {
             self.remove(key);
         }
     }
+}
+
+/// Whole seconds of the monotonic clock: enough for 136 years, and half the bytes.
+fn seconds(at: Instant) -> u32 {
+    u32::try_from(at.as_micros() / 1_000_000).unwrap_or(u32::MAX)
 }
 
 /// How often a plain peer's message layer is looked at for being forgotten.
