@@ -58,8 +58,6 @@ pub(crate) struct SessionMemory {
     pub(crate) sessions: usize,
     /// Silent for longer than anything is kept.
     pub(crate) idle_bytes: f64,
-    /// Above that, of a session that has just been answered: its message layer.
-    pub(crate) alive_bytes: f64,
     /// Of the whole process, in the end.
     pub(crate) resident_bytes: usize,
 }
@@ -135,8 +133,6 @@ pub(crate) fn memory(plan: MemoryPlan) -> Result<SessionMemory, String> {
         resume: Some(Arc::new(session)),
         ..world.client_config()
     });
-    let alive = world.alive_bytes(plan.sessions / 10, &resuming)?;
-    world.pass(SILENCE);
     // What is kept for resumption by id is made in full handshakes only.
     let config = if plan.cached {
         Arc::new(world.client_config())
@@ -160,7 +156,6 @@ pub(crate) fn memory(plan: MemoryPlan) -> Result<SessionMemory, String> {
     Ok(SessionMemory {
         sessions: plan.sessions,
         idle_bytes: idle.saturating_sub(before) as f64 / sessions as f64,
-        alive_bytes: alive,
         resident_bytes: idle,
     })
 }
@@ -238,8 +233,8 @@ const WAYS: [(&str, u8, bool); 3] = [
 /// As [`memory`] and [`handshakes`].
 pub(crate) fn report(sessions: usize) -> Result<String, String> {
     let mut text = format!(
-        "{:<42}  {:>9}  {:>11}  {:>11}  {:>14}\n",
-        "memory", "sessions", "idle, bytes", "+ answered", "process, bytes"
+        "{:<42}  {:>9}  {:>11}  {:>14}\n",
+        "memory", "sessions", "idle, bytes", "process, bytes"
     );
     for way in 0..WAYS.len() {
         text += &in_a_process(&["sessions-child", &way.to_string(), &sessions.to_string()])?;
@@ -271,8 +266,8 @@ pub(crate) fn line(way: usize, sessions: usize) -> Result<String, String> {
         cached,
     })?;
     Ok(format!(
-        "{name:<42}  {:>9}  {:>11.0}  {:>11.0}  {:>14}\n",
-        memory.sessions, memory.idle_bytes, memory.alive_bytes, memory.resident_bytes
+        "{name:<42}  {:>9}  {:>11.0}  {:>14}\n",
+        memory.sessions, memory.idle_bytes, memory.resident_bytes
     ))
 }
 
@@ -383,24 +378,6 @@ impl World {
             self.pass(between);
         }
         Ok(())
-    }
-
-    /// What the message layers of `count` new sessions take beyond the sessions themselves.
-    fn alive_bytes(&mut self, count: usize, config: &Arc<ClientConfig>) -> Result<f64, String> {
-        let first = ADDRESSES_MAX / 2;
-        let mut connections = Vec::with_capacity(count);
-        for device in first..first + count {
-            connections.push(self.connect(device, config)?);
-        }
-        let before = resident_bytes()?;
-        for (device, connection) in (first..).zip(&mut connections) {
-            connection.forget_expanded_keys();
-            self.ask(device, connection)?;
-            connection.forget_expanded_keys();
-        }
-        let after = resident_bytes()?;
-        #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
-        Ok(after.saturating_sub(before) as f64 / count.max(1) as f64)
     }
 
     /// A handshake of a device.
