@@ -246,8 +246,7 @@ impl Endpoint {
             connection_ids: &self.connection_ids,
             // A known peer's new session takes the place of its old one.
             admit_handshakes: self.handshakes < self.settings.handshakes_max
-                && (self.by_address.find(&key, &self.peers).is_some()
-                    || self.secure_peers < self.settings.sessions_max),
+                && (known.is_some() || self.secure_peers < self.settings.sessions_max),
             random: &mut *self.random,
             out: &mut sink,
             drops: &mut drops,

@@ -19,7 +19,7 @@ pub(super) fn canonical(address: SocketAddr) -> SocketAddr {
 }
 
 /// A canonical address and its port in 22 bytes, as a peer keeps it; a `SocketAddr` takes 32.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct PackedAddress {
     ip: [u8; 16],
     scope_id: [u8; 4],
