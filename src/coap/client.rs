@@ -441,8 +441,8 @@ impl ClientExchange {
         }
         let token = head.token.ok_or(DropReason::CoapMalformed)?;
         let observed = self.observations.iter().copied();
-        let observed = observed.filter(|observed| token.as_bytes() == observed.to_be_bytes());
-        let token = observed.last().ok_or(DropReason::CoapUnmatched)?;
+        let mut observed = observed.filter(|observed| token.as_bytes() == observed.to_be_bytes());
+        let token = observed.next_back().ok_or(DropReason::CoapUnmatched)?;
         let (payload, observe) = read_body(message)?;
         if observe.is_none() || head.code >> 5 != 2 {
             self.forget(token);
