@@ -17,6 +17,7 @@ mod measure;
 mod micro;
 mod path;
 mod peers;
+mod sessions;
 mod system;
 mod table;
 
@@ -62,6 +63,20 @@ enum What {
         /// Write the file anew
         #[arg(long)]
         update: bool,
+    },
+    /// Resident memory of idle sessions in a shard without a kernel, and CPU time of handshakes
+    Sessions {
+        /// How many sessions are held
+        #[arg(default_value_t = 200_000)]
+        count: usize,
+    },
+    /// A line of that, in a process of its own
+    #[command(hide = true)]
+    SessionsChild {
+        /// Which line
+        line: usize,
+        /// How many sessions
+        count: usize,
     },
     /// What `count` runs under callgrind
     #[command(hide = true)]
@@ -119,6 +134,8 @@ fn run(what: &What) -> Result<String, String> {
         What::Path { quick } => format!("{}\n{}", host.text(), path::text(&path(*quick)?)),
         What::Count { expected, update } => path::count::run(expected, *update)?,
         What::CountChild => path::count::child()?,
+        What::Sessions { count } => format!("{}\n{}", host.text(), sessions::report(*count)?),
+        What::SessionsChild { line, count } => sessions::line(*line, *count)?,
         What::System(extent) => system(
             &host,
             extent,

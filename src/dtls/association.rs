@@ -37,10 +37,6 @@ use crate::wire::DatagramSink;
 
 /// What the stateless door made of a datagram.
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "moved once, into the peer's slot"
-)]
 pub enum Accepted {
     /// No state: dropped, or answered by a HelloVerifyRequest.
     Nothing,
@@ -57,7 +53,7 @@ pub struct Association {
     handshake: Option<Box<ServerHandshake>>,
 }
 
-const _: () = assert!(size_of::<Association>() <= 232);
+const _: () = assert!(size_of::<Association>() <= 184);
 
 /// Takes a datagram of an address without an association; nothing is stored unless it brings a
 /// valid cookie. `peer` is the address and port, in an encoding that is always the same for the
@@ -447,6 +443,12 @@ impl Association {
         self.handshake.is_some()
     }
 
+    /// When the handshake that runs was started.
+    pub fn handshake_start(&self) -> Option<Instant> {
+        let handshake = self.handshake.as_ref();
+        handshake.map(|handshake| handshake.start())
+    }
+
     /// Whether the handshake that runs was started by the ClientHello with this random.
     pub(super) fn is_of_running_hello(&self, random: &[u8; 32]) -> bool {
         let handshake = self.handshake.as_ref();
@@ -518,6 +520,12 @@ impl Association {
         if let Some(connection) = &mut self.connection {
             connection.send_path_challenge(cookie, out);
         }
+    }
+
+    /// Whether the keys of the live session are expanded: it was used since they were forgotten.
+    pub fn has_expanded_keys(&self) -> bool {
+        let connection = self.connection.as_ref();
+        connection.is_some_and(Connection::has_expanded_keys)
     }
 
     /// Drops the expanded keys, several hundred bytes; they come back by themselves, at the price

@@ -147,10 +147,6 @@ pub struct ClientConnection {
 }
 
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "one per client, and most clients are established"
-)]
 enum State {
     Handshake(Box<ClientHandshake>),
     Established(Connection),

@@ -68,7 +68,7 @@ pub(super) struct Connection {
     final_flight: Option<Box<FinalFlight>>,
 }
 
-const _: () = assert!(size_of::<Connection>() <= 216);
+const _: () = assert!(size_of::<Connection>() <= 176);
 
 /// What one record led to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -136,6 +136,10 @@ impl Connection {
 
     pub(super) fn overhead(&self) -> (usize, usize) {
         self.protection.overhead()
+    }
+
+    pub(super) const fn has_expanded_keys(&self) -> bool {
+        self.protection.has_expanded_keys()
     }
 
     pub(super) fn forget_expanded_keys(&mut self) {

@@ -46,32 +46,71 @@ pub fn cid_of(datagram: &[u8], length: u8) -> Option<&[u8]> {
         .flatten()
 }
 
-/// The ids of both directions, in one piece of memory; none is allocated when both are empty.
-///
-/// ```text
-/// length of ours | ours | the peer's
-/// ```
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct ConnectionIds(Box<[u8]>);
+/// The ids of both directions in 16 bytes; memory of their own have only those that do not fit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct ConnectionIds(Ids);
+
+/// Bytes that both ids may have together without memory of their own.
+const INLINE_MAX: usize = 14;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Ids {
+    /// Ours and then the peer's, with the length of ours in the high half of `lengths`.
+    Inline {
+        lengths: u8,
+        bytes: [u8; INLINE_MAX],
+    },
+    /// Length of ours, ours, the peer's.
+    #[expect(clippy::box_collection, reason = "half as large as a slice's pointer")]
+    Boxed(Box<Vec<u8>>),
+}
+
+const _: () = assert!(size_of::<ConnectionIds>() == 16);
+
+impl Default for ConnectionIds {
+    /// None in either direction.
+    fn default() -> Self {
+        Self::new(&[], &[])
+    }
+}
 
 impl ConnectionIds {
     /// `local` stands in records to us, `peer` in records to the peer; both up to 255 bytes, or
     /// empty for the plain record format in that direction (RFC 9146 section 3).
     pub(super) fn new(local: &[u8], peer: &[u8]) -> Self {
-        if local.is_empty() && peer.is_empty() {
-            return Self::default();
-        }
         let length = u8::try_from(local.len()).unwrap_or(u8::MAX);
-        Self([&[length], local, peer].concat().into())
+        let mut bytes = [0; INLINE_MAX];
+        let room = bytes.get_mut(..local.len() + peer.len());
+        let peer_length = u8::try_from(peer.len()).unwrap_or(u8::MAX);
+        Self(match room {
+            Some(room) => {
+                let (ours, theirs) = room.split_at_mut(local.len());
+                ours.copy_from_slice(local);
+                theirs.copy_from_slice(peer);
+                Ids::Inline {
+                    lengths: length << 4 | peer_length,
+                    bytes,
+                }
+            }
+            None => Ids::Boxed(Box::new([&[length], local, peer].concat())),
+        })
     }
 
     fn parts(&self) -> (&[u8], &[u8]) {
-        match self.0.split_first() {
-            None => (&[], &[]),
-            Some((&length, rest)) => rest
-                .split_at_checked(usize::from(length))
-                .unwrap_or((rest, &[])),
-        }
+        let (length, bytes) = match &self.0 {
+            Ids::Inline { lengths, bytes } => {
+                let (ours, theirs) = (lengths >> 4, lengths & 0x0f);
+                (ours, bytes.get(..usize::from(ours + theirs)))
+            }
+            Ids::Boxed(bytes) => match bytes.split_first() {
+                Some((&length, ids)) => (length, Some(ids)),
+                None => (0, None),
+            },
+        };
+        let bytes = bytes.unwrap_or_default();
+        bytes
+            .split_at_checked(usize::from(length))
+            .unwrap_or((bytes, &[]))
     }
 
     /// What stands in records to us.
@@ -92,8 +131,8 @@ mod tests {
 
     #[test]
     fn both_ids_are_kept_whatever_their_lengths() {
-        for local in [0, 1, 8, 255] {
-            for peer in [0, 1, 20, 255] {
+        for local in [0, 1, 8, 13, 14, 15, 255] {
+            for peer in [0, 1, 6, 14, 20, 255] {
                 let (local, peer) = (vec![1; local], vec![2; peer]);
                 let ids = ConnectionIds::new(&local, &peer);
                 assert_eq!((ids.local(), ids.peer()), (&local[..], &peer[..]));

@@ -80,8 +80,8 @@ pub fn record(datagram: &[u8]) {
 fn protections(suite: CipherSuite, epoch: u16) -> (Protection, Protection) {
     let key = || TrafficKey::new(suite.aead(), &[1; 32], &[2; 12]);
     (
-        Protection::new(suite, epoch, key(), key()),
-        Protection::new(suite, epoch, key(), key()),
+        Protection::new(suite, epoch, &key(), &key()),
+        Protection::new(suite, epoch, &key(), &key()),
     )
 }
 

@@ -9,11 +9,10 @@
 //! An id authenticates nothing. Who guesses or sees one can make the shard try one decryption, as a
 //! forged source address could; what is nobody's is dropped and never answered.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 
 use super::Endpoint;
+use super::slot_index::SlotIndex;
 use crate::drop_reason::DropReason;
 use crate::dtls::{Association, ConnectionIdSource};
 use crate::metrics::{Counter, ShardMetrics};
@@ -29,8 +28,8 @@ const TRIES_MAX: usize = 16;
 /// Whose a connection id is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Owner {
-    /// A peer of this shard.
-    Peer(Key),
+    /// The peer in this slot, as far as can be said before its id is compared.
+    Peer(u32),
     /// Another shard, whether it knows the id or not.
     Shard(u16),
     /// Nobody that can be reached from here.
@@ -39,8 +38,11 @@ pub(super) enum Owner {
 
 /// The connection ids of a shard's peers.
 pub(super) struct ConnectionIds {
-    /// By the first eight bytes of an id, which no two peers share.
-    peers: HashMap<u64, Key, SecretHash>,
+    /// By a hash of the first eight bytes of an id. No two ids have the same hash, so that it need not
+    /// be compared here: that of the record is compared with that of the session anyway.
+    slots: SlotIndex,
+    /// Keeps a client from collecting ids that share a place in the table.
+    secret: u64,
     shard: u16,
     shards: u16,
     node_id: u8,
@@ -82,7 +84,8 @@ impl ConnectionIds {
         let mut secret = [0; 8];
         random.fill(&mut secret);
         Self {
-            peers: HashMap::with_hasher(SecretHash(u64::from_be_bytes(secret))),
+            slots: SlotIndex::new(),
+            secret: u64::from_be_bytes(secret),
             shard,
             shards,
             node_id,
@@ -98,10 +101,10 @@ impl ConnectionIds {
         }
         let shard = id.first().map(|&shard| u16::from(shard));
         match shard {
-            Some(shard) if shard == self.shard => match self.peers.get(&index_key(id)) {
-                Some(&peer) => {
+            Some(shard) if shard == self.shard => match self.slot_of(index_key(id)) {
+                Some(slot) => {
                     self.metrics.increment(Counter::CidLookupsHit);
-                    Owner::Peer(peer)
+                    Owner::Peer(slot)
                 }
                 None => {
                     self.metrics.increment(Counter::CidLookupsMissed);
@@ -119,29 +122,46 @@ impl ConnectionIds {
             return;
         }
         for gone in before.into_iter().flatten() {
-            if !after.contains(&Some(gone)) && self.peers.get(&gone) == Some(&peer) {
-                self.peers.remove(&gone);
+            if !after.contains(&Some(gone)) {
+                self.slots.remove(self.hash(gone), peer.slot);
             }
         }
-        for id in after.into_iter().flatten() {
-            self.peers.insert(id, peer);
-        }
+        self.rekey(after, peer);
     }
 
-    /// The peer with `ids` has another key from now on.
+    /// The peer with `ids` is in its slot from now on.
     pub(super) fn rekey(&mut self, ids: IndexKeys, peer: Key) {
         for id in ids.into_iter().flatten() {
-            self.peers.insert(id, peer);
+            let hash = self.hash(id);
+            if let Some(slot) = self.slot_of(id) {
+                if slot == peer.slot {
+                    continue;
+                }
+                self.slots.remove(hash, slot);
+            }
+            self.slots.insert(hash, peer.slot);
         }
     }
 
     pub(super) fn clear(&mut self) {
-        self.peers.clear();
+        self.slots.clear();
     }
 
     #[cfg(test)]
-    pub(super) fn len(&self) -> usize {
-        self.peers.len()
+    pub(super) const fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    fn slot_of(&self, id: u64) -> Option<u32> {
+        self.slots.find(self.hash(id), |_| true)
+    }
+
+    /// Ids are ours and mostly random, so one multiplication spreads them.
+    fn hash(&self, id: u64) -> u32 {
+        const ODD: u128 = 0x9e37_79b9_7f4a_7c15;
+        let product = u128::from(id ^ self.secret) * ODD;
+        let folded = (product >> 64) ^ product;
+        u32::try_from((folded >> 32) & u128::from(u32::MAX)).unwrap_or(0)
     }
 }
 
@@ -160,46 +180,12 @@ impl ConnectionIdSource for ConnectionIds {
             {
                 *node = self.node_id;
             }
-            if !self.peers.contains_key(&index_key(&id)) {
+            if self.slot_of(index_key(&id)).is_none() {
                 return Some(id);
             }
         }
         self.metrics.increment(Counter::CidExhausted);
         None
-    }
-}
-
-/// Ids are ours and mostly random, so one multiplication spreads them; the secret keeps a client
-/// from collecting ids that share a place in the table.
-#[derive(Clone, Copy, Debug)]
-struct SecretHash(u64);
-
-impl BuildHasher for SecretHash {
-    type Hasher = SecretHasher;
-
-    fn build_hasher(&self) -> SecretHasher {
-        SecretHasher(self.0)
-    }
-}
-
-struct SecretHasher(u64);
-
-impl Hasher for SecretHasher {
-    fn write_u64(&mut self, value: u64) {
-        const ODD: u128 = 0x9e37_79b9_7f4a_7c15;
-        let product = u128::from(value ^ self.0) * ODD;
-        let [high, low] = [product >> 64, product & u128::from(u64::MAX)];
-        self.0 = u64::try_from(high ^ low).unwrap_or(0);
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        bytes
-            .iter()
-            .for_each(|&byte| self.write_u64(u64::from(byte)));
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
     }
 }
 

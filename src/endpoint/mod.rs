@@ -10,108 +10,56 @@
 //! peer before its cookie was valid; a plain CoAP peer takes a place in a bounded ring whose oldest
 //! member makes room. No step visits idle peers: each has at most one entry in the timer wheel.
 
+mod address_index;
 mod addresses;
 mod connection_id;
 mod credentials;
+mod goodbye;
+mod hot;
+mod inspection;
 mod observe;
 mod outbox;
 mod path;
 mod peer;
 mod peer_address;
 mod revocation;
+mod settings;
+mod slot_index;
 #[cfg(test)]
 mod tests;
 mod verdict;
 mod waiting;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use arc_swap::ArcSwapOption;
-
+use address_index::AddressIndex;
 use addresses::AddressLimits;
 use connection_id::{ConnectionIds, Owner};
+pub use hot::HOT_SESSIONS;
+use hot::HotSessions;
+pub use inspection::{Inspection, SESSIONS_MAX, SessionInfo, SessionPart};
 use observe::RelationEvents;
 pub use outbox::{Handover, Note, Outbox, PeerSink, Port, Transmit};
 use path::{AMPLIFICATION_MAX, Arrival};
 use peer::{Peer, Transmission, coap_output};
 use peer_address::{AddressBytes, canonical};
+pub use settings::EndpointSettings;
 use verdict::{SERVICE_UNAVAILABLE, count_response, overloaded};
 pub use waiting::WaitingDatagram;
 use waiting::WaitingHandshakes;
 
-use crate::auth::request::{CREDENTIAL_LOOKUPS_MAX, Identity, Request};
+use crate::auth::request::{Identity, Request};
 use crate::buffer::SpareBuffers;
 use crate::coap::{self, Input, MessageLayer};
 use crate::drop_reason::DropReason;
 use crate::dtls;
-use crate::metrics::{Counter, ShardMetrics};
+use crate::metrics::{Counter, Latency, ShardMetrics};
 use crate::random::Random;
 use crate::slab::{Key, Slab};
 use crate::time::{Duration, Instant, Now};
 use crate::timer_wheel::TimerWheel;
-
-/// What all endpoints of a server share.
-#[derive(Debug)]
-pub struct EndpointSettings {
-    /// DTLS configuration, `None` without DTLS; a replacement takes effect on handshakes that start
-    /// after it.
-    pub dtls: ArcSwapOption<dtls::ServerConfig>,
-    /// Cookie secrets, common to all shards.
-    pub cookies: dtls::CookieJar,
-    /// Sessions that can be resumed, common to all shards.
-    pub sessions: dtls::Sessions,
-    /// Which credentials have ended, common to all shards.
-    pub revocations: Arc<dyn dtls::Revocations>,
-    /// CoAP message layer parameters.
-    pub coap: coap::Settings,
-    /// A session without traffic for this long is dropped (`TB_COAP_X509_DTLS_SESSION_INACTIVITY_TIMEOUT`).
-    pub session_inactivity_timeout: Duration,
-    /// Period of that sweep (`TB_COAP_X509_DTLS_SESSION_REPORT_TIMEOUT`), at least a millisecond.
-    pub session_report_timeout: Duration,
-    /// DTLS peers of one shard, handshakes included.
-    pub sessions_max: usize,
-    /// Half-open handshakes of one shard.
-    pub handshakes_max: usize,
-    /// Handshakes that one address may start in a minute on one shard while others wait.
-    pub handshakes_per_address: u32,
-    /// Plain CoAP peers of one shard.
-    pub plain_peers_max: usize,
-    /// Requests of one shard that the pool may have in work.
-    pub requests_max: usize,
-    /// Look-ups of pre-shared keys that the pool may have in work for one shard, at most
-    /// [`CREDENTIAL_LOOKUPS_MAX`].
-    pub credential_lookups_max: usize,
-    /// Shards of the server, to which datagrams are handed over by their connection ids.
-    pub shards: u16,
-    /// Second byte of connection ids of 5 bytes and more.
-    pub node_id: u8,
-}
-
-impl EndpointSettings {
-    /// Settings without DTLS configuration, resumption and revocations, with ThingsBoard's times and
-    /// room for a thousand peers of each kind.
-    pub fn new(cookies: dtls::CookieJar) -> Self {
-        Self {
-            dtls: ArcSwapOption::empty(),
-            cookies,
-            sessions: dtls::Sessions::new(None),
-            revocations: Arc::new(dtls::NoRevocations),
-            coap: coap::Settings::default(),
-            session_inactivity_timeout: Duration::from_secs(86_400),
-            session_report_timeout: Duration::from_secs(1800),
-            sessions_max: 1000,
-            handshakes_max: 1000,
-            handshakes_per_address: 6000,
-            plain_peers_max: 1000,
-            requests_max: 1000,
-            credential_lookups_max: CREDENTIAL_LOOKUPS_MAX,
-            shards: 1,
-            node_id: 0,
-        }
-    }
-}
 
 /// Key of a peer: where its datagrams come from, and through which socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -127,9 +75,9 @@ pub struct Endpoint {
     metrics: Arc<ShardMetrics>,
     random: Box<dyn Random>,
     peers: Slab<Peer>,
-    /// Keyed by what the peer chooses, so hashed with a secret key (std's SipHash).
-    by_address: HashMap<PeerKey, Key>,
+    by_address: AddressIndex,
     connection_ids: ConnectionIds,
+    hot: HotSessions,
     /// The peer of the datagram in work, should that cause a panic.
     in_hand: Option<Key>,
     /// Plain peers in the order in which they came; those that left on their own are still listed.
@@ -171,7 +119,8 @@ impl Endpoint {
             peers: Slab::new(
                 u32::try_from(settings.sessions_max + settings.plain_peers_max).unwrap_or(u32::MAX),
             ),
-            by_address: HashMap::new(),
+            by_address: AddressIndex::new(),
+            hot: HotSessions::new(settings.hot_sessions),
             connection_ids: ConnectionIds::new(
                 shard,
                 settings.shards,
@@ -220,8 +169,8 @@ impl Endpoint {
     }
 
     fn handle_plain(&mut self, now: Now, key: PeerKey, datagram: &[u8], out: &mut Outbox) {
-        let peer = match self.by_address.get(&key) {
-            Some(&peer) => peer,
+        let peer = match self.by_address.find(&key, &self.peers) {
+            Some(peer) => peer,
             None => {
                 // A peer is worth a slot only if it speaks CoAP at all.
                 if let Err(reason) = coap::check_header(datagram) {
@@ -256,9 +205,12 @@ impl Endpoint {
         };
         let length = config.connection_id_length.unwrap_or(0);
         let known = match dtls::cid_of(datagram, length) {
-            None => self.by_address.get(&key).copied(),
+            None => self.by_address.find(&key, &self.peers),
             Some(id) => match self.connection_ids.owner_of(id) {
-                Owner::Peer(peer) => Some(peer),
+                Owner::Peer(slot) => match self.peers.key_of(slot) {
+                    Some(peer) => Some(peer),
+                    None => return self.metrics.count_drop(DropReason::ConnectionIdUnknown),
+                },
                 Owner::Shard(shard) => {
                     out.handovers.push(Handover {
                         shard,
@@ -292,7 +244,7 @@ impl Endpoint {
             connection_ids: &self.connection_ids,
             // A known peer's new session takes the place of its old one.
             admit_handshakes: self.handshakes < self.settings.handshakes_max
-                && (self.by_address.contains_key(&key)
+                && (self.by_address.find(&key, &self.peers).is_some()
                     || self.secure_peers < self.settings.sessions_max),
             random: &mut *self.random,
             out: &mut sink,
@@ -317,6 +269,8 @@ impl Endpoint {
             return;
         };
         let was_handshaking = association.is_handshaking();
+        let was_established = association.is_established();
+        let handshake_start = association.handshake_start();
         let ids = connection_id::index_keys(Some(association));
         let received = association.handle_datagram(now, address.as_slice(), datagram, &mut context);
         let (sent, refused) = (sink.sent(), sink.refused());
@@ -329,10 +283,17 @@ impl Endpoint {
         if !received.plaintexts.is_empty() {
             self.last_data = now.instant;
         }
-        if let Some(error) = received.failure {
-            self.note_failure(key, error, out);
+        let ended = was_established && !association.is_established();
+        match received.failure {
+            Some(error) if ended => out.note(Note::Failed(key.address, error)),
+            Some(error) => self.note_failure(key, error, out),
+            None => {}
+        }
+        if ended || (was_established && received.established) {
+            self.count_session_end(&received);
         }
         if let Some(alert) = received.peer_alert {
+            self.metrics.increment(Counter::AlertsReceived);
             out.note(Note::Alert(key.address, alert));
         }
         self.count_handshake(known, was_handshaking);
@@ -348,6 +309,10 @@ impl Endpoint {
         }
         let mut current = known;
         if received.established {
+            if let Some(start) = handshake_start {
+                let time = now.instant.saturating_duration_since(start);
+                self.metrics.record(Latency::Handshake, time);
+            }
             let Some(renewed) = self.on_established(now, known, &received) else {
                 return;
             };
@@ -423,6 +388,8 @@ impl Endpoint {
                 });
                 if self.requests_in_work < self.settings.requests_max {
                     self.requests_in_work += 1;
+                    self.metrics
+                        .set(Counter::RequestsInWork, self.requests_in_work as u64);
                     request = Some(Request {
                         peer: peer_ref,
                         exchange,
@@ -501,11 +468,12 @@ impl Endpoint {
     pub fn forget(&mut self, from: SocketAddr, port: Port) {
         self.metrics.count_drop(DropReason::Panicked);
         self.metrics.increment(Counter::Panics);
-        let at_address = self.by_address.get(&PeerKey {
+        let place = PeerKey {
             address: canonical(from),
             port,
-        });
-        if let Some(key) = self.in_hand.take().or_else(|| at_address.copied()) {
+        };
+        let at_address = self.by_address.find(&place, &self.peers);
+        if let Some(key) = self.in_hand.take().or(at_address) {
             self.remove(key);
         }
     }
@@ -530,36 +498,6 @@ impl Endpoint {
         self.secure_peers = 0;
         self.handshakes = 0;
         self.publish_gauges();
-    }
-
-    /// Says goodbye to the peers in the slots of `slots` (close_notify, RFC 5246 section 7.2.1);
-    /// returns whether there are slots after these. For the end of the server.
-    pub fn close_peers(&mut self, slots: std::ops::Range<u32>, out: &mut Outbox) -> bool {
-        let more = slots.end < self.peers.slots();
-        for key in slots
-            .filter_map(|slot| self.peers.key_of(slot))
-            .collect::<Vec<_>>()
-        {
-            let Some(peer) = self.peers.get_mut(key) else {
-                continue;
-            };
-            let config = self.settings.dtls.load();
-            if let (Some(association), Some(config)) = (&mut peer.association, config.as_ref()) {
-                association.close(&mut dtls::Context {
-                    config,
-                    cookies: &self.settings.cookies,
-                    sessions: &self.settings.sessions,
-                    revocations: &*self.settings.revocations,
-                    connection_ids: &self.connection_ids,
-                    admit_handshakes: false,
-                    random: &mut *self.random,
-                    out: &mut out.to(peer.address, peer.port),
-                    drops: &mut |reason| self.metrics.count_drop(reason),
-                });
-            }
-            self.remove(key);
-        }
-        more
     }
 
     fn publish_gauges(&self) {

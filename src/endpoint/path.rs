@@ -247,16 +247,9 @@ impl Endpoint {
         let Some(peer) = self.peers.get_mut(key) else {
             return;
         };
-        let old = PeerKey {
-            address: peer.address,
-            port: peer.port,
-        };
+        self.by_address.remove(&peer.place(), key.slot);
         peer.address = address;
-        if self.by_address.get(&old) == Some(&key) {
-            self.by_address.remove(&old);
-        }
-        self.by_address
-            .entry(PeerKey { address, ..old })
-            .or_insert(key);
+        let place = peer.place();
+        self.list(&place, key);
     }
 }

@@ -25,11 +25,20 @@ pub(super) struct Peer {
     pub(super) path: Option<Box<Path>>,
     /// When a record of the peer was last authentic (DTLS) or a message arrived (plain).
     pub(super) last_activity: Instant,
+    /// When it came, or its session was established, in seconds of the monotonic clock.
+    since_s: u32,
     /// Datagrams of its handshake that wait to be handled.
     pub(super) waiting: u8,
     /// When the timer wheel will call; never later than what is due next.
-    armed_at: Option<Instant>,
+    armed_at: Instant,
 }
+
+/// Of this, a session takes nothing else while it is idle, but for its places in the indices and in
+/// the timer wheel.
+const _: () = assert!(size_of::<Peer>() <= 256);
+
+/// The timer wheel will not call.
+const NOT_ARMED: Instant = Instant::from_micros(u64::MAX);
 
 /// Whether a CoAP message goes out for the first time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,6 +91,14 @@ pub(super) const fn request_identity(identity: PeerIdentity) -> Identity {
 }
 
 impl Peer {
+    /// What the peer can be listed under.
+    pub(super) const fn place(&self) -> PeerKey {
+        PeerKey {
+            address: self.address,
+            port: self.port,
+        }
+    }
+
     fn next_timeout(&self) -> Option<Instant> {
         let association = self
             .association
@@ -90,6 +107,11 @@ impl Peer {
         let coap = self.coap.as_ref().and_then(|layer| layer.next_timeout());
         let path = self.path.as_ref().and_then(|path| path.next_timeout());
         association.into_iter().chain(coap).chain(path).min()
+    }
+
+    /// When it came, or its session was established; to a second.
+    pub(super) fn since(&self) -> Instant {
+        Instant::from_micros(u64::from(self.since_s) * 1_000_000)
     }
 
     pub(super) fn is_handshaking(&self) -> bool {
@@ -135,8 +157,9 @@ impl Endpoint {
             coap: None,
             path: None,
             last_activity: now.instant,
+            since_s: seconds(now.instant),
             waiting: 0,
-            armed_at: None,
+            armed_at: NOT_ARMED,
         };
         let secure = peer.association.is_some();
         let handshaking = peer.is_handshaking();
@@ -145,9 +168,16 @@ impl Endpoint {
         self.connection_ids.rekey(ids, peer);
         self.handshakes += usize::from(handshaking);
         self.secure_peers += usize::from(secure);
-        self.by_address.insert(key, peer);
+        self.list(&key, peer);
         self.publish_gauges();
         Some(peer)
+    }
+
+    /// Lists a peer at its address, unless another one is listed there.
+    pub(super) fn list(&mut self, place: &PeerKey, key: Key) {
+        if self.by_address.find(place, &self.peers).is_none() {
+            self.by_address.insert(place, key.slot);
+        }
     }
 
     /// Forgets a peer with all that was kept for it.
@@ -157,14 +187,8 @@ impl Endpoint {
         };
         self.end_layer(key, peer.coap.take());
         self.timers.cancel(key.slot);
-        let address = PeerKey {
-            address: peer.address,
-            port: peer.port,
-        };
-        // A peer that moved may have found another one at its address.
-        if self.by_address.get(&address) == Some(&key) {
-            self.by_address.remove(&address);
-        }
+        // A peer that moved may have found another one at its address, and is not listed then.
+        self.by_address.remove(&peer.place(), key.slot);
         let ids = index_keys(peer.association.as_ref());
         self.connection_ids.update(key, ids, [None; 2]);
         self.handshakes -= usize::from(peer.is_handshaking());
@@ -192,21 +216,18 @@ impl Endpoint {
     pub(super) fn renew(&mut self, now: Now, key: Key) -> Option<Key> {
         let mut peer = self.peers.remove(key)?;
         self.timers.cancel(key.slot);
-        let address = PeerKey {
-            address: peer.address,
-            port: peer.port,
-        };
+        let place = peer.place();
+        self.by_address.remove(&place, key.slot);
         self.end_layer(key, peer.coap.take());
         // Its handshake has proven the address, and no check of before is the new session's.
         peer.path = None;
         peer.waiting = 0;
-        peer.armed_at = None;
+        peer.armed_at = NOT_ARMED;
         peer.last_activity = now.instant;
+        peer.since_s = seconds(now.instant);
         let ids = index_keys(peer.association.as_ref());
         let renewed = self.peers.insert(peer).ok()?;
-        if self.by_address.get(&address).is_none_or(|&at| at == key) {
-            self.by_address.insert(address, renewed);
-        }
+        self.list(&place, renewed);
         self.connection_ids.rekey(ids, renewed);
         Some(renewed)
     }
@@ -245,9 +266,25 @@ impl Endpoint {
             None => now.instant + PLAIN_PEER_CHECK,
         };
         let due = peer.next_timeout().map_or(idle, |due| due.min(idle));
-        if peer.armed_at.is_none_or(|armed| due < armed) {
-            peer.armed_at = Some(due);
+        if due < peer.armed_at {
+            peer.armed_at = due;
             self.timers.schedule(key.slot, due);
+        }
+        self.keep_hot(key);
+    }
+
+    /// Notes that a session was used, if it was; the one in its place forgets its expanded keys.
+    ///
+    /// Called after every step of a peer, so that no session has expanded keys without a place.
+    fn keep_hot(&mut self, key: Key) {
+        let peer = self.peers.get(key);
+        let association = peer.and_then(|peer| peer.association.as_ref());
+        if !association.is_some_and(Association::has_expanded_keys) {
+            return;
+        }
+        let cold = self.hot.note(key).and_then(|key| self.peers.get_mut(key));
+        if let Some(association) = cold.and_then(|peer| peer.association.as_mut()) {
+            association.forget_expanded_keys();
         }
     }
 
@@ -259,7 +296,7 @@ impl Endpoint {
         let Some(peer) = self.peers.get_mut(key) else {
             return;
         };
-        peer.armed_at = None;
+        peer.armed_at = NOT_ARMED;
         let was_handshaking = peer.is_handshaking();
         let Peer {
             address,
@@ -301,6 +338,9 @@ impl Endpoint {
                 self.metrics.increment(Counter::SessionsExpired);
                 alive = false;
             }
+            if association.is_handshaking() && sink.sent() > 0 {
+                self.metrics.increment(Counter::RetransmissionsDtls);
+            }
             if let Some(path) = path {
                 path.on_sent(sink.sent());
             }
@@ -321,6 +361,8 @@ impl Endpoint {
             let timeouts = layer.handle_timeout(now.instant, &mut context);
             self.metrics
                 .add(Counter::RetransmissionsCoap, timeouts.retransmitted.into());
+            self.metrics
+                .add(Counter::EmptyAcknowledgements, timeouts.acknowledged.into());
             drop(send);
             self.relation_events.collect(peer_ref, layer, &self.metrics);
             if layer.is_idle(now.instant) {
@@ -338,6 +380,11 @@ impl Endpoint {
             self.remove(key);
         }
     }
+}
+
+/// Whole seconds of the monotonic clock: enough for 136 years, and half the bytes.
+fn seconds(at: Instant) -> u32 {
+    u32::try_from(at.as_micros() / 1_000_000).unwrap_or(u32::MAX)
 }
 
 /// How often a plain peer's message layer is looked at for being forgotten.

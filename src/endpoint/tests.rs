@@ -6,12 +6,16 @@
 mod connection_id;
 mod credentials;
 mod flood;
+mod hot;
+mod inspection;
 mod observe;
 mod revocation;
 mod secure;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddrV6;
+
+use arc_swap::ArcSwapOption;
 
 use super::*;
 use crate::auth::request::{PeerRef, RelationId, Response, Verdict};

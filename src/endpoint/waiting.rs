@@ -124,8 +124,8 @@ impl Endpoint {
                 Admission::New => self.wait_new(now, key, datagram),
             },
             Ok(Glance::Handshake) => {
-                let peer = self.by_address.get(&key);
-                let peer = peer.and_then(|&peer| self.peers.get(peer));
+                let peer = self.by_address.find(&key, &self.peers);
+                let peer = peer.and_then(|peer| self.peers.get(peer));
                 if peer.is_some_and(super::peer::Peer::is_handshaking) {
                     self.wait_running(now, key, datagram);
                 } else {
@@ -149,9 +149,9 @@ impl Endpoint {
             return Admission::Done;
         };
         let address = super::AddressBytes::new(key.address);
-        let peer = self.by_address.get(&key);
+        let peer = self.by_address.find(&key, &self.peers);
         let association = peer
-            .and_then(|&peer| self.peers.get(peer))
+            .and_then(|peer| self.peers.get(peer))
             .and_then(|peer| peer.association.as_ref());
         let sent_before = out.transmits().len();
         let mut spared = Spared;
@@ -188,7 +188,7 @@ impl Endpoint {
     /// Puts a datagram aside that may carry a handshake on.
     fn wait_running(&mut self, now: Now, key: PeerKey, datagram: &[u8]) {
         let waiting = &mut self.waiting;
-        let known = self.by_address.get(&key).copied();
+        let known = self.by_address.find(&key, &self.peers);
         let peer = known.and_then(|known| self.peers.get_mut(known));
         let room = peer.filter(|peer| {
             peer.waiting < DATAGRAMS_PER_PEER_MAX

@@ -536,13 +536,12 @@ const DENIAL: &[Attack] = &[
             "src/coap/tests/property.rs::nothing_panics_and_nothing_grows",
         ],
     ),
-    cannot_apply(
+    tried(
         "Block1: bodies of 256 MiB gathered in memory",
-        "a cap per session and per core",
-        "block-wise transfer is not offered yet: a body of one block is a plain request, more are refused at once",
+        "a cap per session and per shard; who says that there is too much is refused at once",
         &[
-            "src/coap/tests/request_options.rs::more_blocks_are_refused_until_they_are_supported",
-            "src/coap/tests/request_options.rs::a_single_block_is_a_plain_request",
+            "src/coap/tests/block.rs::an_upload_that_is_too_long_is_refused_early",
+            "src/coap/tests/block.rs::uploads_are_given_up_and_stay_within_the_budget",
         ],
     ),
     tried(

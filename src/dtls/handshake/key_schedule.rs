@@ -115,8 +115,8 @@ impl MasterSecret {
         let server = TrafficKey::new(aead, server_key, server_iv);
         block.zeroize();
         let (read, write) = match side {
-            Side::Client => (server, client),
-            Side::Server => (client, server),
+            Side::Client => (&server, &client),
+            Side::Server => (&client, &server),
         };
         Protection::new(self.suite, 1, read, write)
     }

@@ -81,17 +81,90 @@ impl TrafficKey {
     fn expand(&self, algorithm: AeadAlgorithm) -> AeadKey {
         AeadKey::new(algorithm, &self.key[..algorithm.key_len()])
     }
+}
 
-    /// The nonce of a record with this explicit part.
-    fn nonce(&self, algorithm: AeadAlgorithm, explicit: [u8; 8]) -> [u8; 12] {
-        let mut nonce = self.iv;
-        let tail = nonce.iter_mut().skip(4).zip(explicit);
-        if algorithm.explicit_nonce_len() == 0 {
-            tail.for_each(|(byte, other)| *byte ^= other);
-        } else {
-            tail.for_each(|(byte, other)| *byte = other);
+/// The nonce of a record with this explicit part.
+fn nonce(algorithm: AeadAlgorithm, iv: [u8; 12], explicit: [u8; 8]) -> [u8; 12] {
+    let mut nonce = iv;
+    let tail = nonce.iter_mut().skip(4).zip(explicit);
+    if algorithm.explicit_nonce_len() == 0 {
+        tail.for_each(|(byte, other)| *byte ^= other);
+    } else {
+        tail.for_each(|(byte, other)| *byte = other);
+    }
+    nonce
+}
+
+/// Of whom records are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Direction {
+    Read = 0,
+    Write = 1,
+}
+
+/// Keys and IVs of both directions, as small as their algorithm allows.
+struct TrafficKeys {
+    /// Key and IV of an algorithm with 16 and 4 bytes of them, or their first bytes.
+    short: [ShortKey; 2],
+    /// What is left of others.
+    long: Option<Box<[LongKey; 2]>>,
+}
+
+/// 16 bytes of a key and 4 of an IV.
+type ShortKey = [u8; 20];
+/// The other 16 and 8.
+type LongKey = [u8; 24];
+
+const _: () = assert!(size_of::<TrafficKeys>() == 48);
+
+impl TrafficKeys {
+    fn new(algorithm: AeadAlgorithm, read: &TrafficKey, write: &TrafficKey) -> Self {
+        let keys = [read, write];
+        let short = keys.map(|key| {
+            let mut short = [0; 20];
+            short[..16].copy_from_slice(&key.key[..16]);
+            short[16..].copy_from_slice(&key.iv[..4]);
+            short
+        });
+        let is_short = algorithm.key_len() <= 16 && algorithm.fixed_iv_len() <= 4;
+        let long = (!is_short).then(|| {
+            let mut long = Box::new([[0; 24]; 2]);
+            for (long, key) in long.iter_mut().zip(keys) {
+                long[..16].copy_from_slice(&key.key[16..]);
+                long[16..].copy_from_slice(&key.iv[4..]);
+            }
+            long
+        });
+        Self { short, long }
+    }
+
+    fn of(&self, direction: Direction) -> TrafficKey {
+        let mut key = TrafficKey::default();
+        let short = &self.short[direction as usize];
+        key.key[..16].copy_from_slice(&short[..16]);
+        if let Some(long) = &self.long {
+            key.key[16..].copy_from_slice(&long[direction as usize][..16]);
         }
-        nonce
+        key.iv = self.iv(direction);
+        key
+    }
+
+    fn iv(&self, direction: Direction) -> [u8; 12] {
+        let mut iv = [0; 12];
+        iv[..4].copy_from_slice(&self.short[direction as usize][16..]);
+        if let Some(long) = &self.long {
+            iv[4..].copy_from_slice(&long[direction as usize][16..]);
+        }
+        iv
+    }
+}
+
+impl Drop for TrafficKeys {
+    fn drop(&mut self) {
+        self.short.zeroize();
+        if let Some(long) = &mut self.long {
+            long.iter_mut().for_each(Zeroize::zeroize);
+        }
     }
 }
 
@@ -103,8 +176,7 @@ struct ExpandedKeys {
 
 /// The record state of one epoch with keys, in both directions.
 pub(in crate::dtls) struct Protection {
-    read_key: TrafficKey,
-    write_key: TrafficKey,
+    keys: TrafficKeys,
     expanded: Option<Box<ExpandedKeys>>,
     next_write_sequence: u64,
     window: ReplayWindow,
@@ -120,12 +192,11 @@ impl Protection {
     pub(in crate::dtls) fn new(
         suite: CipherSuite,
         epoch: u16,
-        read_key: TrafficKey,
-        write_key: TrafficKey,
+        read_key: &TrafficKey,
+        write_key: &TrafficKey,
     ) -> Self {
         Self {
-            read_key,
-            write_key,
+            keys: TrafficKeys::new(suite.aead(), read_key, write_key),
             expanded: None,
             next_write_sequence: 0,
             window: ReplayWindow::default(),
@@ -183,6 +254,11 @@ impl Protection {
             HEADER_LEN + cid_len + aead.explicit_nonce_len(),
             real_type + aead.tag_len(),
         )
+    }
+
+    /// Whether the cache is there.
+    pub(in crate::dtls) const fn has_expanded_keys(&self) -> bool {
+        self.expanded.is_some()
     }
 
     /// Throws the cache away.
@@ -262,7 +338,7 @@ impl Protection {
         );
         let (head, rest) = record.split_at_mut(prefix);
         let explicit = header.epoch_and_sequence();
-        let nonce = self.write_key.nonce(aead, explicit);
+        let nonce = nonce(aead, self.keys.iv(Direction::Write), explicit);
         let (fixed, nonce_part) = head.split_at_mut(HEADER_LEN + cid_len);
         nonce_part.copy_from_slice(&explicit[..aead.explicit_nonce_len()]);
         let fragment_len = nonce_part.len() + rest.len();
@@ -332,7 +408,7 @@ impl Protection {
             Some(explicit) => *explicit,
             None => header.epoch_and_sequence(),
         };
-        let nonce = self.read_key.nonce(aead, explicit);
+        let nonce = nonce(aead, self.keys.iv(Direction::Read), explicit);
         let opened = if has_cid {
             self.check_connection_id(head, aead.explicit_nonce_len() + sealed_len)?;
             let mut aad = [0; CID_AAD_MAX];
@@ -381,8 +457,8 @@ impl Protection {
         let algorithm = self.suite.aead();
         self.expanded.get_or_insert_with(|| {
             Box::new(ExpandedKeys {
-                read: self.read_key.expand(algorithm),
-                write: self.write_key.expand(algorithm),
+                read: self.keys.of(Direction::Read).expand(algorithm),
+                write: self.keys.of(Direction::Write).expand(algorithm),
             })
         })
     }

@@ -80,7 +80,7 @@ fn finished_is_protected_and_needs_keys() {
     );
     for &suite in CipherSuite::ALL {
         let key = || TrafficKey::new(suite.aead(), &[1; 32], &[2; 12]);
-        let mut protection = Protection::new(suite, 1, key(), key());
+        let mut protection = Protection::new(suite, 1, &key(), &key());
         for datagram_max in [64, 100] {
             let mut out: Vec<Vec<u8>> = vec![];
             flight

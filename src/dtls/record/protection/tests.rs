@@ -7,8 +7,8 @@ pub(super) fn pair(suite: CipherSuite) -> (Protection, Protection) {
     let aead = suite.aead();
     let key = |seed: u8| TrafficKey::new(aead, &[seed; 32], &[seed ^ 0x55; 12]);
     (
-        Protection::new(suite, 1, key(1), key(2)),
-        Protection::new(suite, 1, key(2), key(1)),
+        Protection::new(suite, 1, &key(1), &key(2)),
+        Protection::new(suite, 1, &key(2), &key(1)),
     )
 }
 
@@ -92,12 +92,16 @@ fn nonces_follow_the_sequence_number() {
     assert_eq!(record[13..21], record[3..11]);
     let key = TrafficKey::new(AeadAlgorithm::ChaCha20Poly1305, &[0; 32], &[0xff; 12]);
     assert_eq!(
-        key.nonce(AeadAlgorithm::ChaCha20Poly1305, [0, 1, 0, 0, 0, 0, 0, 9]),
+        nonce(
+            AeadAlgorithm::ChaCha20Poly1305,
+            key.iv,
+            [0, 1, 0, 0, 0, 0, 0, 9]
+        ),
         [255, 255, 255, 255, 255, 254, 255, 255, 255, 255, 255, 246]
     );
     let key = TrafficKey::new(AeadAlgorithm::Aes128Gcm, &[0; 16], &[9, 8, 7, 6]);
     assert_eq!(
-        key.nonce(AeadAlgorithm::Aes128Gcm, [0, 1, 0, 0, 0, 0, 0, 9]),
+        nonce(AeadAlgorithm::Aes128Gcm, key.iv, [0, 1, 0, 0, 0, 0, 0, 9]),
         [9, 8, 7, 6, 0, 1, 0, 0, 0, 0, 0, 9]
     );
 }

@@ -1,0 +1,64 @@
+//! Which peer is at an address.
+//!
+//! Addresses are what peers choose, so they are hashed with a secret key (std's SipHash). A peer is
+//! listed at its own address or nowhere: what the index does not hold, the peer does.
+
+use std::hash::{BuildHasher, RandomState};
+
+use super::PeerKey;
+use super::peer::Peer;
+use super::slot_index::SlotIndex;
+use crate::slab::{Key, Slab};
+
+/// Peers by address and port.
+#[derive(Debug)]
+pub(super) struct AddressIndex {
+    slots: SlotIndex,
+    hasher: RandomState,
+}
+
+impl AddressIndex {
+    pub(super) fn new() -> Self {
+        Self {
+            slots: SlotIndex::new(),
+            hasher: RandomState::new(),
+        }
+    }
+
+    /// The peer that is listed at `place`.
+    pub(super) fn find(&self, place: &PeerKey, peers: &Slab<Peer>) -> Option<Key> {
+        let key_there = |slot| {
+            let key = peers.key_of(slot)?;
+            (peers.get(key)?.place() == *place).then_some(key)
+        };
+        let slot = self
+            .slots
+            .find(self.hash(place), |slot| key_there(slot).is_some())?;
+        key_there(slot)
+    }
+
+    /// Lists the peer in `slot` at `place`, where nobody is listed.
+    pub(super) fn insert(&mut self, place: &PeerKey, slot: u32) {
+        self.slots.insert(self.hash(place), slot);
+    }
+
+    /// Takes the peer in `slot` off the list, if it is the one that is listed at `place`.
+    pub(super) fn remove(&mut self, place: &PeerKey, slot: u32) {
+        self.slots.remove(self.hash(place), slot);
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.slots.clear();
+    }
+
+    #[cfg(test)]
+    pub(super) const fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    fn hash(&self, place: &PeerKey) -> u32 {
+        let hash = self.hasher.hash_one(place);
+        // Half of it is as good.
+        u32::try_from(hash & u64::from(u32::MAX)).unwrap_or(0)
+    }
+}
