@@ -497,6 +497,13 @@ impl Association {
             .map_or((0, 0), Connection::overhead)
     }
 
+    /// Most bytes that [`Self::seal_application_data`] takes for one record; none without a live session.
+    pub fn plaintext_max(&self) -> usize {
+        self.connection
+            .as_ref()
+            .map_or(0, Connection::plaintext_max)
+    }
+
     /// Seals application data in place: `record` is `prefix | plaintext | suffix` with the lengths
     /// of [`Self::record_overhead`], and is a complete datagram afterwards.
     ///

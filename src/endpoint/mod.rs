@@ -43,7 +43,7 @@ pub use inspection::{Inspection, SESSIONS_MAX, SessionInfo, SessionPart};
 use observe::RelationEvents;
 pub use outbox::{Handover, Note, Outbox, PeerSink, Port, Transmit};
 use path::{AMPLIFICATION_MAX, Arrival};
-use peer::{Peer, Transmission, coap_output};
+use peer::{Peer, Transmission, coap_output, coap_settings};
 use peer_address::{AddressBytes, canonical};
 pub use settings::EndpointSettings;
 use verdict::{SERVICE_UNAVAILABLE, count_response, overloaded};
@@ -368,11 +368,12 @@ impl Endpoint {
         } = peer;
         let layer = coap.get_or_insert_with(|| Box::new(MessageLayer::new(&mut *self.random)));
         let mut request = None;
+        let settings = coap_settings(&self.settings.coap, association.as_ref());
         let way = (*address, *port, path);
         let again = Transmission::MayBeAgain;
         let mut send = coap_output(way, again, association, out, &self.metrics);
         let mut context = coap::Context {
-            settings: &self.settings.coap,
+            settings: &settings,
             random: &mut *self.random,
             out: &mut send,
             buffers: &mut self.buffers,

@@ -1,5 +1,6 @@
 //! A peer of a shard and the upkeep of its places: slot, indices, timer.
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 
 use super::connection_id::index_keys;
@@ -78,6 +79,23 @@ pub(super) fn coap_output<'a>(
                 }
             }
         }
+    }
+}
+
+/// The message layer's settings for a peer, whose records may hold less than a message
+/// (max_fragment_length, record_size_limit).
+pub(super) fn coap_settings<'a>(
+    settings: &'a coap::Settings,
+    association: Option<&Association>,
+) -> Cow<'a, coap::Settings> {
+    match association.map(Association::plaintext_max) {
+        Some(message_size_max) if message_size_max < settings.message_size_max => {
+            Cow::Owned(coap::Settings {
+                message_size_max,
+                ..settings.clone()
+            })
+        }
+        _ => Cow::Borrowed(settings),
     }
 }
 
@@ -349,11 +367,12 @@ impl Endpoint {
             }
         }
         if let Some(layer) = coap {
+            let settings = coap_settings(&self.settings.coap, association.as_ref());
             let way = (*address, *port, path);
             let again = Transmission::MayBeAgain;
             let mut send = coap_output(way, again, association, out, &self.metrics);
             let mut context = coap::Context {
-                settings: &self.settings.coap,
+                settings: &settings,
                 random: &mut *self.random,
                 out: &mut send,
                 buffers: &mut self.buffers,

@@ -1,6 +1,6 @@
 //! The pool's answers on their way back to the peers that asked.
 
-use super::peer::{Peer, Transmission, coap_output};
+use super::peer::{Peer, Transmission, coap_output, coap_settings};
 use super::{Endpoint, Outbox};
 use crate::auth::request::{PeerRef, RelationId, Request, Response, Verdict};
 use crate::coap;
@@ -50,10 +50,11 @@ impl Endpoint {
             let time = now.instant.saturating_duration_since(arrival);
             self.metrics.record(Latency::Request, time);
         }
+        let settings = coap_settings(&self.settings.coap, association.as_ref());
         let way = (*address, *port, path);
         let mut send = coap_output(way, Transmission::First, association, out, &self.metrics);
         let mut context = coap::Context {
-            settings: &self.settings.coap,
+            settings: &settings,
             random: &mut *self.random,
             out: &mut send,
             buffers: &mut self.buffers,
