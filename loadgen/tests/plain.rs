@@ -414,7 +414,8 @@ fn many_devices_share_a_few_sockets() {
             .arg(format!("ulimit -n {descriptors} && exec \"$0\" \"$@\""))
             .arg(env!("CARGO_BIN_EXE_tidegate-loadgen"))
             .args(["--target", &format!("coap://{address}"), "--token", "T"])
-            .args(["--devices", "400", "--count", "400", "--closed"])
+            // The schedule goes round all devices before one has its second turn.
+            .args(["--devices", "400", "--count", "400", "--rate", "2000"])
             .args(["--threads", "1", "--sockets", sockets, "--json"])
             .arg(&json)
             .output()
