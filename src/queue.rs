@@ -29,7 +29,7 @@ use crate::auth::request::{
     CREDENTIAL_LOOKUPS_MAX, CredentialRequest, CredentialVerdict, Notification, RelationEvent,
     Request, Verdict,
 };
-use crate::endpoint::Handover;
+use crate::endpoint::{Handover, Inspection};
 use crossbeam::queue::ArrayQueue;
 use crossbeam::sync::{Parker, Unparker};
 use crossbeam::utils::CachePadded;
@@ -50,6 +50,9 @@ pub const NOTIFICATIONS_MAX: usize = 4096;
 
 /// Events of relations that may wait for the pool, per shard.
 pub const EVENTS_MAX: usize = 4096;
+
+/// Questions of administrators that may wait in a shard's inbox.
+pub const INSPECTIONS_MAX: usize = 16;
 
 /// From this many waiting requests in a shard's queue on, a second worker is woken although one is
 /// awake. Below, the one that is awake gets there sooner than a wake-up would.
@@ -344,6 +347,7 @@ pub struct Inbox {
     verdicts: ArrayQueue<Verdict>,
     credentials: ArrayQueue<CredentialVerdict>,
     handovers: ArrayQueue<Handover>,
+    inspections: ArrayQueue<Inspection>,
     notifications: ArrayQueue<Notification>,
     sleeping: CachePadded<AtomicBool>,
     waker: OnceLock<Box<dyn Fn() + Send + Sync>>,
@@ -362,12 +366,29 @@ impl Inbox {
             verdicts: ArrayQueue::new(capacity.max(1)),
             credentials: ArrayQueue::new(CREDENTIAL_LOOKUPS_MAX),
             handovers: ArrayQueue::new(HANDOVERS_MAX),
+            inspections: ArrayQueue::new(INSPECTIONS_MAX),
             notifications: ArrayQueue::new(NOTIFICATIONS_MAX),
             sleeping: CachePadded::default(),
             waker: OnceLock::new(),
             overflows: AtomicU64::new(0),
             revoked_since: CachePadded::new(AtomicU64::new(NOT_REVOKED)),
         }
+    }
+
+    /// Asks the shard a question, and wakes it.
+    ///
+    /// # Errors
+    ///
+    /// Gives the question back when [`INSPECTIONS_MAX`] wait already.
+    pub fn inspect(&self, inspection: Inspection) -> Result<(), Full<Inspection>> {
+        self.inspections.push(inspection).map_err(Full)?;
+        self.wake_always();
+        Ok(())
+    }
+
+    /// Takes the question that was asked first.
+    pub fn pop_inspection(&self) -> Option<Inspection> {
+        self.inspections.pop()
     }
 
     /// Tells the shard that credentials ended at `unix_ms`, and wakes it.
@@ -480,6 +501,7 @@ impl Inbox {
         let is_empty = self.verdicts.is_empty()
             && self.credentials.is_empty()
             && self.handovers.is_empty()
+            && self.inspections.is_empty()
             && self.notifications.is_empty()
             && self.revoked_since.load(Ordering::SeqCst) == NOT_REVOKED;
         if is_empty {

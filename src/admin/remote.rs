@@ -1,13 +1,15 @@
 //! Operations on a running server, over its unix socket.
 
+mod sessions;
+
 use crate::admin::api::data::{History, READINGS_MAX};
 use crate::admin::api::devices::{DEVICES_MAX, IMPORT_BODY_MAX, IMPORT_MAX, Import, Imported};
 use crate::admin::listen;
 use crate::admin::operations::{
-    Added, Attributes, DevicePage, DeviceView, ErrorKind, Latest, NewDevice, OperationError,
-    Operations, Reading,
+    Added, Attributes, DevicePage, DeviceView, ErrorKind, Latest, NewAttributes, NewCredentials,
+    NewDevice, OperationError, Operations, Reading,
 };
-use crate::store::{HistoryQuery, Order};
+use crate::store::{AttributeScope, HistoryQuery, Order};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Bytes;
 use hyper::{Method, Request, StatusCode, header};
@@ -74,11 +76,21 @@ impl RemoteOperations {
         target: &str,
         body: &impl Serialize,
     ) -> Result<T, OperationError> {
+        let answer = self.send(Method::POST, target, body)?;
+        self.read(&answer)
+    }
+
+    /// Sends a request with a JSON body.
+    fn send(
+        &self,
+        method: Method,
+        target: &str,
+        body: &impl Serialize,
+    ) -> Result<Bytes, OperationError> {
         let body = serde_json::to_vec(body).map_err(|error| {
             OperationError::new(ErrorKind::Invalid, error.to_string(), String::new())
         })?;
-        let answer = self.exchange(Method::POST, target, body.into())?;
-        self.read(&answer)
+        self.exchange(method, target, body.into())
     }
 
     fn read<T: DeserializeOwned>(&self, answer: &[u8]) -> Result<T, OperationError> {
@@ -184,6 +196,16 @@ impl Operations for RemoteOperations {
             .map(drop)
     }
 
+    fn set_credentials(
+        &self,
+        name: &str,
+        credentials: &NewCredentials,
+    ) -> Result<DeviceView, OperationError> {
+        let target = format!("{}/credentials", device_path(name));
+        let answer = self.send(Method::PUT, &target, credentials)?;
+        self.read(&answer)
+    }
+
     fn latest(&self, name: &str) -> Result<Latest, OperationError> {
         self.get(&format!("{}/telemetry", device_path(name)))
     }
@@ -212,6 +234,31 @@ impl Operations for RemoteOperations {
 
     fn attributes(&self, name: &str) -> Result<Attributes, OperationError> {
         self.get(&format!("{}/attributes", device_path(name)))
+    }
+
+    fn set_attributes(
+        &self,
+        name: &str,
+        scope: AttributeScope,
+        attributes: &NewAttributes,
+    ) -> Result<(), OperationError> {
+        let target = format!("{}/attributes/{}", device_path(name), scope.name());
+        self.send(Method::PUT, &target, attributes).map(drop)
+    }
+
+    fn delete_attributes(
+        &self,
+        name: &str,
+        scope: AttributeScope,
+        keys: &[String],
+    ) -> Result<(), OperationError> {
+        for key in keys {
+            let scope = scope.name();
+            let key = percent_encoded(key);
+            let target = format!("{}/attributes/{scope}/{key}", device_path(name));
+            self.exchange(Method::DELETE, &target, Bytes::new())?;
+        }
+        Ok(())
     }
 }
 

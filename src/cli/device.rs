@@ -1,6 +1,6 @@
 //! `tidegate device`.
 
-use crate::admin::operations::{CredentialsType, DeviceView, KeyText, NewDevice};
+use crate::admin::operations::{CredentialsType, DeviceView, KeyText, NewCredentials, NewDevice};
 use crate::admin::{Operations, timestamp};
 use crate::cli::access::{Access, Missing};
 use crate::cli::arguments::{DeviceArguments, DeviceCommand};
@@ -37,6 +37,22 @@ pub(super) fn run(arguments: &DeviceArguments) -> Result<(), Failure> {
         }
         DeviceCommand::List => list(&*open(Missing::Refuse)?, json),
         DeviceCommand::Show { name } => print(&open(Missing::Refuse)?.device(name)?, json),
+        DeviceCommand::SetCredentials {
+            name,
+            token,
+            x509,
+            psk_identity,
+            psk,
+        } => {
+            let credentials = NewCredentials {
+                token: token.clone(),
+                certificate: x509.as_deref().map(read_certificate).transpose()?,
+                psk_identity: psk_identity.clone(),
+                psk: psk.clone().map(KeyText),
+            };
+            let access = open(Missing::Refuse)?;
+            print(&access.set_credentials(name, &credentials)?, json)
+        }
         DeviceCommand::Remove { name } => {
             open(Missing::Refuse)?.remove(name)?;
             let mut out = output::stdout();

@@ -5,14 +5,17 @@
 
 mod access;
 mod arguments;
+mod attr;
 mod cert;
 mod check;
 mod data;
 mod device;
 mod doctor;
 mod import;
+mod manual;
 mod output;
 mod serve;
+mod session;
 
 use crate::admin::OperationError;
 use crate::config::{Config, ConfigError, Sources};
@@ -30,8 +33,12 @@ pub fn main() -> ExitCode {
         Command::Check(arguments) => check::run(arguments),
         Command::Device(arguments) => device::run(arguments),
         Command::Data(arguments) => data::run(arguments),
+        Command::Attr(arguments) => attr::run(arguments),
+        Command::Session(arguments) => session::run(arguments),
         Command::Cert(arguments) => cert::run(arguments),
         Command::Doctor(arguments) => doctor::run(arguments),
+        Command::Completion(arguments) => manual::complete(arguments),
+        Command::Man(arguments) => manual::manual(arguments),
     };
     match done {
         // Who reads our output has seen enough (`| head`).

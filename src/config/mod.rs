@@ -139,6 +139,8 @@ pub struct Tidegate {
     pub auth_threads: u16,
     /// `TIDEGATE_ADMIN_BIND`; `None`: no TCP listener (the unix socket is always there).
     pub admin_bind: Option<SocketAddr>,
+    /// `TIDEGATE_ADMIN_REMOTE_API`: whether the API is served where that is not loopback.
+    pub admin_remote_api: bool,
     /// `TIDEGATE_LOG`: a filter of `tracing`, known to parse.
     pub log: String,
     /// `TIDEGATE_LOG_FORMAT`.

@@ -158,6 +158,7 @@ pub const SETTINGS: &[Setting] = &[
     setting(Tidegate, "TIDEGATE_AUTH_THREADS", Kind::HostCount, "", "", "Threads of the authenticator pool; default: half the shards, at least 1"),
     setting(Tidegate, "TIDEGATE_PLAIN_COAP", Kind::Boolean, "true", "", "Also open plain CoAP; false: DTLS only"),
     setting(Tidegate, "TIDEGATE_ADMIN_BIND", Kind::OptionalSocket, "127.0.0.1:5680", "", "Admin HTTP; empty: only the unix socket in the data directory"),
+    setting(Tidegate, "TIDEGATE_ADMIN_REMOTE_API", Kind::Boolean, "false", "", "Serve the admin API, which needs the token in the file admin-token, on an address that is not loopback too; HTTP shows the token to everyone on the way"),
     setting(Tidegate, "TIDEGATE_LOG", Kind::LogFilter, "info", "", "Log filter: a level, or target=level pairs with commas"),
     setting(Tidegate, "TIDEGATE_LOG_FORMAT", Kind::Choice(&["text", "json"]), "text", "", "Log lines for people, or one JSON object a line"),
     setting(Tidegate, "TIDEGATE_CIPHER_SUITES", Kind::Suites, "", "", "IANA names with commas; default: all that are supported. The client's order wins"),

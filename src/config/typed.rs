@@ -226,6 +226,7 @@ fn tidegate(values: &Values<'_>, sources: &Sources) -> Tidegate {
             Value::OptionalSocket(address) => address,
             ref other => unreachable!("TIDEGATE_ADMIN_BIND is {other:?}"),
         },
+        admin_remote_api: values.boolean("TIDEGATE_ADMIN_REMOTE_API"),
         log: values.text("TIDEGATE_LOG"),
         log_format: if json {
             LogFormat::Json

@@ -443,6 +443,12 @@ impl Association {
         self.handshake.is_some()
     }
 
+    /// When the handshake that runs was started.
+    pub fn handshake_start(&self) -> Option<Instant> {
+        let handshake = self.handshake.as_ref();
+        handshake.map(|handshake| handshake.start())
+    }
+
     /// Whether the handshake that runs was started by the ClientHello with this random.
     pub(super) fn is_of_running_hello(&self, random: &[u8; 32]) -> bool {
         let handshake = self.handshake.as_ref();

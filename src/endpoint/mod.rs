@@ -14,7 +14,9 @@ mod address_index;
 mod addresses;
 mod connection_id;
 mod credentials;
+mod goodbye;
 mod hot;
+mod inspection;
 mod observe;
 mod outbox;
 mod path;
@@ -37,6 +39,7 @@ use addresses::AddressLimits;
 use connection_id::{ConnectionIds, Owner};
 pub use hot::HOT_SESSIONS;
 use hot::HotSessions;
+pub use inspection::{Inspection, SESSIONS_MAX, SessionInfo, SessionPart};
 use observe::RelationEvents;
 pub use outbox::{Handover, Note, Outbox, PeerSink, Port, Transmit};
 use path::{AMPLIFICATION_MAX, Arrival};
@@ -52,7 +55,7 @@ use crate::buffer::SpareBuffers;
 use crate::coap::{self, Input, MessageLayer};
 use crate::drop_reason::DropReason;
 use crate::dtls;
-use crate::metrics::{Counter, ShardMetrics};
+use crate::metrics::{Counter, Latency, ShardMetrics};
 use crate::random::Random;
 use crate::slab::{Key, Slab};
 use crate::time::{Duration, Instant, Now};
@@ -266,6 +269,8 @@ impl Endpoint {
             return;
         };
         let was_handshaking = association.is_handshaking();
+        let was_established = association.is_established();
+        let handshake_start = association.handshake_start();
         let ids = connection_id::index_keys(Some(association));
         let received = association.handle_datagram(now, address.as_slice(), datagram, &mut context);
         let (sent, refused) = (sink.sent(), sink.refused());
@@ -278,10 +283,17 @@ impl Endpoint {
         if !received.plaintexts.is_empty() {
             self.last_data = now.instant;
         }
-        if let Some(error) = received.failure {
-            self.note_failure(key, error, out);
+        let ended = was_established && !association.is_established();
+        match received.failure {
+            Some(error) if ended => out.note(Note::Failed(key.address, error)),
+            Some(error) => self.note_failure(key, error, out),
+            None => {}
+        }
+        if ended || (was_established && received.established) {
+            self.count_session_end(&received);
         }
         if let Some(alert) = received.peer_alert {
+            self.metrics.increment(Counter::AlertsReceived);
             out.note(Note::Alert(key.address, alert));
         }
         self.count_handshake(known, was_handshaking);
@@ -297,6 +309,10 @@ impl Endpoint {
         }
         let mut current = known;
         if received.established {
+            if let Some(start) = handshake_start {
+                let time = now.instant.saturating_duration_since(start);
+                self.metrics.record(Latency::Handshake, time);
+            }
             let Some(renewed) = self.on_established(now, known, &received) else {
                 return;
             };
@@ -372,6 +388,8 @@ impl Endpoint {
                 });
                 if self.requests_in_work < self.settings.requests_max {
                     self.requests_in_work += 1;
+                    self.metrics
+                        .set(Counter::RequestsInWork, self.requests_in_work as u64);
                     request = Some(Request {
                         peer: peer_ref,
                         exchange,
@@ -480,36 +498,6 @@ impl Endpoint {
         self.secure_peers = 0;
         self.handshakes = 0;
         self.publish_gauges();
-    }
-
-    /// Says goodbye to the peers in the slots of `slots` (close_notify, RFC 5246 section 7.2.1);
-    /// returns whether there are slots after these. For the end of the server.
-    pub fn close_peers(&mut self, slots: std::ops::Range<u32>, out: &mut Outbox) -> bool {
-        let more = slots.end < self.peers.slots();
-        for key in slots
-            .filter_map(|slot| self.peers.key_of(slot))
-            .collect::<Vec<_>>()
-        {
-            let Some(peer) = self.peers.get_mut(key) else {
-                continue;
-            };
-            let config = self.settings.dtls.load();
-            if let (Some(association), Some(config)) = (&mut peer.association, config.as_ref()) {
-                association.close(&mut dtls::Context {
-                    config,
-                    cookies: &self.settings.cookies,
-                    sessions: &self.settings.sessions,
-                    revocations: &*self.settings.revocations,
-                    connection_ids: &self.connection_ids,
-                    admit_handshakes: false,
-                    random: &mut *self.random,
-                    out: &mut out.to(peer.address, peer.port),
-                    drops: &mut |reason| self.metrics.count_drop(reason),
-                });
-            }
-            self.remove(key);
-        }
-        more
     }
 
     fn publish_gauges(&self) {

@@ -25,6 +25,8 @@ pub(super) struct Peer {
     pub(super) path: Option<Box<Path>>,
     /// When a record of the peer was last authentic (DTLS) or a message arrived (plain).
     pub(super) last_activity: Instant,
+    /// When it came, or its session was established, in seconds of the monotonic clock.
+    since_s: u32,
     /// Datagrams of its handshake that wait to be handled.
     pub(super) waiting: u8,
     /// When the timer wheel will call; never later than what is due next.
@@ -107,6 +109,11 @@ impl Peer {
         association.into_iter().chain(coap).chain(path).min()
     }
 
+    /// When it came, or its session was established; to a second.
+    pub(super) fn since(&self) -> Instant {
+        Instant::from_micros(u64::from(self.since_s) * 1_000_000)
+    }
+
     pub(super) fn is_handshaking(&self) -> bool {
         self.association
             .as_ref()
@@ -150,6 +157,7 @@ impl Endpoint {
             coap: None,
             path: None,
             last_activity: now.instant,
+            since_s: seconds(now.instant),
             waiting: 0,
             armed_at: NOT_ARMED,
         };
@@ -216,6 +224,7 @@ impl Endpoint {
         peer.waiting = 0;
         peer.armed_at = NOT_ARMED;
         peer.last_activity = now.instant;
+        peer.since_s = seconds(now.instant);
         let ids = index_keys(peer.association.as_ref());
         let renewed = self.peers.insert(peer).ok()?;
         self.list(&place, renewed);
@@ -329,6 +338,9 @@ impl Endpoint {
                 self.metrics.increment(Counter::SessionsExpired);
                 alive = false;
             }
+            if association.is_handshaking() && sink.sent() > 0 {
+                self.metrics.increment(Counter::RetransmissionsDtls);
+            }
             if let Some(path) = path {
                 path.on_sent(sink.sent());
             }
@@ -349,6 +361,8 @@ impl Endpoint {
             let timeouts = layer.handle_timeout(now.instant, &mut context);
             self.metrics
                 .add(Counter::RetransmissionsCoap, timeouts.retransmitted.into());
+            self.metrics
+                .add(Counter::EmptyAcknowledgements, timeouts.acknowledged.into());
             drop(send);
             self.relation_events.collect(peer_ref, layer, &self.metrics);
             if layer.is_idle(now.instant) {
@@ -366,6 +380,11 @@ impl Endpoint {
             self.remove(key);
         }
     }
+}
+
+/// Whole seconds of the monotonic clock: enough for 136 years, and half the bytes.
+fn seconds(at: Instant) -> u32 {
+    u32::try_from(at.as_micros() / 1_000_000).unwrap_or(u32::MAX)
 }
 
 /// How often a plain peer's message layer is looked at for being forgotten.

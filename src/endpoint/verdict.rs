@@ -5,7 +5,7 @@ use super::{Endpoint, Outbox};
 use crate::auth::request::{PeerRef, RelationId, Request, Response, Verdict};
 use crate::coap;
 use crate::drop_reason::DropReason;
-use crate::metrics::{Counter, ShardMetrics};
+use crate::metrics::{Counter, Latency, ShardMetrics};
 use crate::slab::Key;
 use crate::time::Now;
 
@@ -46,6 +46,10 @@ impl Endpoint {
             return;
         };
         count_response(&self.metrics, response.code);
+        if let Some(arrival) = layer.arrival_of(exchange, &self.settings.coap) {
+            let time = now.instant.saturating_duration_since(arrival);
+            self.metrics.record(Latency::Request, time);
+        }
         let way = (*address, *port, path);
         let mut send = coap_output(way, Transmission::First, association, out, &self.metrics);
         let mut context = coap::Context {

@@ -37,7 +37,7 @@ use self::credentials::CredentialWatch;
 use self::resumption::Tickets;
 use self::revocation::EndedCredentials;
 use self::status::ServerStatus;
-use crate::admin::{self, AdminSettings};
+use crate::admin::{self, AdminSettings, AdminToken};
 use crate::auth::api::{Api, ApiSettings};
 use crate::auth::pool::Pool;
 use crate::auth::request::CREDENTIAL_LOOKUPS_MAX;
@@ -88,7 +88,8 @@ pub fn run(config: &Config) -> Result<(), StartError> {
     let opened = store::embedded::open(&config.tidegate.data_dir, &store_settings)?;
     let server = Server::start(config, opened)?;
     if config.tidegate.dev {
-        dev::register_devices(config, &*server.opened.registry, &server.addresses)?;
+        let registry = &*server.opened.registry;
+        dev::register_devices(config, registry, &server.addresses, &server.token)?;
     }
     let served = server.serve(config, &signals);
     server.stop();
@@ -117,6 +118,7 @@ fn signals() -> Result<mpsc::Receiver<i32>, StartError> {
 struct Server {
     opened: Opened,
     addresses: Addresses,
+    token: AdminToken,
     settings: Arc<EndpointSettings>,
     watch: Option<CredentialWatch>,
     tickets: Tickets,
@@ -148,6 +150,7 @@ impl Server {
         }
         let (dtls, watch) = credentials::dtls_config(config)?;
         let tickets = Tickets::open(config, &config.tidegate.data_dir)?;
+        let token = AdminToken::open(&config.tidegate.data_dir, &mut SystemRandom)?;
         let mut sockets: Vec<Vec<(Port, Socket)>> = (0..shards).map(|_| Vec::new()).collect();
         let mut addresses = Addresses::default();
         // Of no bytes they name no shard.
@@ -266,18 +269,25 @@ impl Server {
             Arc::clone(&readings),
             Arc::clone(&registry),
             Arc::clone(&settings),
+            (0..inboxes.len())
+                .filter_map(|shard| queues.shard(shard))
+                .collect(),
             addresses,
         ));
         let admin_settings = AdminSettings {
             bind: config.tidegate.admin_bind,
             socket: Some(config.admin_socket()),
+            token: token.clone(),
+            remote_api: config.tidegate.admin_remote_api,
         };
-        let operations = Arc::new(admin::LocalOperations::new(registry, readings));
+        let operations = admin::LocalOperations::new(registry, readings);
+        let operations = Arc::new(operations.with_shards(Arc::clone(&inboxes)));
         let admin = admin::spawn(&admin_settings, operations, Arc::clone(&status) as _)?;
         addresses.admin = admin.address();
         Ok(Self {
             opened,
             addresses,
+            token,
             settings,
             watch,
             tickets,

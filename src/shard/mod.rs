@@ -376,7 +376,7 @@ impl Shard {
         while !self.stop.load(Ordering::Acquire) {
             self.take_verdicts();
             self.take_handovers();
-            if self.drop_revoked() {
+            if self.take_inspection() | self.drop_revoked() {
                 // There is more, and the sockets have their turn first.
                 glommio::executor().yield_task_queue_now().await;
                 continue;
@@ -384,6 +384,19 @@ impl Shard {
             self.sleep_until_woken().await;
             glommio::yield_if_needed().await;
         }
+    }
+
+    /// Answers one question of an administrator; whether there was one.
+    fn take_inspection(&self) -> bool {
+        let Some(inspection) = self.inbox.pop_inspection() else {
+            return false;
+        };
+        self.guarded("looking at sessions", |shard, state| {
+            let now = shard.clock.now();
+            state.endpoint.inspect(now, inspection, &mut state.outbox);
+            shard.flush(state);
+        });
+        true
     }
 
     /// One turn of the search for sessions whose credential has ended; whether there is more to do.

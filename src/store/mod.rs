@@ -30,6 +30,20 @@ pub enum AttributeScope {
 impl AttributeScope {
     /// All scopes.
     pub const ALL: [Self; 3] = [Self::Client, Self::Shared, Self::Server];
+
+    /// Its name in paths and commands.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Shared => "shared",
+            Self::Server => "server",
+        }
+    }
+
+    /// The scope of that name.
+    pub fn of_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|scope| scope.name() == name)
+    }
 }
 
 /// A value at a time.

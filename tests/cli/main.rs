@@ -4,10 +4,13 @@
 mod support;
 
 mod admin;
+mod attr;
 mod cert;
 mod check;
 mod data;
 mod device;
+mod manual;
+mod session;
 mod usage;
 
 use std::path::{Path, PathBuf};

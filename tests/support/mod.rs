@@ -239,6 +239,13 @@ impl Server {
         text(&output.stdout)
     }
 
+    /// The token of the admin interface.
+    pub fn admin_token(&self) -> String {
+        let path = self.data_directory().join("admin-token");
+        let token = std::fs::read_to_string(path).expect("the token's file");
+        token.trim_end().to_owned()
+    }
+
     fn data_directory(&self) -> PathBuf {
         let data = self
             .settings
