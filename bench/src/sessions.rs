@@ -209,6 +209,20 @@ pub(crate) fn line(way: usize, sessions: usize) -> Result<String, String> {
     ))
 }
 
+/// Bytes of an idle session of the first way, measured in a process of its own.
+///
+/// # Errors
+///
+/// As [`memory`].
+pub(crate) fn idle_bytes(sessions: usize) -> Result<f64, String> {
+    let line = in_a_process(&["sessions-child", "0", &sessions.to_string()])?;
+    // Sessions, idle, answered, process: the name before them has spaces of its own.
+    line.split_ascii_whitespace()
+        .nth_back(2)
+        .and_then(|bytes| bytes.parse().ok())
+        .ok_or_else(|| format!("not a line of the table: {line}"))
+}
+
 /// What this program says with these arguments.
 fn in_a_process(arguments: &[&str]) -> Result<String, String> {
     let program = std::env::current_exe().map_err(|error| error.to_string())?;

@@ -38,9 +38,9 @@ const STYLE: &str = "\
 @media(prefers-color-scheme:dark){:root{--ink:#e6eaf0;--soft:#9aa6b5;--line:#333c48;--ground:#14181d;--a:#62a8f5;--b:#f0914f;--c:#7f8894}}\
 body{font:15px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--ground);max-width:60rem;margin:2rem auto;padding:0 1rem}\
 h1{font-size:1.4rem;margin:0}h2{font-size:1.05rem;margin:2rem 0 .3rem}p{color:var(--soft);margin:.2rem 0}\
-table{border-collapse:collapse;font-variant-numeric:tabular-nums}th,td{padding:.15rem .9rem .15rem 0;text-align:right}\
+table{border-collapse:collapse;font-variant-numeric:tabular-nums}th,td{padding:.15rem .9rem .15rem 0;text-align:right;white-space:nowrap}\
 th:first-child,td:first-child{text-align:left}th{color:var(--soft);font-weight:normal}\
-.wide{overflow-x:auto}svg{width:100%;height:auto;font:12px system-ui,sans-serif}svg text{fill:var(--soft)}\
+.wide{overflow-x:auto}svg{width:100%;min-width:36rem;height:auto;font:12px system-ui,sans-serif}svg text{fill:var(--soft)}\
 .grid{stroke:var(--line)}.a{stroke:var(--a)}.b{stroke:var(--b)}.c{stroke:var(--c)}\
 path.a,path.b,path.c{fill:none;stroke-width:1.6}.bad{color:var(--b)}details{margin-top:2rem}pre{overflow-x:auto}";
 
@@ -66,6 +66,7 @@ pub(crate) fn html(report: &Report<'_>, seconds: &[Second]) -> String {
         if errors > 0 { " class=\"bad\"" } else { "" },
         grouped(errors),
     );
+    let _ = writeln!(page, "<p>{}</p>", report.honesty());
     numbers(report, &mut page);
     if histogram.is_empty() {
         page.push_str("<p>Nothing ended well, so there is nothing to draw.</p>\n");
@@ -309,6 +310,7 @@ mod tests {
         let page = html(&example(&plan), &seconds());
         assert_eq!(page.matches("<svg").count(), 3);
         assert_eq!(page.matches("</svg>").count(), 3);
+        assert!(page.contains("coordinated omission"));
         for part in ["1 000", "p99.9", "99.9 %", "Latency over time", "0 errors"] {
             assert!(page.contains(part), "{part} is missing");
         }
