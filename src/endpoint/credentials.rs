@@ -9,7 +9,7 @@
 //! with the queue full, the client's flight is dropped in silence: it sends it again.
 
 use super::connection_id::index_keys;
-use super::{Endpoint, Outbox, PeerKey};
+use super::{Endpoint, Note, Outbox, PeerKey};
 use crate::auth::request::{CredentialRequest, CredentialVerdict, PeerRef};
 use crate::drop_reason::DropReason;
 use crate::dtls::{self, CredentialLookup};
@@ -121,6 +121,9 @@ impl Endpoint {
         }
         if let Some(error) = received.failure {
             self.note_failure(address, error, out);
+        }
+        if let Some(alert) = received.peer_alert {
+            out.note(Note::Alert(address.address, alert));
         }
         self.count_handshake(key, was_handshaking);
         self.reindex(key, ids);
