@@ -1,12 +1,14 @@
 //! Operations on a registry and a store of this process.
 
 mod attributes;
+mod rpc;
 mod sessions;
 
 use crate::admin::operations::{
     Added, Attributes, CredentialsType, DevicePage, DeviceView, ErrorKind, KeyText, Latest,
     NewAttributes, NewCredentials, NewDevice, OperationError, Operations, Reading,
 };
+use crate::auth::downlink::Hub;
 use crate::crypto::certificate::{CERTIFICATE_LENGTH_MAX, LeafInfo};
 use crate::crypto::fingerprint::to_hex;
 use crate::queue::Inbox;
@@ -31,16 +33,18 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
 pub struct LocalOperations {
     registry: Arc<dyn Registry>,
     store: Arc<dyn Store>,
+    hub: Arc<Hub>,
     /// Of the shards, when this process is a server.
     inboxes: Option<Arc<[Arc<Inbox>]>>,
 }
 
 impl LocalOperations {
-    /// Works on these.
-    pub fn new(registry: Arc<dyn Registry>, store: Arc<dyn Store>) -> Self {
+    /// Works on these; `hub` works on the same ones.
+    pub fn new(registry: Arc<dyn Registry>, store: Arc<dyn Store>, hub: Arc<Hub>) -> Self {
         Self {
             registry,
             store,
+            hub,
             inboxes: None,
         }
     }
@@ -103,7 +107,11 @@ impl Operations for LocalOperations {
     }
 
     fn device(&self, name: &str) -> Result<DeviceView, OperationError> {
-        self.find(name).map(|device| view(&device))
+        let device = self.find(name)?;
+        Ok(DeviceView {
+            activity: Some(self.hub.activity(device.id)?),
+            ..view(&device)
+        })
     }
 
     fn add(&self, device: &NewDevice) -> Result<DeviceView, OperationError> {
@@ -213,6 +221,7 @@ fn view(device: &Device) -> DeviceView {
         created_ms: device.created_unix_ms,
         credentials_type,
         credentials_id: Some(credentials_id),
+        activity: None,
         psk: None,
     }
 }

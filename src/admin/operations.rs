@@ -1,7 +1,9 @@
 //! What an administrator can do, wherever the registry and the store are.
 
+pub mod rpc;
 pub mod sessions;
 
+use crate::auth::downlink::ActivityView;
 use crate::store::{AttributeScope, HistoryQuery};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -108,6 +110,9 @@ pub struct DeviceView {
     /// The token, the certificate's fingerprint (TB section 4), or the PSK identity. `None` in lists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials_id: Option<String>,
+    /// When it was heard of. `None` in lists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub activity: Option<ActivityView>,
     /// The pre-shared key, if it was made at random and the device has just been added: it is not
     /// shown again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -170,6 +175,8 @@ pub enum ErrorKind {
     Forbidden,
     /// Only a running server can do it, or it cannot just now.
     Unavailable,
+    /// The device did not answer in time, or was not there.
+    Unanswered,
     /// The registry or the store failed, or the server cannot be reached.
     Failed,
 }
@@ -210,7 +217,7 @@ impl fmt::Display for OperationError {
 impl std::error::Error for OperationError {}
 
 /// What an administrator can do. Calls block; none is for a shard's thread.
-pub trait Operations: sessions::SessionOperations + Send + Sync {
+pub trait Operations: rpc::RpcOperations + sessions::SessionOperations + Send + Sync {
     /// Up to `limit` devices whose names come after `after` (from the first when `None`).
     ///
     /// # Errors

@@ -1,5 +1,6 @@
 //! Operations on a running server, over its unix socket.
 
+mod rpc;
 mod sessions;
 
 use crate::admin::api::data::{History, READINGS_MAX};
@@ -99,6 +100,17 @@ impl RemoteOperations {
 
     /// Sends a request; gives the body of an answer that is a success.
     fn exchange(&self, method: Method, target: &str, body: Bytes) -> Result<Bytes, OperationError> {
+        self.exchange_within(ANSWER_TIMEOUT, method, target, body)
+    }
+
+    /// The same with another time for the answer.
+    fn exchange_within(
+        &self,
+        timeout: Duration,
+        method: Method,
+        target: &str,
+        body: Bytes,
+    ) -> Result<Bytes, OperationError> {
         let request = Request::builder()
             .method(method)
             .uri(target)
@@ -126,7 +138,7 @@ impl RemoteOperations {
         };
         let timed = self
             .runtime
-            .block_on(async { tokio::time::timeout(ANSWER_TIMEOUT, exchange).await });
+            .block_on(async { tokio::time::timeout(timeout, exchange).await });
         let (status, body) = timed
             .map_err(|_| unreachable_server(&self.socket, &"it does not answer"))?
             .map_err(|error| unreachable_server(&self.socket, &error))?;

@@ -1,11 +1,13 @@
 //! The command line.
 
 pub(super) mod attr;
+pub(super) mod rpc;
 pub(super) mod session;
 
 use crate::admin::timestamp;
 use attr::AttrArguments;
 use clap::{Args, Parser, Subcommand};
+use rpc::RpcArguments;
 use session::SessionArguments;
 use std::path::PathBuf;
 
@@ -46,6 +48,8 @@ pub(super) enum Command {
     Data(DataArguments),
     /// Show, set and delete attributes of devices
     Attr(AttrArguments),
+    /// Call devices, and see what became of calls that are kept
+    Rpc(RpcArguments),
     /// Show and close the DTLS sessions of a running server
     Session(SessionArguments),
     /// Make and inspect certificates

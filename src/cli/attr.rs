@@ -58,6 +58,7 @@ fn of_scope(attributes: Attributes, scope: AttributeScope) -> BTreeMap<String, R
         AttributeScope::Client => attributes.client,
         AttributeScope::Shared => attributes.shared,
         AttributeScope::Server => attributes.server,
+        AttributeScope::Rpc => BTreeMap::new(),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::admin::operations::{CredentialsType, DeviceView, KeyText, NewCredentials, NewDevice};
 use crate::admin::{Operations, timestamp};
+use crate::auth::downlink::ActivityView;
 use crate::cli::access::{Access, Missing};
 use crate::cli::arguments::{DeviceArguments, DeviceCommand};
 use crate::cli::{Failure, import, output};
@@ -110,6 +111,9 @@ fn print(device: &DeviceView, json: bool) -> Result<(), Failure> {
                 device.credentials_id.clone().unwrap_or_default(),
             ),
         ];
+        if let Some(activity) = &device.activity {
+            fields.extend(activity_fields(activity));
+        }
         if let Some(KeyText(key)) = &device.psk {
             fields.push(("key", key.clone()));
         }
@@ -117,6 +121,26 @@ fn print(device: &DeviceView, json: bool) -> Result<(), Failure> {
     }
     out.flush()?;
     Ok(())
+}
+
+/// When the device was heard of, as far as it ever was.
+fn activity_fields(activity: &ActivityView) -> Vec<(&'static str, String)> {
+    let state = if activity.active {
+        "active"
+    } else {
+        "inactive"
+    };
+    let mut fields = vec![("state", state.to_owned())];
+    for (name, time) in [
+        ("last heard of", activity.last_activity_time),
+        ("subscribed", activity.last_connect_time),
+        ("unsubscribed", activity.last_disconnect_time),
+        ("found inactive", activity.inactivity_alarm_time),
+    ] {
+        let time = time.and_then(|ms| i64::try_from(ms).ok());
+        fields.extend(time.map(|ms| (name, timestamp::format(ms))));
+    }
+    fields
 }
 
 fn added(device: &DeviceView) -> String {

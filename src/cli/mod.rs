@@ -14,6 +14,7 @@ mod doctor;
 mod import;
 mod manual;
 mod output;
+mod rpc;
 mod serve;
 mod session;
 
@@ -34,6 +35,7 @@ pub fn main() -> ExitCode {
         Command::Device(arguments) => device::run(arguments),
         Command::Data(arguments) => data::run(arguments),
         Command::Attr(arguments) => attr::run(arguments),
+        Command::Rpc(arguments) => rpc::run(arguments),
         Command::Session(arguments) => session::run(arguments),
         Command::Cert(arguments) => cert::run(arguments),
         Command::Doctor(arguments) => doctor::run(arguments),

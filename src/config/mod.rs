@@ -37,6 +37,8 @@ use std::time::Duration;
 pub struct Config {
     /// The CoAP layer and the plain port.
     pub coap: Coap,
+    /// What devices are told, and when they were heard of.
+    pub downlink: Downlink,
     /// The CoAPS port.
     pub dtls: Dtls,
     /// Client certificates and sessions.
@@ -59,11 +61,37 @@ pub struct Coap {
     pub enabled: bool,
     /// `COAP_BIND_ADDRESS` and `COAP_BIND_PORT`; port 0 takes a free one.
     pub bind: SocketAddr,
-    /// `COAP_TIMEOUT`: how long an exchange waits for an answer from behind the server.
-    pub timeout: Duration,
     /// `COAP_PIGGYBACK_TIMEOUT`: how long a confirmable request waits for its answer before it is
     /// acknowledged empty. Zero: at once.
     pub piggyback_timeout: Duration,
+}
+
+/// What devices are told, and when they were heard of.
+#[derive(Clone, Debug)]
+pub struct Downlink {
+    /// `COAP_TIMEOUT` or `CLIENT_SIDE_RPC_TIMEOUT`, whichever is shorter: how long a device's call
+    /// waits for its answer.
+    pub client_call_timeout: Duration,
+    /// `COAP_PSM_ACTIVITY_TIMER`.
+    pub psm_activity_timer: Duration,
+    /// `COAP_PAGING_TRANSMISSION_WINDOW`.
+    pub paging_transmission_window: Duration,
+    /// `TB_TRANSPORT_SESSIONS_REPORT_TIMEOUT`: how often activity is reported.
+    pub report_period: Duration,
+    /// `DEFAULT_INACTIVITY_TIMEOUT`.
+    pub inactivity_timeout: Duration,
+    /// `MIN_SERVER_SIDE_RPC_TIMEOUT`.
+    pub call_timeout_min: Duration,
+    /// `DEFAULT_SERVER_SIDE_RPC_TIMEOUT`.
+    pub call_timeout: Duration,
+    /// `ACTORS_RPC_MAX_RETRIES`.
+    pub call_retries_max: u32,
+    /// `ACTORS_RPC_SUBMIT_STRATEGY_TYPE`, as written.
+    pub submit_strategy: String,
+    /// `ACTORS_RPC_RESPONSE_TIMEOUT_MS`.
+    pub response_timeout: Duration,
+    /// `ACTORS_RPC_CLOSE_SESSION_ON_RPC_DELIVERY_TIMEOUT`.
+    pub close_on_delivery_timeout: bool,
 }
 
 /// The CoAPS port and its handshakes.

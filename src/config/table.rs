@@ -7,6 +7,8 @@ use crate::config::value::Kind;
 pub enum Group {
     /// The CoAP layer and the plain port.
     Coap,
+    /// What devices are told, and when they were heard of.
+    Downlink,
     /// The CoAPS port.
     Dtls,
     /// The server's certificate and key.
@@ -26,6 +28,7 @@ impl Group {
     pub const fn title(self) -> &'static str {
         match self {
             Self::Coap => "CoAP",
+            Self::Downlink => "Subscriptions, calls and activity",
             Self::Dtls => "CoAP over DTLS",
             Self::Credentials => "Server credentials",
             Self::X509 => "Client certificates and sessions",
@@ -104,7 +107,7 @@ const fn planned(
     }
 }
 
-use Group::{Coap, Credentials, Dtls, Payload, Reload, Tidegate, X509};
+use Group::{Coap, Credentials, Downlink, Dtls, Payload, Reload, Tidegate, X509};
 
 /// A positive number of milliseconds, up to a year.
 const MILLIS: Kind = Kind::Integer {
@@ -121,13 +124,21 @@ pub const SETTINGS: &[Setting] = &[
     setting(Coap, "COAP_ENABLED", Kind::Boolean, "true", "", "Device API (/api/v1) on or off; false stops the start"),
     setting(Coap, "COAP_BIND_ADDRESS", Kind::Host, "0.0.0.0", "", "Address of the plain CoAP port"),
     setting(Coap, "COAP_BIND_PORT", Kind::Port, "5683", "", "Plain CoAP port; 0 takes a free one"),
-    planned(Coap, "COAP_TIMEOUT", MILLIS, "10000", "ms", "How long a request waits for an answer from behind the server"),
     setting(Coap, "COAP_PIGGYBACK_TIMEOUT", Kind::Integer { min: i64::MIN, max: YEAR_MS }, "500", "ms", "After this time without an answer an empty ACK is sent; 0 or less: at once"),
-    planned(Coap, "COAP_PSM_ACTIVITY_TIMER", MILLIS, "10000", "ms", "How long a device in power saving mode stays awake after an uplink"),
-    planned(Coap, "COAP_PAGING_TRANSMISSION_WINDOW", MILLIS, "10000", "ms", "The same for eDRX"),
-    planned(Coap, "TB_TRANSPORT_SESSIONS_INACTIVITY_TIMEOUT", MILLIS, "600000", "ms", "A subscription without activity is closed after this time"),
-    planned(Coap, "TB_TRANSPORT_SESSIONS_REPORT_TIMEOUT", MILLIS, "3000", "ms", "How often activity is reported"),
-    planned(Coap, "CLIENT_SIDE_RPC_TIMEOUT", MILLIS, "60000", "ms", "How long a device's call waits for its answer"),
+    setting(Downlink, "COAP_TIMEOUT", MILLIS, "10000", "ms", "How long a request waits for an answer from behind the server"),
+    setting(Downlink, "COAP_PSM_ACTIVITY_TIMER", MILLIS, "10000", "ms", "How long a device in power saving mode stays awake after an uplink"),
+    setting(Downlink, "COAP_PAGING_TRANSMISSION_WINDOW", MILLIS, "10000", "ms", "The same for eDRX"),
+    setting(Downlink, "TB_TRANSPORT_SESSIONS_REPORT_TIMEOUT", MILLIS, "3000", "ms", "How often activity is reported"),
+    setting(Downlink, "CLIENT_SIDE_RPC_TIMEOUT", MILLIS, "60000", "ms", "How long a device's call waits for its answer"),
+    planned(Downlink, "TB_TRANSPORT_SESSIONS_INACTIVITY_TIMEOUT", MILLIS, "600000", "ms", "A subscription without activity is closed after this time; ThingsBoard never does so with CoAP observers"),
+    planned(Downlink, "TB_TRANSPORT_ACTIVITY_REPORTING_STRATEGY", Kind::Choice(&["FIRST", "LAST", "FIRST_AND_LAST", "ALL"]), "LAST", "", "Which activity of a reporting period is reported; here always the last, and the page shows it at once"),
+    setting(Downlink, "DEFAULT_INACTIVITY_TIMEOUT", Kind::Integer { min: 1, max: 366 * 86_400 }, "600", "s", "A device silent for this long is inactive; its server attribute inactivityTimeout (ms) wins"),
+    setting(Downlink, "MIN_SERVER_SIDE_RPC_TIMEOUT", MILLIS, "5000", "ms", "Shortest time that a call to a device may take"),
+    setting(Downlink, "DEFAULT_SERVER_SIDE_RPC_TIMEOUT", MILLIS, "10000", "ms", "How long a call to a device may take when its maker does not say"),
+    setting(Downlink, "ACTORS_RPC_MAX_RETRIES", Kind::Integer { min: 0, max: 1000 }, "5", "", "Further attempts to deliver a persistent call"),
+    setting(Downlink, "ACTORS_RPC_SUBMIT_STRATEGY_TYPE", Kind::Choice(&["BURST", "SEQUENTIAL_ON_ACK_FROM_DEVICE", "SEQUENTIAL_ON_RESPONSE_FROM_DEVICE"]), "BURST", "", "When the next persistent call goes out"),
+    setting(Downlink, "ACTORS_RPC_RESPONSE_TIMEOUT_MS", MILLIS, "30000", "ms", "How long SEQUENTIAL_ON_RESPONSE_FROM_DEVICE waits for a response"),
+    setting(Downlink, "ACTORS_RPC_CLOSE_SESSION_ON_RPC_DELIVERY_TIMEOUT", Kind::Boolean, "false", "", "End the subscription when a persistent call is not acknowledged in time"),
     setting(Dtls, "COAP_DTLS_ENABLED", Kind::LiteralTrue, "false", "", "Opens the CoAPS port"),
     setting(Dtls, "COAP_DTLS_BIND_ADDRESS", Kind::Host, "0.0.0.0", "", "Address of the CoAPS port"),
     setting(Dtls, "COAP_DTLS_BIND_PORT", Kind::Port, "5684", "", "CoAPS port; 0 takes a free one"),

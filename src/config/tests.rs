@@ -48,6 +48,14 @@ const THINGSBOARD: &[(&str, &str)] = &[
     ("JSON_TYPE_CAST_ENABLED", "true"),
     ("JSON_MAX_STRING_VALUE_LENGTH", "0"),
     ("CLIENT_SIDE_RPC_TIMEOUT", "60000"),
+    ("TB_TRANSPORT_ACTIVITY_REPORTING_STRATEGY", "LAST"),
+    ("DEFAULT_INACTIVITY_TIMEOUT", "600"),
+    ("MIN_SERVER_SIDE_RPC_TIMEOUT", "5000"),
+    ("DEFAULT_SERVER_SIDE_RPC_TIMEOUT", "10000"),
+    ("ACTORS_RPC_MAX_RETRIES", "5"),
+    ("ACTORS_RPC_SUBMIT_STRATEGY_TYPE", "BURST"),
+    ("ACTORS_RPC_RESPONSE_TIMEOUT_MS", "30000"),
+    ("ACTORS_RPC_CLOSE_SESSION_ON_RPC_DELIVERY_TIMEOUT", "false"),
 ];
 
 /// The snippet of ThingsBoard's manual on CoAP over DTLS, as printed.
@@ -139,7 +147,7 @@ fn defaults_become_fields() {
     assert_eq!(config.dtls.credentials, CredentialSettings::default());
     assert!(config.coap.enabled);
     assert_eq!(config.coap.bind, "0.0.0.0:5683".parse().unwrap());
-    assert_eq!(config.coap.timeout, Duration::from_secs(10));
+    assert_eq!(config.downlink.client_call_timeout, Duration::from_secs(10));
     assert_eq!(config.coap.piggyback_timeout, Duration::from_millis(500));
     assert!(!config.dtls.enabled);
     assert_eq!(config.dtls.bind, "0.0.0.0:5684".parse().unwrap());
@@ -198,7 +206,10 @@ fn environment_beats_file_beats_default() {
     let text = "COAP_BIND_PORT=1111\nexport COAP_TIMEOUT=2222\nCOAP_TIMEOUT=3333\n";
     let config = load_file(text, &[("COAP_BIND_PORT", "4444")]).unwrap();
     assert_eq!(config.coap.bind.port(), 4444);
-    assert_eq!(config.coap.timeout, Duration::from_millis(3333));
+    assert_eq!(
+        config.downlink.client_call_timeout,
+        Duration::from_millis(3333)
+    );
     let origin = |name| effective(&config, name).origin.clone();
     assert_eq!(origin("COAP_BIND_PORT"), Origin::Environment);
     assert!(matches!(
@@ -449,12 +460,14 @@ fn unknown_names_are_warned_about_with_the_nearest() {
 
 #[test]
 fn settings_without_effect_say_so_when_changed() {
-    let name = "COAP_PSM_ACTIVITY_TIMER";
-    assert!(load(&[(name, "10000")]).unwrap().warnings.is_empty());
-    let config = load(&[(name, "20000")]).unwrap();
+    let name = "TB_TRANSPORT_ACTIVITY_REPORTING_STRATEGY";
+    assert!(load(&[(name, "LAST")]).unwrap().warnings.is_empty());
+    let config = load(&[(name, "FIRST")]).unwrap();
     assert_eq!(
         config.warnings,
-        ["COAP_PSM_ACTIVITY_TIMER (environment) is accepted but has no effect in this version"]
+        [format!(
+            "{name} (environment) is accepted but has no effect in this version"
+        )]
     );
     assert!(!effective(&config, name).in_effect);
 }

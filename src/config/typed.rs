@@ -3,7 +3,7 @@
 use crate::config::error::{ConfigError, Problem};
 use crate::config::resolve::{EffectiveSetting, Resolved, ResolvedSetting, shown};
 use crate::config::value::{LogFormat, Value};
-use crate::config::{Coap, Config, Dtls, Json, Reload, Sources, Tidegate, X509};
+use crate::config::{Coap, Config, Downlink, Dtls, Json, Reload, Sources, Tidegate, X509};
 use crate::credentials::{CredentialSettings, CredentialsType};
 use crate::crypto::suite::CipherSuite;
 use crate::store::embedded::Retention;
@@ -113,6 +113,7 @@ pub(super) fn build(resolved: Resolved, sources: &Sources) -> Result<Config, Con
     warnings.extend(short_connection_ids(&values, &tidegate, &dtls));
     let effective = effective(&resolved.settings, &tidegate, &dtls);
     Ok(Config {
+        downlink: downlink(&values),
         x509: X509 {
             skip_validity_check: values
                 .boolean("TB_COAP_X509_DTLS_SKIP_VALIDITY_CHECK_FOR_CLIENT_CERT"),
@@ -143,8 +144,26 @@ fn coap(values: &Values<'_>) -> Coap {
     Coap {
         enabled: values.boolean("TIDEGATE_PLAIN_COAP"),
         bind: values.bind("COAP_BIND_ADDRESS", "COAP_BIND_PORT"),
-        timeout: values.millis("COAP_TIMEOUT"),
         piggyback_timeout: values.millis("COAP_PIGGYBACK_TIMEOUT"),
+    }
+}
+
+fn downlink(values: &Values<'_>) -> Downlink {
+    Downlink {
+        client_call_timeout: values
+            .millis("COAP_TIMEOUT")
+            .min(values.millis("CLIENT_SIDE_RPC_TIMEOUT")),
+        psm_activity_timer: values.millis("COAP_PSM_ACTIVITY_TIMER"),
+        paging_transmission_window: values.millis("COAP_PAGING_TRANSMISSION_WINDOW"),
+        report_period: values.millis("TB_TRANSPORT_SESSIONS_REPORT_TIMEOUT"),
+        inactivity_timeout: Duration::from_secs(values.number("DEFAULT_INACTIVITY_TIMEOUT")),
+        call_timeout_min: values.millis("MIN_SERVER_SIDE_RPC_TIMEOUT"),
+        call_timeout: values.millis("DEFAULT_SERVER_SIDE_RPC_TIMEOUT"),
+        call_retries_max: values.number("ACTORS_RPC_MAX_RETRIES"),
+        submit_strategy: values.text("ACTORS_RPC_SUBMIT_STRATEGY_TYPE"),
+        response_timeout: values.millis("ACTORS_RPC_RESPONSE_TIMEOUT_MS"),
+        close_on_delivery_timeout: values
+            .boolean("ACTORS_RPC_CLOSE_SESSION_ON_RPC_DELIVERY_TIMEOUT"),
     }
 }
 

@@ -15,8 +15,8 @@ mod record;
 
 use super::revocation::{Revocation, RevocationList, SessionIdentity};
 use super::{
-    Credential, DEFAULT_PROFILE, Device, DeviceId, NewCredential, NewDevice, Registry,
-    RegistryError, validate,
+    Credential, DEFAULT_PROFILE, Device, DeviceChange, DeviceId, DeviceObserver, NewCredential,
+    NewDevice, Registry, RegistryError, validate,
 };
 use crate::crypto::fingerprint::{device_fingerprint, to_hex};
 use crate::crypto::pre_shared_key::{PreSharedKey, psk_identity_hash};
@@ -31,7 +31,7 @@ use std::cmp::Ordering;
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Bound;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 const NEXT_DEVICE: &str = "next-device";
@@ -47,6 +47,7 @@ pub struct EmbeddedRegistry {
     by_id: Index<Arc<Device>>,
     by_name: RwLock<BTreeSet<ByName>>,
     revocations: Arc<RevocationList>,
+    observer: OnceLock<DeviceObserver>,
     /// Held by whoever changes something.
     writer: Mutex<Writer>,
     /// Keeps the data directory locked as long as the database may be in use.
@@ -90,6 +91,7 @@ impl EmbeddedRegistry {
             by_id: Index::new(),
             by_name: RwLock::default(),
             revocations: Arc::default(),
+            observer: OnceLock::new(),
             writer: Mutex::new(Writer {
                 database: database.clone(),
                 devices,
@@ -188,6 +190,12 @@ impl EmbeddedRegistry {
             batch.remove(&writer.meta, revoked_key(old.identity));
         }
         Some(unix_ms)
+    }
+
+    fn tell(&self, device: DeviceId, change: DeviceChange) {
+        if let Some(observer) = self.observer.get() {
+            observer(device, change);
+        }
     }
 
     /// Makes a credential of what was asked for; the certificate's text is what is stored of it.
@@ -437,6 +445,10 @@ impl Registry for EmbeddedRegistry {
         &self.revocations
     }
 
+    fn set_observer(&self, observer: DeviceObserver) {
+        let _ = self.observer.set(observer);
+    }
+
     fn remove(&self, name: &str) -> Result<Arc<Device>, RegistryError> {
         let writer = self.writer();
         let device = self
@@ -457,6 +469,7 @@ impl Registry for EmbeddedRegistry {
         names.remove(name);
         drop(names);
         drop(writer);
+        self.tell(device.id, DeviceChange::Removed);
         if let Some(unix_ms) = revoked {
             self.revocations.publish(unix_ms);
         }
@@ -492,6 +505,7 @@ impl Registry for EmbeddedRegistry {
         }
         self.insert(Arc::clone(&after));
         drop(writer);
+        self.tell(after.id, DeviceChange::Credential);
         if let Some(unix_ms) = revoked {
             self.revocations.publish(unix_ms);
         }

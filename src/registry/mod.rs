@@ -153,6 +153,18 @@ pub enum RegistryError {
     Storage(String),
 }
 
+/// What happened to a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeviceChange {
+    /// It has another credential.
+    Credential,
+    /// It is gone.
+    Removed,
+}
+
+/// Who is told of changes of devices.
+pub type DeviceObserver = Box<dyn Fn(DeviceId, DeviceChange) + Send + Sync>;
+
 /// The pre-shared key that a text of hexadecimal digits is.
 ///
 /// # Errors
@@ -249,6 +261,13 @@ pub trait Registry: Send + Sync {
 
     /// The credentials that ended: recorded before the call that ended them returns.
     fn revocations(&self) -> &Arc<RevocationList>;
+
+    /// Sets who is told that a device was removed or got another credential: once nobody finds the old
+    /// one any more, and before the call that changed it returns. Only the first call counts; a
+    /// registry that tells nobody ignores it.
+    fn set_observer(&self, observer: DeviceObserver) {
+        drop(observer);
+    }
 
     /// Removes a device; its credential ends at once. Its readings are the store's to remove.
     ///

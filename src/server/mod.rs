@@ -10,6 +10,7 @@
 
 mod credentials;
 mod dev;
+mod downlink;
 mod error;
 #[cfg(feature = "keylog")]
 mod key_log;
@@ -39,6 +40,7 @@ use self::revocation::EndedCredentials;
 use self::status::ServerStatus;
 use crate::admin::{self, AdminSettings, AdminToken};
 use crate::auth::api::{Api, ApiSettings};
+use crate::auth::downlink::{Hub, HubThread};
 use crate::auth::pool::Pool;
 use crate::auth::request::CREDENTIAL_LOOKUPS_MAX;
 use crate::config::Config;
@@ -127,6 +129,8 @@ struct Server {
     stop: Arc<AtomicBool>,
     shards: Vec<RunningShard>,
     pool: Arc<Pool>,
+    hub: Arc<Hub>,
+    hub_thread: HubThread,
     admin: admin::Admin,
 }
 
@@ -180,19 +184,21 @@ impl Server {
 
         let registry: Arc<dyn Registry> = opened.registry.clone();
         let readings: Arc<dyn Store> = opened.store.clone();
-        let api = Arc::new(Api::new(
-            Arc::clone(&registry),
-            Arc::clone(&readings),
-            ApiSettings {
-                type_cast: config.json.type_cast,
-                string_value_length_max: config.json.max_string_value_length.unwrap_or(0),
-            },
-        ));
         let workers = usize::from(config.tidegate.auth_threads);
         let (queues, workers) = RequestQueues::new(shards, REQUESTS_MAX, workers);
         let inboxes: Arc<[Arc<Inbox>]> = (0..shards)
             .map(|_| Arc::new(Inbox::new(REQUESTS_MAX)))
             .collect();
+        let hub = downlink::hub(config, &registry, &readings, &inboxes);
+        let api = Arc::new(Api::new(
+            Arc::clone(&registry),
+            Arc::clone(&readings),
+            Arc::clone(&hub),
+            ApiSettings {
+                type_cast: config.json.type_cast,
+                string_value_length_max: config.json.max_string_value_length.unwrap_or(0),
+            },
+        ));
         let pool = Pool::start(
             Arc::clone(&queues),
             workers,
@@ -202,6 +208,8 @@ impl Server {
         )
         .map_err(|error| StartError::Process("starting the authenticator pool", error))?;
         let pool = Arc::new(pool);
+        let hub_thread = HubThread::start(&hub)
+            .map_err(|error| StartError::Process("starting the downlinks' thread", error))?;
 
         let mut master = [0; 32];
         SystemRandom.fill(&mut master);
@@ -280,7 +288,7 @@ impl Server {
             token: token.clone(),
             remote_api: config.tidegate.admin_remote_api,
         };
-        let operations = admin::LocalOperations::new(registry, readings);
+        let operations = admin::LocalOperations::new(registry, readings, Arc::clone(&hub));
         let operations = Arc::new(operations.with_shards(Arc::clone(&inboxes)));
         let admin = admin::spawn(&admin_settings, operations, Arc::clone(&status) as _)?;
         addresses.admin = admin.address();
@@ -296,6 +304,8 @@ impl Server {
             stop,
             shards,
             pool,
+            hub,
+            hub_thread,
             admin,
         })
     }
@@ -364,9 +374,10 @@ impl Server {
     }
 
     /// Stops in the order in which nothing that was answered, or is in work, gets lost.
-    fn stop(self) {
+    fn stop(mut self) {
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
         self.status.set_ready(false);
+        self.hub.refuse_client_calls();
         self.stop.store(true, Ordering::Release);
         for inbox in self.inboxes.iter() {
             inbox.wake_always();
@@ -379,6 +390,7 @@ impl Server {
             }
         }
         self.pool.stop();
+        self.hub_thread.stop();
         self.opened.store.close();
         self.admin.stop();
         tracing::info!("stopped");

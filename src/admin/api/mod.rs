@@ -25,6 +25,7 @@ mod description;
 pub(super) mod devices;
 mod page;
 mod probes;
+pub(super) mod rpc;
 pub(super) mod sessions;
 
 /// Largest body of a request, bytes.
@@ -57,6 +58,7 @@ const FEATURES: &[Feature] = &[
     data::FEATURE,
     attributes::FEATURE,
     sessions::FEATURE,
+    rpc::FEATURE,
 ];
 
 /// The routes, for requests that come in with `access`.
@@ -85,7 +87,7 @@ pub(super) fn router(shared: Arc<Shared>, access: Access) -> Router {
 /// Around every request: who may ask, how long it may take, and headers for browsers.
 async fn govern(access: Access, token: AdminToken, request: Request, next: Next) -> Response {
     let mut response = match guard::check(access, &token, &request) {
-        Ok(()) => tokio::time::timeout(REQUEST_TIMEOUT, next.run(request))
+        Ok(()) => tokio::time::timeout(patience(&request), next.run(request))
             .await
             .unwrap_or_else(|_| {
                 let status = StatusCode::SERVICE_UNAVAILABLE;
@@ -122,6 +124,11 @@ async fn govern(access: Access, token: AdminToken, request: Request, next: Next)
         }
     }
     response
+}
+
+/// How long a request may take.
+fn patience(request: &Request) -> Duration {
+    rpc::patience(request.uri().path()).unwrap_or(REQUEST_TIMEOUT)
 }
 
 fn no_such_page() -> Failure {
@@ -166,6 +173,7 @@ impl From<OperationError> for Failure {
             ErrorKind::Unauthenticated => StatusCode::UNAUTHORIZED,
             ErrorKind::Forbidden => StatusCode::FORBIDDEN,
             ErrorKind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            ErrorKind::Unanswered => StatusCode::GATEWAY_TIMEOUT,
             ErrorKind::Failed => StatusCode::INTERNAL_SERVER_ERROR,
         };
         Self { status, error }

@@ -1,12 +1,14 @@
 //! Attributes in the store of this process.
 
-use super::{LocalOperations, reading};
+use super::{LocalOperations, WRITE_TIMEOUT, reading};
 use crate::admin::operations::{Attributes, ErrorKind, NewAttributes, OperationError, Reading};
-use crate::registry::Device;
-use crate::shard::clock::unix_ms;
+use crate::auth::downlink::{Delta, SetRefusal};
+use crate::registry::{Device, RegistryError};
 use crate::store::batch::KEY_BYTES_MAX;
-use crate::store::{AttributeScope, Value};
+use crate::store::{AttributeScope, StoreError, Value};
 use std::collections::BTreeMap;
+use std::sync::mpsc;
+use std::time::Duration;
 
 impl LocalOperations {
     pub(super) fn read_attributes(&self, name: &str) -> Result<Attributes, OperationError> {
@@ -37,22 +39,11 @@ impl LocalOperations {
         attributes: &NewAttributes,
     ) -> Result<(), OperationError> {
         let device = self.find(name)?;
-        let values = attributes
-            .iter()
-            .map(|(key, value)| Ok((checked_key(key)?, value_of(key, value)?)))
-            .collect::<Result<Vec<_>, OperationError>>()?;
-        if values.is_empty() {
-            return Ok(());
+        let mut changes = Delta::default();
+        for (key, value) in attributes {
+            changes.insert(checked_key(key)?.into(), Some(value_of(key, value)?));
         }
-        let updated_ms = now_ms();
-        let written = self.write(|batch| {
-            for (key, value) in &values {
-                let pushed =
-                    batch.push_attribute(device.id, scope, key, updated_ms, value.as_ref());
-                debug_assert!(pushed.is_ok(), "the key's length is checked");
-            }
-        });
-        written.map_err(|reason| not_written(&reason))
+        self.change_attributes(&device, scope, &changes)
     }
 
     pub(super) fn remove_attributes(
@@ -62,26 +53,50 @@ impl LocalOperations {
         keys: &[String],
     ) -> Result<(), OperationError> {
         let device = self.find(name)?;
-        let keys = keys
-            .iter()
-            .map(|key| checked_key(key))
-            .collect::<Result<Vec<_>, _>>()?;
-        if keys.is_empty() {
+        let mut changes = Delta::default();
+        for key in keys {
+            changes.insert(checked_key(key)?.into(), None);
+        }
+        self.change_attributes(&device, scope, &changes)
+    }
+
+    /// Changes attributes, has the device told if it observes them, and waits until all is durable.
+    fn change_attributes(
+        &self,
+        device: &Device,
+        scope: AttributeScope,
+        changes: &Delta,
+    ) -> Result<(), OperationError> {
+        if changes.is_empty() {
             return Ok(());
         }
-        let updated_ms = now_ms();
-        let written = self.write(|batch| {
-            for key in &keys {
-                let pushed = batch.remove_attribute(device.id, scope, key, updated_ms);
-                debug_assert!(pushed.is_ok(), "the key's length is checked");
+        // The store takes no more while it is behind; a change may wait for that a little.
+        const ATTEMPTS: u32 = 50;
+        const PAUSE: Duration = Duration::from_millis(20);
+        for _ in 0..ATTEMPTS {
+            let (sender, receiver) = mpsc::sync_channel(1);
+            let done = Box::new(move |result: Result<(), StoreError>| {
+                // Nobody listens any more after the time-out.
+                let _ = sender.send(result);
+            });
+            match self.hub.set(device.id, scope, changes.clone(), done) {
+                Ok(()) => {
+                    let written = receiver.recv_timeout(WRITE_TIMEOUT);
+                    return match written {
+                        Ok(Ok(())) => Ok(()),
+                        Ok(Err(error)) => Err(not_written(&error.to_string())),
+                        Err(_) => Err(not_written("it takes too long")),
+                    };
+                }
+                Err(SetRefusal::Overloaded) => std::thread::sleep(PAUSE),
+                Err(SetRefusal::NoDevice) => {
+                    return Err(RegistryError::Unknown(device.name.to_string()).into());
+                }
+                Err(refusal @ SetRefusal::Key) => return Err(not_written(&refusal.to_string())),
             }
-        });
-        written.map_err(|reason| not_written(&reason))
+        }
+        Err(not_written("too much waits to be written"))
     }
-}
-
-fn now_ms() -> i64 {
-    i64::try_from(unix_ms()).unwrap_or(i64::MAX)
 }
 
 fn not_written(reason: &str) -> OperationError {

@@ -201,7 +201,7 @@ export class Device {
     const outcome = h("p", { class: "outcome mono", role: "status" });
     const send = (event) => {
       event.preventDefault();
-      const body = { method: method.value, params: parsed(params.value), oneway: kind.value === "oneway" };
+      const body = { method: method.value, params: parsed(params.value), mode: kind.value };
       told(outcome, async () => {
         const answer = await ask(this.path("/rpc"), { method: "POST", body });
         return answer === null ? "Sent." : JSON.stringify(answer);

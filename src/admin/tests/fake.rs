@@ -1,5 +1,6 @@
 //! Operations on devices in memory.
 
+use super::super::operations::rpc::RpcOperations;
 use super::super::operations::sessions::*;
 use super::super::operations::*;
 use crate::store::{AttributeScope, HistoryQuery, Order};
@@ -34,6 +35,7 @@ impl Fake {
             created_ms: 1,
             credentials_type: CredentialsType::AccessToken,
             credentials_id: device.token.clone(),
+            activity: None,
             psk: None,
         };
         devices.insert(device.name.clone(), view.clone());
@@ -44,6 +46,9 @@ impl Fake {
 fn raw(value: &serde_json::Value) -> Box<RawValue> {
     serde_json::value::to_raw_value(value).unwrap()
 }
+
+/// No device can be called.
+impl RpcOperations for Fake {}
 
 impl Operations for Fake {
     fn devices(&self, after: Option<&str>, limit: usize) -> Result<DevicePage, OperationError> {
@@ -125,6 +130,7 @@ impl Operations for Fake {
                 AttributeScope::Client => &mut attributes.client,
                 AttributeScope::Shared => &mut attributes.shared,
                 AttributeScope::Server => &mut attributes.server,
+                AttributeScope::Rpc => continue,
             };
             assert_eq!(device, name);
             let value = raw(value);

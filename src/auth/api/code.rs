@@ -20,3 +20,5 @@ pub const INTERNAL_SERVER_ERROR: u8 = 0xa0;
 pub const NOT_IMPLEMENTED: u8 = 0xa1;
 /// 5.03 Service Unavailable.
 pub const SERVICE_UNAVAILABLE: u8 = 0xa3;
+/// 5.04 Gateway Timeout.
+pub const GATEWAY_TIMEOUT: u8 = 0xa4;

@@ -23,21 +23,30 @@
 //! TB section 6 with its recommendations, except where section 10 states a code: a timestamp that
 //! is not a number is 5.00 (vector 6). An empty array of telemetry is 2.01. Beyond ThingsBoard, which
 //! answers 2.01 and stores nothing: an empty key, a key of more than 255 bytes and a number of more
-//! than 350 plain digits are 4.00, as a 2.01 here means *stored*. What is not there yet (RPC,
-//! claiming, provisioning, OTA, Efento) is 5.01, after the checks of path and credential.
-//! An Observe option is ignored, which RFC 7641 section 2 allows: the answer is that of a plain GET.
+//! than 350 plain digits are 4.00, as a 2.01 here means *stored*. What is not there yet (claiming,
+//! provisioning, OTA, Efento) is 5.01, after the checks of path and credential.
+//!
+//! # What is observed
+//!
+//! Attributes and calls ([`Hub::observe`]). An Observe option with another value than 0 asks for
+//! nothing but an answer; that it ends a relation when it is 1 is the shard's business (RFC 7641
+//! section 3.6). Any accepted request of a device shows that it is there ([`Hub::uplink`]).
 
 pub mod code;
 mod payload;
 mod read;
 mod route;
 
+use crate::auth::downlink::{Hub, Topic};
 use crate::auth::request::{Identity, Request, Response};
 use crate::crypto::pre_shared_key::PreSharedKey;
 use crate::registry::{DeviceId, Registry};
 use crate::store::{Batch, Store};
 use route::{Action, Route, Segments};
 use std::sync::Arc;
+
+/// Observe that registers (RFC 7641 section 2).
+const REGISTER: u32 = 0;
 
 /// What of the device API can be set.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,23 +73,37 @@ pub enum Outcome {
     Respond(Response),
     /// The answer once what was added to the batch is durable.
     Durable(Response),
+    /// The answer comes, or has come, from the hub.
+    Elsewhere,
 }
 
 /// The device API: from a request to its answer.
 pub struct Api {
     registry: Arc<dyn Registry>,
     store: Arc<dyn Store>,
+    hub: Arc<Hub>,
     settings: ApiSettings,
 }
 
 impl Api {
-    /// The API on this registry and store.
-    pub fn new(registry: Arc<dyn Registry>, store: Arc<dyn Store>, settings: ApiSettings) -> Self {
+    /// The API on this registry and store; `hub` works on the same ones.
+    pub fn new(
+        registry: Arc<dyn Registry>,
+        store: Arc<dyn Store>,
+        hub: Arc<Hub>,
+        settings: ApiSettings,
+    ) -> Self {
         Self {
             registry,
             store,
+            hub,
             settings,
         }
+    }
+
+    /// What devices observe and are told.
+    pub fn hub(&self) -> &Arc<Hub> {
+        &self.hub
     }
 
     /// Answers a request. What it writes is added to `batch`, which is left as it was unless the
@@ -93,7 +116,9 @@ impl Api {
             Route::WellKnownCore => read::well_known_core(),
             Route::Provision | Route::Efento => Response::empty(code::NOT_IMPLEMENTED),
             Route::Device { action, token } => match self.authenticate(request, token) {
-                Some(device) => return self.device_request(request, action, device, batch),
+                Some(device) => {
+                    return self.device_request(request, action, token, device, batch);
+                }
                 None => Response::empty(code::UNAUTHORIZED),
             },
         };
@@ -128,22 +153,62 @@ impl Api {
         &self,
         request: &Request,
         action: Action,
+        token: Option<&[u8]>,
         device: DeviceId,
         batch: &mut Batch,
     ) -> Outcome {
         let message = &request.message;
         let received_ms = i64::try_from(request.received_unix_ms).unwrap_or(i64::MAX);
+        if action != Action::Ota {
+            self.hub.uplink(device, request.received_unix_ms);
+        }
+        let observe = |topic| {
+            let may = || self.authenticate(request, token) == Some(device);
+            match self.hub.observe(topic, device, request, &may) {
+                Ok(()) => Outcome::Elsewhere,
+                Err(refusal) => Outcome::Respond(refusal),
+            }
+        };
         let upload = match action {
             Action::PostTelemetry => payload::telemetry,
             Action::PostAttributes => payload::attributes,
+            Action::ReadAttributes if message.observe == Some(REGISTER) => {
+                return observe(Topic::Attributes);
+            }
+            Action::ObserveRpc if message.observe == Some(REGISTER) => {
+                return observe(Topic::Rpc);
+            }
+            Action::ObserveRpc => {
+                let later = self.hub.long_body(Topic::Rpc, device, request);
+                let code = match message.observe {
+                    Some(_) => code::CONTENT,
+                    None => code::BAD_REQUEST,
+                };
+                return Outcome::Respond(later.unwrap_or_else(|| Response::empty(code)));
+            }
+            Action::Call => {
+                return self
+                    .hub
+                    .client_call(device, request)
+                    .map_or(Outcome::Elsewhere, Outcome::Respond);
+            }
+            Action::Reply(id) => {
+                return self
+                    .hub
+                    .reply(device, id, request)
+                    .map_or(Outcome::Elsewhere, Outcome::Respond);
+            }
             Action::ReadAttributes => {
+                if let Some(later) = self.hub.long_body(Topic::Attributes, device, request) {
+                    return Outcome::Respond(later);
+                }
                 let read = read::attributes(&*self.store, device, message);
                 return Outcome::Respond(read.unwrap_or_else(|error| {
                     tracing::error!(%error, %device, "attributes cannot be read");
                     Response::empty(code::INTERNAL_SERVER_ERROR)
                 }));
             }
-            Action::Claim | Action::Rpc | Action::Ota => {
+            Action::Claim | Action::Ota => {
                 return Outcome::Respond(Response::empty(code::NOT_IMPLEMENTED));
             }
         };

@@ -25,7 +25,12 @@ pub(super) enum Action {
     PostAttributes,
     ReadAttributes,
     Claim,
-    Rpc,
+    /// `GET rpc` with Observe, 0 registers; or for a later block of a call.
+    ObserveRpc,
+    /// A call of the device.
+    Call,
+    /// Its reply to the call with this number.
+    Reply(i32),
     Ota,
 }
 
@@ -167,13 +172,23 @@ fn device_api<'a>(message: &RequestMessage, rest: &[&'a [u8]]) -> Route<'a> {
         (POST, Feature::Provision) => return Route::Provision,
         (POST, Feature::Telemetry) => Action::PostTelemetry,
         (POST, Feature::Attributes) => Action::PostAttributes,
-        (POST, Feature::Rpc) => Action::Rpc,
+        (POST, Feature::Rpc) => call_number(rest).map_or(Action::Call, Action::Reply),
         (POST, Feature::Claim) => Action::Claim,
         (GET, Feature::Attributes) => Action::ReadAttributes,
-        (GET, Feature::Rpc) if message.observe.is_some() => Action::Rpc,
+        // A later block of a call that was notified comes without Observe (RFC 7959 section 2.6).
+        (GET, Feature::Rpc) if message.observe.is_some() || message.block2.is_some() => {
+            Action::ObserveRpc
+        }
         _ => return refused,
     };
     Route::Device { action, token }
+}
+
+/// The number of the call that is replied to: the fifth segment of the path, or the fourth of four. What is no
+/// 32-bit integer is no number, and the request a call of the device.
+fn call_number(rest: &[&[u8]]) -> Option<i32> {
+    let segment = rest.get(2).or_else(|| rest.get(1))?;
+    std::str::from_utf8(segment).ok()?.parse().ok()
 }
 
 /// A path below `/fw` or `/sw`: exactly one segment, the token.
@@ -242,11 +257,16 @@ mod tests {
                 &["api", "v1", "T", "telemetry", ""],
                 "PostTelemetry T",
             ),
-            (POST, &["api", "v1", "T", "rpc", "5"], "Rpc T"),
+            (POST, &["api", "v1", "T", "rpc", "5"], "Reply(5) T"),
+            (POST, &["api", "v1", "T", "rpc", "5", "6"], "Reply(5) T"),
+            (POST, &["api", "v1", "T", "rpc", "2147483648"], "Call T"),
+            (POST, &["api", "v1", "T", "rpc", "x"], "Call T"),
+            (POST, &["api", "v1", "T", "rpc"], "Call T"),
+            (POST, &["api", "v1", "rpc"], "Call -"),
             (POST, &["api", "v1", "T", "claim"], "Claim T"),
             // Certificate form.
             (POST, &["api", "v1", "telemetry"], "PostTelemetry -"),
-            (POST, &["api", "v1", "rpc", "5"], "Rpc rpc"),
+            (POST, &["api", "v1", "rpc", "5"], "Reply(5) rpc"),
             (GET, &["api", "v1", "attributes"], "ReadAttributes -"),
             (GET, &["api", "v1", "attributes", "updates"], "4.00"),
             (
@@ -330,7 +350,10 @@ mod tests {
 
     #[test]
     fn rpc_is_read_only_by_observing() {
-        assert_eq!(routed(GET, &["api", "v1", "T", "rpc"], Some(0)), "Rpc T");
+        assert_eq!(
+            routed(GET, &["api", "v1", "T", "rpc"], Some(0)),
+            "ObserveRpc T"
+        );
         assert_eq!(
             routed(GET, &["api", "v1", "T", "telemetry"], Some(0)),
             "4.00"
