@@ -226,7 +226,8 @@ A pre-shared key that is made at random is printed once; no command shows a key 
 Examples:
   tidegate device set-credentials thermometer-1                      a new token, made at random
   tidegate device set-credentials thermometer-2 --token A2_TEST_TOKEN
-  tidegate device set-credentials gateway-7 --x509 gateway-7-new.pem")]
+  tidegate device set-credentials gateway-7 --x509 gateway-7-new.pem
+  tidegate device set-credentials valve-3 --psk-identity valve-3")]
     SetCredentials {
         /// Its name
         name: String,

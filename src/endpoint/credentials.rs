@@ -85,6 +85,8 @@ impl Endpoint {
             return;
         };
         let was_handshaking = association.is_handshaking();
+        let was_established = association.is_established();
+        let handshake_start = association.handshake_start();
         let ids = index_keys(Some(association));
         let address = PeerKey {
             address: peer.address,
@@ -125,11 +127,14 @@ impl Endpoint {
         if let Some(alert) = received.peer_alert {
             out.note(Note::Alert(address.address, alert));
         }
+        if was_established && received.established {
+            self.count_session_end(&received);
+        }
         self.count_handshake(key, was_handshaking);
         self.reindex(key, ids);
         let mut current = key;
         if received.established {
-            let Some(renewed) = self.on_established(now, key, &received) else {
+            let Some(renewed) = self.on_established(now, key, handshake_start, &received) else {
                 return;
             };
             current = renewed;

@@ -55,7 +55,7 @@ use crate::buffer::SpareBuffers;
 use crate::coap::{self, Input, MessageLayer};
 use crate::drop_reason::DropReason;
 use crate::dtls;
-use crate::metrics::{Counter, Latency, ShardMetrics};
+use crate::metrics::{Counter, ShardMetrics};
 use crate::random::Random;
 use crate::slab::{Key, Slab};
 use crate::time::{Duration, Instant, Now};
@@ -309,11 +309,7 @@ impl Endpoint {
         }
         let mut current = known;
         if received.established {
-            if let Some(start) = handshake_start {
-                let time = now.instant.saturating_duration_since(start);
-                self.metrics.record(Latency::Handshake, time);
-            }
-            let Some(renewed) = self.on_established(now, known, &received) else {
+            let Some(renewed) = self.on_established(now, known, handshake_start, &received) else {
                 return;
             };
             current = renewed;

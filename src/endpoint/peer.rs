@@ -10,7 +10,7 @@ use crate::auth::request::Identity;
 use crate::coap::{self, MessageLayer};
 use crate::drop_reason::DropReason;
 use crate::dtls::{self, Association, PeerIdentity};
-use crate::metrics::{Counter, ShardMetrics};
+use crate::metrics::{Counter, Latency, ShardMetrics};
 use crate::slab::Key;
 use crate::time::{Duration, Instant, Now};
 
@@ -219,12 +219,17 @@ impl Endpoint {
         &mut self,
         now: Now,
         key: Key,
+        handshake_start: Option<Instant>,
         received: &dtls::Received,
     ) -> Option<Key> {
         self.metrics.increment(match received.resumed {
             None => Counter::HandshakesCompleted,
             Some(_) => Counter::HandshakesResumed,
         });
+        if let Some(start) = handshake_start {
+            let time = now.instant.saturating_duration_since(start);
+            self.metrics.record(Latency::Handshake, time);
+        }
         self.renew(now, key)
     }
 

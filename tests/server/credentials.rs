@@ -174,7 +174,7 @@ fn shown_certificate(server: &Server) -> String {
 
 fn no_session_was_lost(server: &Server, sessions: u64) {
     let metrics = server.http("/metrics").expect("metrics");
-    for cause in ["expired", "closed", "replaced", "evicted", "revoked"] {
+    for cause in ["expired", "closed", "replaced", "limit", "revoked"] {
         let line = format!("tidegate_sessions_ended_total{{cause=\"{cause}\"}} 0");
         assert!(metrics.contains(&line), "{line}: {metrics}");
     }

@@ -13,6 +13,7 @@ mod connection_id;
 mod credentials;
 mod durability;
 mod lifecycle;
+mod metrics;
 mod observe;
 mod readme;
 mod settings;

@@ -165,14 +165,18 @@ fn parse_id(id: &str) -> Option<(u16, Key)> {
 
 fn view(shard: u16, session: &SessionInfo, registry: &dyn Registry) -> SessionView {
     let Key { slot, generation } = session.key;
-    let (identity, device) = match &session.identity {
+    let (identity, id) = match &session.identity {
         Identity::Anonymous => (SessionIdentityKind::Anonymous, None),
         Identity::Certificate(fingerprint) => (
             SessionIdentityKind::Certificate,
-            registry.device_by_fingerprint(fingerprint),
+            registry.identify_fingerprint(fingerprint),
         ),
-        Identity::PreSharedKey(_) => (SessionIdentityKind::PreSharedKey, None),
+        Identity::PreSharedKey(hash) => (
+            SessionIdentityKind::PreSharedKey,
+            registry.identify_psk_identity(hash),
+        ),
     };
+    let device = id.and_then(|id| registry.device(id));
     SessionView {
         id: format!("{shard}-{slot}-{generation}"),
         shard,

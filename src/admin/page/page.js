@@ -89,7 +89,7 @@ function login(problem) {
       "section",
       { class: "card login" },
       h("h1", {}, "Log in"),
-      h("p", { class: "muted" }, "Devices and their data need the token of this server."),
+      h("p", { class: "muted" }, "Showing devices and their data needs the token of this server."),
       h("form", { onsubmit: enter }, h("label", {}, "Token", input), h("button", {}, "Log in")),
       problem === "" ? null : h("p", { class: "bad", role: "alert" }, problem),
       h("p", { class: "muted small" }, "It is in the file ", h("code", {}, "admin-token"), " of the server's data directory. This tab keeps it until it is closed."),
