@@ -9,7 +9,7 @@
 //! with the queue full, the client's flight is dropped in silence: it sends it again.
 
 use super::connection_id::index_keys;
-use super::{Endpoint, Note, Outbox, PeerKey};
+use super::{Endpoint, Note, Outbox};
 use crate::auth::request::{CredentialRequest, CredentialVerdict, PeerRef};
 use crate::drop_reason::DropReason;
 use crate::dtls::{self, CredentialLookup};
@@ -80,6 +80,7 @@ impl Endpoint {
             self.metrics.count_drop(DropReason::VerdictStale);
             return;
         };
+        let address = peer.place();
         let Some(association) = peer.association.as_mut() else {
             self.metrics.count_drop(DropReason::VerdictStale);
             return;
@@ -88,15 +89,11 @@ impl Endpoint {
         let was_established = association.is_established();
         let handshake_start = association.handshake_start();
         let ids = index_keys(Some(association));
-        let address = PeerKey {
-            address: peer.address,
-            port: peer.port,
-        };
         let allowance = peer
             .path
             .as_ref()
             .map_or(usize::MAX, |path| path.allowance());
-        let mut sink = out.limited(peer.address, peer.port, allowance);
+        let mut sink = out.limited(peer.address.into(), peer.port, allowance);
         let mut drops = |reason| self.metrics.count_drop(reason);
         let mut context = dtls::Context {
             config,

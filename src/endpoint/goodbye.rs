@@ -43,7 +43,7 @@ impl Endpoint {
                 connection_ids: &self.connection_ids,
                 admit_handshakes: false,
                 random: &mut *self.random,
-                out: &mut out.to(peer.address, peer.port),
+                out: &mut out.to(peer.address.into(), peer.port),
                 drops: &mut |reason| self.metrics.count_drop(reason),
             });
         }

@@ -127,7 +127,7 @@ impl Endpoint {
         let suite = association.suite()?;
         Some(SessionInfo {
             key,
-            address: peer.address,
+            address: peer.address.into(),
             identity: peer::request_identity(association.identity()),
             suite: suite.name(),
             connection_id: association

@@ -228,7 +228,9 @@ impl Endpoint {
         // To where nobody has shown to receive goes three times what came (RFC 9853 section 5).
         let allowance = match known.and_then(|known| self.peers.get(known)) {
             None => usize::MAX,
-            Some(peer) if peer.address != key.address => received_len * AMPLIFICATION_MAX,
+            Some(peer) if SocketAddr::from(peer.address) != key.address => {
+                received_len * AMPLIFICATION_MAX
+            }
             Some(_) if is_admitted => usize::MAX,
             Some(peer) => peer.path.as_ref().map_or(usize::MAX, |path| {
                 path.allowance() + received_len * AMPLIFICATION_MAX
@@ -244,8 +246,7 @@ impl Endpoint {
             connection_ids: &self.connection_ids,
             // A known peer's new session takes the place of its old one.
             admit_handshakes: self.handshakes < self.settings.handshakes_max
-                && (self.by_address.find(&key, &self.peers).is_some()
-                    || self.secure_peers < self.settings.sessions_max),
+                && (known.is_some() || self.secure_peers < self.settings.sessions_max),
             random: &mut *self.random,
             out: &mut sink,
             drops: &mut drops,
@@ -365,7 +366,7 @@ impl Endpoint {
         let layer = coap.get_or_insert_with(|| Box::new(MessageLayer::new(&mut *self.random)));
         let mut request = None;
         let settings = coap_settings(&self.settings.coap, association.as_ref());
-        let way = (*address, *port, path);
+        let way = ((*address).into(), *port, path);
         let again = Transmission::MayBeAgain;
         let mut send = coap_output(way, again, association, out, &self.metrics);
         let mut context = coap::Context {

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use super::connection_id::index_keys;
 use super::path::Path;
+use super::peer_address::PackedAddress;
 use super::{Endpoint, Outbox, PeerKey, Port};
 use crate::auth::request::Identity;
 use crate::coap::{self, MessageLayer};
@@ -16,7 +17,7 @@ use crate::time::{Duration, Instant, Now};
 
 /// One peer: an address and a socket, with what DTLS and CoAP keep for it.
 pub(super) struct Peer {
-    pub(super) address: SocketAddr,
+    pub(super) address: PackedAddress,
     pub(super) port: Port,
     /// The DTLS association; `None` for a plain peer.
     pub(super) association: Option<Association>,
@@ -36,7 +37,7 @@ pub(super) struct Peer {
 
 /// Of this, a session takes nothing else while it is idle, but for its places in the indices and in
 /// the timer wheel.
-const _: () = assert!(size_of::<Peer>() <= 256);
+const _: () = assert!(size_of::<Peer>() <= 248);
 
 /// The timer wheel will not call.
 const NOT_ARMED: Instant = Instant::from_micros(u64::MAX);
@@ -110,9 +111,9 @@ pub(super) const fn request_identity(identity: PeerIdentity) -> Identity {
 
 impl Peer {
     /// What the peer can be listed under.
-    pub(super) const fn place(&self) -> PeerKey {
+    pub(super) fn place(&self) -> PeerKey {
         PeerKey {
-            address: self.address,
+            address: self.address.into(),
             port: self.port,
         }
     }
@@ -169,7 +170,7 @@ impl Endpoint {
 
     fn insert(&mut self, key: PeerKey, association: Option<Association>, now: Now) -> Option<Key> {
         let peer = Peer {
-            address: key.address,
+            address: key.address.into(),
             port: key.port,
             association,
             coap: None,
@@ -334,7 +335,7 @@ impl Endpoint {
         let config = self.settings.dtls.load();
         if let (Some(association), Some(config)) = (association.as_mut(), config.as_ref()) {
             let allowance = path.as_ref().map_or(usize::MAX, |path| path.allowance());
-            let mut sink = out.limited(*address, *port, allowance);
+            let mut sink = out.limited((*address).into(), *port, allowance);
             let mut drops = |reason| self.metrics.count_drop(reason);
             let mut context = dtls::Context {
                 config,
@@ -373,7 +374,7 @@ impl Endpoint {
         }
         if let Some(layer) = coap {
             let settings = coap_settings(&self.settings.coap, association.as_ref());
-            let way = (*address, *port, path);
+            let way = ((*address).into(), *port, path);
             let again = Transmission::MayBeAgain;
             let mut send = coap_output(way, again, association, out, &self.metrics);
             let mut context = coap::Context {

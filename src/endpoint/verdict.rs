@@ -51,7 +51,7 @@ impl Endpoint {
             self.metrics.record(Latency::Request, time);
         }
         let settings = coap_settings(&self.settings.coap, association.as_ref());
-        let way = (*address, *port, path);
+        let way = ((*address).into(), *port, path);
         let mut send = coap_output(way, Transmission::First, association, out, &self.metrics);
         let mut context = coap::Context {
             settings: &settings,

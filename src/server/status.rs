@@ -80,7 +80,8 @@ impl ServerStatus {
         let leaf = dtls
             .as_ref()
             .and_then(|dtls| dtls.credentials.chain.first());
-        let expiry = leaf.and_then(|der| Some(LeafInfo::parse(der).ok()?.not_after_unix_s));
+        let expiry =
+            leaf.and_then(|der| Some(LeafInfo::parse(der).ok()?.validity.not_after_unix_s));
         let name = "tidegate_certificate_expiry_timestamp_seconds";
         encoder.family(
             name,

@@ -40,7 +40,7 @@ use self::driver::{BoundPort, Waiter};
 use self::handover::Neighbours;
 use self::share::HandshakeShare;
 use self::socket::{BATCH, ReceiveBatch, Socket};
-use crate::crypto::random::SystemRandom;
+use crate::crypto::random::BufferedRandom;
 use crate::drop_reason::DropReason;
 use crate::endpoint::{Endpoint, EndpointSettings, Note, Outbox, Port};
 use crate::metrics::{Counter, ShardMetrics};
@@ -125,7 +125,7 @@ async fn run(parts: ShardParts) -> io::Result<()> {
                 parts.index,
                 parts.settings,
                 Arc::clone(&parts.metrics),
-                Box::new(SystemRandom),
+                Box::new(BufferedRandom::default()),
                 now,
             ),
             outbox: Outbox::default(),

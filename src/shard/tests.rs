@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::auth::request::Response;
+use crate::crypto::random::SystemRandom;
 use crate::crypto::signature::SigningKey;
 use crate::dtls::client::{ClientConfig, ClientConnection, Context};
 use crate::dtls::{CookieJar, Credentials, ServerConfig};
