@@ -158,6 +158,11 @@ impl MessageLayer {
         }
     }
 
+    /// Whether a relation is open.
+    pub fn is_observed(&self) -> bool {
+        self.relations.as_ref().is_some_and(|r| !r.is_empty())
+    }
+
     /// Takes the next event of a relation; to be called until `None` after every other call.
     pub fn next_event(&mut self) -> Option<(RelationId, RelationEventKind)> {
         self.relations.as_mut()?.next_event()

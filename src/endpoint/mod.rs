@@ -22,6 +22,7 @@ mod outbox;
 mod path;
 mod peer;
 mod peer_address;
+mod plain;
 mod revocation;
 mod settings;
 mod slot_index;
@@ -30,7 +31,6 @@ mod tests;
 mod verdict;
 mod waiting;
 
-use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -45,6 +45,7 @@ pub use outbox::{Handover, Note, Outbox, PeerSink, Port, Transmit};
 use path::{AMPLIFICATION_MAX, Arrival};
 use peer::{Peer, Transmission, coap_output, coap_settings};
 use peer_address::{AddressBytes, canonical};
+use plain::PlainPeers;
 pub use settings::EndpointSettings;
 use verdict::{SERVICE_UNAVAILABLE, count_response, overloaded};
 pub use waiting::WaitingDatagram;
@@ -80,8 +81,7 @@ pub struct Endpoint {
     hot: HotSessions,
     /// The peer of the datagram in work, should that cause a panic.
     in_hand: Option<Key>,
-    /// Plain peers in the order in which they came; those that left on their own are still listed.
-    plain_peers: VecDeque<Key>,
+    plain_peers: PlainPeers,
     timers: TimerWheel,
     secure_peers: usize,
     handshakes: usize,
@@ -129,7 +129,7 @@ impl Endpoint {
                 &mut *random,
             ),
             in_hand: None,
-            plain_peers: VecDeque::new(),
+            plain_peers: PlainPeers::default(),
             timers: TimerWheel::new(now.instant),
             secure_peers: 0,
             handshakes: 0,

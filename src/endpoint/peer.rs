@@ -141,20 +141,6 @@ impl Peer {
 }
 
 impl Endpoint {
-    /// Makes a plain peer; the oldest one gives way when their number is at its limit.
-    pub(super) fn insert_plain(&mut self, key: PeerKey, now: Now) -> Option<Key> {
-        while self.plain_peers.len() >= self.settings.plain_peers_max {
-            let oldest = self.plain_peers.pop_front()?;
-            if self.peers.get(oldest).is_some() {
-                self.metrics.increment(Counter::PlainPeersEvicted);
-                self.remove(oldest);
-            }
-        }
-        let peer = self.insert(key, None, now)?;
-        self.plain_peers.push_back(peer);
-        Some(peer)
-    }
-
     /// Makes a peer of an association whose cookie was valid; the budgets were looked at before.
     pub(super) fn insert_secure(
         &mut self,
@@ -168,7 +154,12 @@ impl Endpoint {
         Some(peer)
     }
 
-    fn insert(&mut self, key: PeerKey, association: Option<Association>, now: Now) -> Option<Key> {
+    pub(super) fn insert(
+        &mut self,
+        key: PeerKey,
+        association: Option<Association>,
+        now: Now,
+    ) -> Option<Key> {
         let peer = Peer {
             address: key.address.into(),
             port: key.port,
