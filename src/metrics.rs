@@ -139,6 +139,14 @@ counters! {
         /// One turn of a shard's loop that received something.
         ReceiveBatches "",
     }
+    Counter "tidegate_driver_trouble_total" true "Times that the way of datagrams through the kernel was not clear; what is lost by it is among the drops." {
+        /// All receive buffers of the ring were full; what came waited in the socket's own.
+        BuffersExhausted r#"what="receive_buffers_full""#,
+        /// The ring's completion queue was full; what completed waited in the kernel.
+        CompletionsOverflowed r#"what="completion_queue_full""#,
+        /// Receiving failed.
+        ReceiveErrors r#"what="receive_failed""#,
+    }
     Counter "tidegate_hello_verify_requests_total" false "HelloVerifyRequests sent (RFC 6347 section 4.2.1)." {
         /// A ClientHello without a valid cookie was answered; no state was kept.
         HelloVerifyRequests "",
@@ -266,8 +274,10 @@ counters! {
         CredentialLookups "",
     }
     Counter "tidegate_shard_sleeps_total" true "Times that a shard had nothing to do." {
-        /// The shard waited in the kernel.
-        Sleeps "",
+        /// It waited on its sockets, expecting to be needed soon.
+        Sleeps r#"where="sockets""#,
+        /// It waited in its executor, after a quiet time.
+        IdleSleeps r#"where="executor""#,
     }
     Counter "tidegate_shard_panics_total" false "Panics contained by a shard: defects." {
         /// One datagram, or the whole shard, was given up.

@@ -24,12 +24,24 @@
 //! looks whether the other one sleeps. A sequentially consistent fence stands between the two
 //! steps on both sides, so at least one of them sees the other. Whoever takes the mark away is the
 //! one who wakes, so a sleeper is woken once.
+//!
+//! # No wake-up per request
+//!
+//! While requests come briskly ([`crate::pace`]), the last worker that is awake does not go to sleep when
+//! the queues are empty: it looks again a little later, so that nobody has to wake it.
+
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the pace of the workers is their own"
+)]
 
 use crate::auth::request::{
     CREDENTIAL_LOOKUPS_MAX, CredentialRequest, CredentialVerdict, Notification, RelationEvent,
     Request, Verdict,
 };
 use crate::endpoint::{Handover, Inspection};
+use crate::pace::{GATHER, Pace};
+use crate::time::Instant;
 use crossbeam::queue::ArrayQueue;
 use crossbeam::sync::{Parker, Unparker};
 use crossbeam::utils::CachePadded;
@@ -109,6 +121,8 @@ impl RequestQueues {
                 parker,
                 worker,
                 next: worker,
+                started: std::time::Instant::now(),
+                pace: Pace::default(),
             })
             .collect();
         (queues, ends)
@@ -164,6 +178,12 @@ impl RequestQueues {
             }
             asleep = before & !bit;
         }
+    }
+
+    /// The same as seen by a worker that is awake itself.
+    fn nobody_else_looks(&self) -> bool {
+        let asleep = self.asleep.load(Ordering::SeqCst).count_ones() as usize;
+        asleep + self.blocked.load(Ordering::SeqCst) + 1 >= self.unparkers.len()
     }
 
     /// Whether no worker is awake and free to look at the queues.
@@ -249,6 +269,9 @@ pub struct WorkerQueues {
     parker: Parker,
     worker: usize,
     next: usize,
+    /// The origin of the instants given to `pace`.
+    started: std::time::Instant,
+    pace: Pace,
 }
 
 impl WorkerQueues {
@@ -307,6 +330,7 @@ impl WorkerQueues {
         }
         self.next = (self.next + 1) % shards;
         let taken = TAKE_MAX - room;
+        self.pace.add(taken);
         if room == 0 && !self.shared.is_empty() {
             // More than one batch waits: pass the word on.
             self.shared.wake_one();
@@ -331,7 +355,14 @@ impl WorkerQueues {
         work()
     }
 
-    fn sleep(&self) {
+    /// Sleeps until there may be something in the queues.
+    fn sleep(&mut self) {
+        let now = Instant::ZERO + self.started.elapsed();
+        if self.pace.is_brisk(now) && self.shared.nobody_else_looks() {
+            // Only the end of the queues unparks a worker that is not marked as asleep.
+            self.parker.park_timeout(GATHER);
+            return;
+        }
         let bit = 1_u64 << self.worker;
         self.shared.asleep.fetch_or(bit, Ordering::SeqCst);
         fence(Ordering::SeqCst);

@@ -24,7 +24,7 @@ mod tests;
 pub use error::{ConfigError, Problem};
 pub use resolve::{EffectiveSetting, Origin};
 
-use crate::config::value::LogFormat;
+use crate::config::value::{DriverChoice, LogFormat};
 use crate::credentials::CredentialSettings;
 use crate::crypto::suite::CipherSuite;
 use crate::store::embedded::Retention;
@@ -165,6 +165,8 @@ pub struct Tidegate {
     pub shards: u16,
     /// `TIDEGATE_AUTH_THREADS`, 1 to 256.
     pub auth_threads: u16,
+    /// `TIDEGATE_DRIVER`.
+    pub driver: DriverChoice,
     /// `TIDEGATE_ADMIN_BIND`; `None`: no TCP listener (the unix socket is always there).
     pub admin_bind: Option<SocketAddr>,
     /// `TIDEGATE_ADMIN_REMOTE_API`: whether the API is served where that is not loopback.

@@ -337,6 +337,12 @@ fn wrong_values_name_setting_value_origin_and_remedy() {
         ("TIDEGATE_SHARDS", "0", "out of range", "from 1 to 256"),
         ("TIDEGATE_NODE_ID", "256", "out of range", "from 0 to 255"),
         ("TIDEGATE_LOG_FORMAT", "xml", "unknown", "text or json"),
+        (
+            "TIDEGATE_DRIVER",
+            "epoll",
+            "unknown",
+            "auto or uring or mmsg",
+        ),
         ("TIDEGATE_LOG", "info,=,", "invalid", "write error, warn"),
         (
             "TIDEGATE_CIPHER_SUITES",

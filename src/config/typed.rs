@@ -2,7 +2,7 @@
 
 use crate::config::error::{ConfigError, Problem};
 use crate::config::resolve::{EffectiveSetting, Resolved, ResolvedSetting, shown};
-use crate::config::value::{LogFormat, Value};
+use crate::config::value::{DriverChoice, LogFormat, Value};
 use crate::config::{Coap, Config, Downlink, Dtls, Json, Reload, Sources, Tidegate, X509};
 use crate::credentials::{CredentialSettings, CredentialsType};
 use crate::crypto::suite::CipherSuite;
@@ -241,6 +241,11 @@ fn tidegate(values: &Values<'_>, sources: &Sources) -> Tidegate {
         auth_threads: values
             .optional_number("TIDEGATE_AUTH_THREADS")
             .unwrap_or_else(|| (shards / 2).max(1)),
+        driver: match values.text("TIDEGATE_DRIVER").as_str() {
+            "uring" => DriverChoice::Uring,
+            "mmsg" => DriverChoice::Mmsg,
+            _ => DriverChoice::Auto,
+        },
         admin_bind: match values.find("TIDEGATE_ADMIN_BIND").value {
             Value::OptionalSocket(address) => address,
             ref other => unreachable!("TIDEGATE_ADMIN_BIND is {other:?}"),

@@ -73,6 +73,17 @@ pub enum Value {
     Suites(Vec<CipherSuite>),
 }
 
+/// How datagrams travel between the kernel and the shards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DriverChoice {
+    /// As the kernel can.
+    Auto,
+    /// On an io_uring.
+    Uring,
+    /// By recvmmsg and sendmmsg.
+    Mmsg,
+}
+
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {

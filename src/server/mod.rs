@@ -11,6 +11,7 @@
 mod credentials;
 mod dev;
 mod downlink;
+mod driver;
 mod error;
 #[cfg(feature = "keylog")]
 mod key_log;
@@ -37,7 +38,7 @@ pub(crate) use key_log::warning as key_log_warning;
 use self::credentials::CredentialWatch;
 use self::resumption::Tickets;
 use self::revocation::EndedCredentials;
-use self::status::ServerStatus;
+use self::status::{ServerStatus, ShardsView};
 use crate::admin::{self, AdminSettings, AdminToken};
 use crate::auth::api::{Api, ApiSettings};
 use crate::auth::downlink::{Hub, HubThread};
@@ -152,6 +153,7 @@ impl Server {
         if let Err(error) = doctor::Host::of_machine().ring() {
             return Err(StartError::Executor(error.to_owned()));
         }
+        let driver = driver::choose(config.tidegate.driver)?;
         let (dtls, watch) = credentials::dtls_config(config)?;
         let tickets = Tickets::open(config, &config.tidegate.data_dir)?;
         let token = AdminToken::open(&config.tidegate.data_dir, &mut SystemRandom)?;
@@ -253,6 +255,7 @@ impl Server {
                 index: u16::try_from(index).unwrap_or(u16::MAX),
                 cpu: cpus[index % cpus.len()],
                 sockets,
+                driver,
                 settings: Arc::clone(&settings),
                 metrics: Arc::clone(&metrics[index]),
                 queue: queues
@@ -272,14 +275,17 @@ impl Server {
         revocation::tell(registry.revocations(), Arc::clone(&inboxes));
 
         let status = Arc::new(ServerStatus::new(
-            metrics,
+            ShardsView {
+                metrics,
+                queues: (0..inboxes.len())
+                    .filter_map(|shard| queues.shard(shard))
+                    .collect(),
+                driver,
+            },
             Arc::clone(&pool),
             Arc::clone(&readings),
             Arc::clone(&registry),
             Arc::clone(&settings),
-            (0..inboxes.len())
-                .filter_map(|shard| queues.shard(shard))
-                .collect(),
             addresses,
         ));
         let admin_settings = AdminSettings {

@@ -13,6 +13,7 @@ use crate::endpoint::EndpointSettings;
 use crate::metrics::{Counter, Encoder, ShardMetrics};
 use crate::queue::RequestQueue;
 use crate::registry::Registry;
+use crate::shard::DriverKind;
 use crate::store::{Store, StoreStatus};
 
 /// The server's counters and state, read by other threads.
@@ -24,19 +25,31 @@ pub(super) struct ServerStatus {
     settings: Arc<EndpointSettings>,
     queues: Vec<RequestQueue>,
     addresses: Addresses,
+    driver: DriverKind,
     ready: AtomicBool,
+}
+
+/// What the shards show of themselves.
+pub(super) struct ShardsView {
+    pub(super) metrics: Vec<Arc<ShardMetrics>>,
+    pub(super) queues: Vec<RequestQueue>,
+    pub(super) driver: DriverKind,
 }
 
 impl ServerStatus {
     pub(super) fn new(
-        metrics: Vec<Arc<ShardMetrics>>,
+        shards: ShardsView,
         pool: Arc<Pool>,
         store: Arc<dyn Store>,
         registry: Arc<dyn Registry>,
         settings: Arc<EndpointSettings>,
-        queues: Vec<RequestQueue>,
         addresses: Addresses,
     ) -> Self {
+        let ShardsView {
+            metrics,
+            queues,
+            driver,
+        } = shards;
         Self {
             metrics,
             pool,
@@ -45,6 +58,7 @@ impl ServerStatus {
             settings,
             queues,
             addresses,
+            driver,
             ready: AtomicBool::new(false),
         }
     }
@@ -136,6 +150,14 @@ impl StatusSource for ServerStatus {
     fn encode(&self, encoder: &mut Encoder) {
         let devices = self.registry.len();
         encoder.single("tidegate_devices", "gauge", "Registered devices.", devices);
+        let name = "tidegate_driver_info";
+        encoder.family(
+            name,
+            "gauge",
+            "1 for the way in which datagrams travel (TIDEGATE_DRIVER).",
+        );
+        let label = format!("driver=\"{}\"", self.driver.name());
+        encoder.sample(name, &label, 1);
         let name = "tidegate_queue_depth";
         let help = "Requests that wait for the authenticator pool.";
         encoder.family(name, "gauge", help);
@@ -247,6 +269,7 @@ impl StatusSource for ServerStatus {
             ("coap".into(), address(self.addresses.plain)),
             ("coaps".into(), address(self.addresses.secure)),
             ("shards".into(), self.metrics.len().to_string()),
+            ("driver".into(), self.driver.name().into()),
             ("devices".into(), self.registry.len().to_string()),
             ("sessions".into(), self.sum(Counter::Sessions).to_string()),
             (

@@ -11,6 +11,7 @@ mod support;
 mod bad_input;
 mod connection_id;
 mod credentials;
+mod driver;
 mod durability;
 mod lifecycle;
 mod metrics;

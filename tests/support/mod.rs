@@ -48,6 +48,10 @@ pub fn tidegate() -> Command {
         }
     }
     command.env_remove("SSLKEYLOGFILE");
+    // The same tests over the way that the kernel would not be asked for (`make test`).
+    if let Ok(driver) = std::env::var("TEST_DRIVER") {
+        command.env("TIDEGATE_DRIVER", driver);
+    }
     command
 }
 
