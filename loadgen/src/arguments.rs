@@ -81,6 +81,15 @@ pub(crate) enum ResumeBy {
     Id,
 }
 
+/// Whether devices share sockets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum SocketSharing {
+    /// Where that is possible
+    Shared,
+    /// Never
+    Each,
+}
+
 /// How devices prove who they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Authentication {
@@ -94,13 +103,32 @@ pub(crate) enum Authentication {
     None,
 }
 
+const EXAMPLES: &str = "\
+Examples:
+  A thousand certificate devices as fast as the server answers, registered at its admin port:
+    tidegate-loadgen --target coaps://127.0.0.1:5684 --devices 1000 --auth x509 --closed
+  A hundred thousand token devices, 20 000 readings a second, the report as a page:
+    tidegate-loadgen --target coaps://127.0.0.1:5684 --devices 100000 --rate 20000 --duration 1m --html report.html
+  What a full, and a resumed, handshake costs the server:
+    tidegate-loadgen --target coaps://127.0.0.1:5684 --scenario handshake --count 10000 --server-pid $(pidof tidegate)
+    tidegate-loadgen --target coaps://127.0.0.1:5684 --scenario resume --count 10000 --server-pid $(pidof tidegate)
+  Devices whose source port changes every 5 s under a connection id:
+    tidegate-loadgen --target coaps://127.0.0.1:5684 --scenario rebind --rebind-every 5s --rate 500
+  A fleet alone for 10 s, and then for 30 s under a storm of handshakes:
+    tidegate-loadgen --target coaps://127.0.0.1:5684 --scenario storm
+  A server of another make:
+    tidegate-loadgen --target coaps://192.0.2.7/example_data --method PUT --auth none --devices 50 --closed
+
+Exit codes: 0 all went well; 1 an answer was wrong, more than --max-errors operations failed, or the run
+could not be made; 2 wrong usage.";
+
 /// Simulates a fleet of devices against a CoAP or CoAPS server, and measures its answers.
 ///
 /// In the open loop (--rate) requests have intended send times, a Poisson process from the seed,
 /// and latency counts from those, whatever the server delays. In the closed loop (--closed, the
 /// default) every device has one request outstanding.
 #[derive(Debug, Parser)]
-#[command(name = "tidegate-loadgen", version, max_term_width = 100)]
+#[command(name = "tidegate-loadgen", version, max_term_width = 100, after_help = EXAMPLES)]
 struct Arguments {
     /// Server: coaps://HOST or coap://HOST, with :PORT if it is not the usual one, and with a path if --path is not given
     #[arg(long, value_name = "URI")]
@@ -187,6 +215,10 @@ struct Arguments {
     /// How long a request may take; the default is MAX_TRANSMIT_WAIT (RFC 7252)
     #[arg(long, value_name = "TIME", default_value = "93s", value_parser = parse_duration)]
     timeout: Duration,
+    /// Sockets: on loopback devices share some, each with an address of 127.0.0.0/8 of its own, unless
+    /// each is to have a socket; elsewhere, and where source ports change, each has one
+    #[arg(long, value_name = "WAY", value_enum, default_value = "shared")]
+    sockets: SocketSharing,
     /// Process of the server: adds its CPU time and memory, from /proc. Memory per session is the
     /// growth while the fleet connects: measure it on a freshly started server
     #[arg(long, value_name = "PID", value_parser = clap::value_parser!(u32).range(1..))]
@@ -264,6 +296,8 @@ pub(crate) struct Plan {
     /// Of the scenario resume.
     pub(crate) resume_by: Option<ResumeBy>,
     pub(crate) storm: Option<Storm>,
+    /// Whether devices may share sockets.
+    pub(crate) shared_sockets: bool,
     pub(crate) threads: usize,
     pub(crate) seed: u64,
     pub(crate) suite: Option<CipherSuite>,
@@ -341,6 +375,8 @@ impl Plan {
             resume_by: (arguments.scenario == Scenario::Resume)
                 .then(|| arguments.resume_by.unwrap_or(ResumeBy::Ticket)),
             storm,
+            // At a shared socket no device has a port to change.
+            shared_sockets: arguments.sockets == SocketSharing::Shared && !is_rebind,
             threads: arguments.threads.map_or_else(cores, usize::from),
             seed: arguments.seed,
             suite: arguments.suite,

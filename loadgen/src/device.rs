@@ -15,7 +15,6 @@
 //! section 4.7). A plain link is always Ready.
 
 use std::collections::VecDeque;
-use std::net::UdpSocket;
 use std::sync::Arc;
 
 use tidegate::buffer::SpareBuffers;
@@ -32,7 +31,8 @@ use tidegate::time::{Duration, Instant};
 use crate::arguments::Scenario;
 use crate::control::Phase;
 use crate::kit::Kit;
-use crate::link::{Link, Wire};
+use crate::link::Link;
+use crate::sockets::{Way, Wire};
 use crate::stats::{record, tally};
 
 /// Operations that may wait per device; what is beyond fails at once.
@@ -50,12 +50,12 @@ enum State {
     Busy { since: Instant },
 }
 
-/// One device: its socket, its session and its exchanges.
+/// One device: its place on the network, its session and its exchanges.
 #[derive(Debug)]
 pub(crate) struct Device {
     /// Its number in its thread.
     index: usize,
-    pub(crate) socket: UdpSocket,
+    pub(crate) way: Way,
     link: Link,
     exchange: ClientExchange,
     template: Arc<RequestTemplate>,
@@ -74,19 +74,14 @@ pub(crate) struct Device {
 
 impl Device {
     /// A device that has done nothing yet.
-    pub(crate) fn new(
-        index: usize,
-        socket: UdpSocket,
-        link: Link,
-        template: Arc<RequestTemplate>,
-    ) -> Self {
+    pub(crate) fn new(index: usize, way: Way, link: Link, template: Arc<RequestTemplate>) -> Self {
         let state = match link {
             Link::Plain => State::Ready,
             Link::Secure { .. } => State::Down,
         };
         Self {
             index,
-            socket,
+            way,
             link,
             exchange: ClientExchange::new(&mut SystemRandom),
             template,
@@ -112,7 +107,8 @@ impl Device {
         counters.handshakes_started += 1;
         counters.reconnects += u64::from(self.rebind_at.is_some());
         let wire = Wire {
-            socket: &self.socket,
+            way: &self.way,
+            hubs: &mut kit.hubs,
             counters,
         };
         self.link.connect(clocks, wire);
@@ -157,12 +153,12 @@ impl Device {
         let Self {
             exchange,
             link,
-            socket,
+            way,
             template,
             ..
         } = self;
         let counters = &mut kit.sample.counters;
-        let scratch = &mut kit.scratch;
+        let (hubs, scratch) = (&mut kit.hubs, &mut kit.scratch);
         let started = exchange.start(
             now,
             template,
@@ -172,7 +168,17 @@ impl Device {
             &mut coap::Context {
                 settings: &kit.work.coap,
                 random: &mut kit.random,
-                out: &mut |message| link.send(message, scratch, Wire { socket, counters }),
+                out: &mut |message| {
+                    link.send(
+                        message,
+                        scratch,
+                        Wire {
+                            way,
+                            hubs,
+                            counters,
+                        },
+                    );
+                },
                 buffers: &mut SpareBuffers::default(),
             },
         );
@@ -197,7 +203,7 @@ impl Device {
     fn rebind(&mut self, now: Instant, kit: &mut Kit<'_>) {
         match kit.sockets.open(self.index) {
             Ok(socket) => {
-                self.socket = socket;
+                self.way = Way::Own(socket);
                 self.rebound = true;
                 self.rebind_at = kit.work.rebind_every.map(|every| now + every);
                 kit.sample.counters.rebinds += 1;
@@ -212,7 +218,8 @@ impl Device {
         let counters = &mut kit.sample.counters;
         counters.datagrams += 1;
         let wire = Wire {
-            socket: &self.socket,
+            way: &self.way,
+            hubs: &mut kit.hubs,
             counters,
         };
         match self.link.handle_datagram(clocks, datagram, wire) {
@@ -304,7 +311,8 @@ impl Device {
     fn end_handshake(&mut self, now: Instant, kit: &mut Kit<'_>) {
         let counters = &mut kit.sample.counters;
         self.link.close(Wire {
-            socket: &self.socket,
+            way: &self.way,
+            hubs: &mut kit.hubs,
             counters,
         });
         self.state = State::Down;
@@ -368,17 +376,27 @@ impl Device {
         let Self {
             exchange,
             link,
-            socket,
+            way,
             ..
         } = self;
         let counters = &mut kit.sample.counters;
-        let scratch = &mut kit.scratch;
+        let (hubs, scratch) = (&mut kit.hubs, &mut kit.scratch);
         let input = exchange.handle_message(
             message,
             &mut coap::Context {
                 settings: &kit.work.coap,
                 random: &mut kit.random,
-                out: &mut |message| link.send(message, scratch, Wire { socket, counters }),
+                out: &mut |message| {
+                    link.send(
+                        message,
+                        scratch,
+                        Wire {
+                            way,
+                            hubs,
+                            counters,
+                        },
+                    );
+                },
                 buffers: &mut SpareBuffers::default(),
             },
         );
@@ -443,7 +461,8 @@ impl Device {
         if self.link.next_timeout().is_some_and(|at| at <= now) {
             let clocks = kit.clocks(now);
             let wire = Wire {
-                socket: &self.socket,
+                way: &self.way,
+                hubs: &mut kit.hubs,
                 counters: &mut kit.sample.counters,
             };
             if let Err(error) = self.link.handle_timeout(clocks, wire) {
@@ -463,18 +482,28 @@ impl Device {
         let Self {
             exchange,
             link,
-            socket,
+            way,
             ..
         } = self;
         let before = exchange.retransmissions();
         let counters = &mut kit.sample.counters;
-        let scratch = &mut kit.scratch;
+        let (hubs, scratch) = (&mut kit.hubs, &mut kit.scratch);
         let outcome = exchange.handle_timeout(
             now,
             &mut coap::Context {
                 settings: &kit.work.coap,
                 random: &mut kit.random,
-                out: &mut |message| link.send(message, scratch, Wire { socket, counters }),
+                out: &mut |message| {
+                    link.send(
+                        message,
+                        scratch,
+                        Wire {
+                            way,
+                            hubs,
+                            counters,
+                        },
+                    );
+                },
                 buffers: &mut SpareBuffers::default(),
             },
         );
@@ -519,7 +548,8 @@ impl Device {
         }
         self.exchange.abandon();
         self.link.close(Wire {
-            socket: &self.socket,
+            way: &self.way,
+            hubs: &mut kit.hubs,
             counters,
         });
         self.state = State::Down;

@@ -18,10 +18,10 @@ use std::sync::atomic::Ordering::Relaxed;
 use tidegate::dtls::client::{ClientConfig, ClientConnection, Context};
 use tidegate::random::SeededRandom;
 use tidegate::time::{Duration, Instant, Now};
+use tidegate::wire::DatagramSink;
 
 use crate::clock::Clock;
 use crate::control::{Control, Phase};
-use crate::link::Wire;
 use crate::sockets;
 use crate::stats::{Counters, Sample};
 
@@ -125,6 +125,18 @@ fn earlier(now: Instant, by: Duration) -> Instant {
     Instant::from_micros(now.as_micros().saturating_sub(by))
 }
 
+/// A stranger's socket for the length of one step.
+struct Connected<'a> {
+    socket: &'a UdpSocket,
+    counters: &'a mut Counters,
+}
+
+impl DatagramSink for Connected<'_> {
+    fn push_datagram(&mut self, datagram: &[u8]) {
+        sockets::send(self.socket, datagram, self.counters);
+    }
+}
+
 impl Stranger {
     /// Sends one ClientHello: with a cookie if the last one was answered by one.
     fn act(
@@ -140,7 +152,7 @@ impl Stranger {
             // An answer that is late must not meet another hello.
             self.renew();
         }
-        let mut wire = Wire {
+        let mut wire = Connected {
             socket: &self.socket,
             counters,
         };

@@ -6,7 +6,7 @@ use tidegate::time::{Duration, Instant, Now};
 
 use crate::arguments::{Load, Scenario, Storm};
 use crate::control::{Control, Phase};
-use crate::sockets::Sockets;
+use crate::sockets::{Hubs, Sockets};
 use crate::stats::Sample;
 
 /// What devices do; the same for all.
@@ -18,6 +18,8 @@ pub(crate) struct Work {
     pub(crate) rebind_every: Option<Duration>,
     /// What comes over the devices in the measured time.
     pub(crate) storm: Option<Storm>,
+    /// Whether devices share sockets.
+    pub(crate) shared_sockets: bool,
     pub(crate) payload: Vec<u8>,
     pub(crate) answer_timeout: Duration,
     pub(crate) coap: coap::Settings,
@@ -29,6 +31,8 @@ pub(crate) struct Kit<'a> {
     pub(crate) control: &'a Control,
     /// Opens sockets, also in place of others.
     pub(crate) sockets: Sockets,
+    /// What devices share of them.
+    pub(crate) hubs: Hubs,
     /// Spreads retransmissions; nothing secret.
     pub(crate) random: SeededRandom,
     pub(crate) sample: Sample,

@@ -1,7 +1,5 @@
 //! How a device's CoAP messages travel: bare over UDP, or in records of a DTLS session.
 
-use std::io::ErrorKind;
-use std::net::UdpSocket;
 use std::sync::Arc;
 
 use tidegate::crypto::random::SystemRandom;
@@ -10,30 +8,7 @@ use tidegate::dtls::{Error, Received};
 use tidegate::time::{Instant, Now};
 use tidegate::wire::DatagramSink;
 
-use crate::stats::Counters;
-
-/// A device's socket for the length of one step, with the counters of what happens on it.
-pub(crate) struct Wire<'a> {
-    pub(crate) socket: &'a UdpSocket,
-    pub(crate) counters: &'a mut Counters,
-}
-
-impl DatagramSink for Wire<'_> {
-    /// Sends; a datagram that cannot be sent is lost and counted, as on any network.
-    fn push_datagram(&mut self, datagram: &[u8]) {
-        for _ in 0..2 {
-            match self.socket.send(datagram) {
-                Ok(_) => return,
-                // The answer to an earlier datagram; this one was not sent yet.
-                Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
-                    self.counters.refused += 1;
-                }
-                Err(_) => break,
-            }
-        }
-        self.counters.unsent_datagrams += 1;
-    }
-}
+use crate::sockets::Wire;
 
 /// The way of one device's messages.
 #[derive(Debug)]

@@ -48,10 +48,18 @@ pub(crate) fn run(plan: &Plan) -> Result<bool, String> {
         check_directory(path)?;
     }
     // What cannot be is told before anything is registered.
-    let strangers = plan.storm.map_or(0, |storm| storm.devices + STRANGERS);
-    sockets::raise_file_limit(plan.devices.unwrap_or(0) + strangers)?;
+    let shared_sockets = sockets::are_shared(plan.target.address, plan.shared_sockets);
+    let (stormers, strangers) = plan
+        .storm
+        .map_or((0, 0), |storm| (storm.devices, STRANGERS));
+    let descriptors = |devices: usize| {
+        // A thread's hubs are its own.
+        let spare = if shared_sockets { 2 * plan.threads } else { 0 };
+        sockets::descriptors(devices + stormers, shared_sockets) + strangers + spare
+    };
+    sockets::raise_file_limit(descriptors(plan.devices.unwrap_or(0)))?;
     let specs = fleet::build(plan, &mut live)?;
-    sockets::raise_file_limit(specs.len() + strangers)?;
+    sockets::raise_file_limit(descriptors(specs.len()))?;
     let storm = plan
         .storm
         .map(|storm| StormFleet::new(plan, storm, &specs))
@@ -64,6 +72,7 @@ pub(crate) fn run(plan: &Plan) -> Result<bool, String> {
         load: plan.load,
         rebind_every: plan.rebind_every,
         storm: plan.storm,
+        shared_sockets,
         payload: plan.payload.clone(),
         answer_timeout: plan.answer_timeout,
         coap: coap::Settings::default(),
@@ -138,6 +147,7 @@ pub(crate) fn run(plan: &Plan) -> Result<bool, String> {
         server: measured.server,
         server_threads: measured.server_threads,
         own_cpu: measured.own_cpu,
+        own_rss_bytes: measured.own_rss_bytes,
     };
     finish(&report, &leader.seconds)
 }
@@ -207,6 +217,7 @@ struct Measured {
     server: Option<ServerUse>,
     server_threads: Vec<(String, f64)>,
     own_cpu: Duration,
+    own_rss_bytes: u64,
 }
 
 /// Leads the threads through the phases.
@@ -299,6 +310,9 @@ impl<'a> Leader<'a> {
             server: self.server.is_some().then_some(server_use),
             server_threads: threads,
             own_cpu,
+            own_rss_bytes: ServerProcess::find(std::process::id())
+                .and_then(|process| process.usage())
+                .map_or(0, |usage| usage.rss_bytes),
         })
     }
 

@@ -13,6 +13,7 @@ use crate::control::Control;
 use crate::flood::{Flood, STRANGERS};
 use crate::kit::Work;
 use crate::run::divide;
+use crate::sockets;
 use crate::worker::{self, Assignment, DeviceSpec};
 
 /// What is needed to let it loose.
@@ -49,6 +50,7 @@ impl StormFleet {
                 load: Load::Closed,
                 rebind_every: None,
                 storm: None,
+                shared_sockets: sockets::are_shared(plan.target.address, plan.shared_sockets),
                 payload: Vec::new(),
                 answer_timeout: plan.answer_timeout,
                 coap: coap::Settings::default(),

@@ -1,7 +1,7 @@
 //! One thread of the generator: its devices, their timers, and the loop that drives them.
 //!
 //! Each round begins what is due, fires timers, waits in epoll for at most the time to the next of
-//! both, and takes one datagram from each socket that has some. The clock is read per datagram, so
+//! both, and takes one datagram from each socket that has some, or a batch from each shared one. The clock is read per datagram, so
 //! a batch does not make its last answers look early or its next requests late.
 
 use std::io::ErrorKind;
@@ -24,7 +24,7 @@ use crate::device::Device;
 use crate::kit::{Kit, Work};
 use crate::link::Link;
 use crate::pacing::Arrivals;
-use crate::sockets::Sockets;
+use crate::sockets::{Hubs, Ready, Sockets, Way};
 use crate::stats::{Counters, Sample};
 
 /// Datagrams taken per round.
@@ -129,10 +129,12 @@ impl<'a> Worker<'a> {
             .threads
             .get(assignment.thread)
             .ok_or("a thread without a place to count")?;
-        let sockets = Sockets::new(assignment.target, assignment.first_device)?;
+        let shared_sockets = assignment.work.shared_sockets;
+        let mut sockets = Sockets::new(assignment.target, assignment.first_device, shared_sockets)?;
+        let mut hubs = Hubs::new();
         let mut devices = Vec::with_capacity(assignment.specs.len());
         for (index, spec) in assignment.specs.into_iter().enumerate() {
-            let socket = sockets.open(index)?;
+            let way = sockets.open_way(index, &mut hubs)?;
             let link = match spec.security {
                 None => Link::Plain,
                 Some(config) => Link::Secure {
@@ -140,7 +142,7 @@ impl<'a> Worker<'a> {
                     connection: None,
                 },
             };
-            devices.push(Device::new(index, socket, link, spec.template));
+            devices.push(Device::new(index, way, link, spec.template));
             shared.prepared.fetch_add(1, Relaxed);
         }
         // A thread's timers are late by 50 us otherwise, and so would be its requests.
@@ -156,6 +158,7 @@ impl<'a> Worker<'a> {
                 work: assignment.work,
                 control: assignment.control,
                 sockets,
+                hubs,
                 random: SeededRandom::new(seed),
                 sample: Sample::new(),
                 scratch: Vec::new(),
@@ -193,6 +196,7 @@ impl<'a> Worker<'a> {
             }
             let more = self.begin(now);
             self.expire(now);
+            self.flush();
             let sleep = if more {
                 Duration::ZERO
             } else {
@@ -202,6 +206,7 @@ impl<'a> Worker<'a> {
             for event in events.drain(..) {
                 self.receive(event, &mut buffer);
             }
+            self.flush();
             self.report(now);
         }
     }
@@ -339,13 +344,21 @@ impl<'a> Worker<'a> {
     }
 
     fn receive(&mut self, event: epoll::Event, buffer: &mut [u8]) {
-        let Ok(index) = usize::try_from(event.data.u64()) else {
-            return;
-        };
+        match Ready::of(event) {
+            Ready::Device(index) => self.receive_own(index, buffer),
+            Ready::Hub(hub) => self.receive_shared(hub, buffer),
+        }
+    }
+
+    /// Takes one datagram of a device with a socket of its own.
+    fn receive_own(&mut self, index: usize, buffer: &mut [u8]) {
         let Some(device) = self.devices.get_mut(index) else {
             return;
         };
-        match device.socket.recv(buffer) {
+        let Way::Own(socket) = &device.way else {
+            return;
+        };
+        match socket.recv(buffer) {
             Ok(length) => {
                 let now = self.clock.instant();
                 let datagram = buffer.get_mut(..length).unwrap_or_default();
@@ -356,6 +369,27 @@ impl<'a> Worker<'a> {
                 self.kit.sample.counters.refused += 1;
             }
             Err(_) => {}
+        }
+    }
+
+    /// Takes a batch of datagrams of a hub's devices.
+    fn receive_shared(&mut self, hub: usize, buffer: &mut [u8]) {
+        let kit = &mut self.kit;
+        let received = kit.hubs.receive(hub, &mut kit.sample.counters);
+        for datagram in 0..received {
+            let taken = self.kit.hubs.take(hub, datagram, buffer);
+            let found = taken.and_then(|(offset, length)| {
+                let index = self.kit.sockets.device_of(hub, offset)?;
+                Some((index, length, self.devices.get_mut(index)?))
+            });
+            let Some((index, length, device)) = found else {
+                self.kit.sample.counters.drops += 1;
+                continue;
+            };
+            let now = self.clock.instant();
+            let datagram = buffer.get_mut(..length).unwrap_or_default();
+            device.handle_datagram(now, datagram, &mut self.kit);
+            self.arm(index);
         }
     }
 
@@ -373,6 +407,11 @@ impl<'a> Worker<'a> {
         self.shared.report(kit.phase, kit.outstanding, kit.settled);
     }
 
+    /// Sends what waits at the hubs.
+    fn flush(&mut self) {
+        self.kit.hubs.flush(&mut self.kit.sample.counters);
+    }
+
     fn publish(&mut self, now: Instant, at_once: bool) {
         if now < self.next_publish && !at_once {
             return;
@@ -386,6 +425,7 @@ impl<'a> Worker<'a> {
         for device in &mut self.devices {
             device.stop(&mut self.kit);
         }
+        self.flush();
         self.publish(now, true);
     }
 }

@@ -117,5 +117,5 @@ fn the_replacement_s_commands_work_in_their_order() {
         shell(&line, directory.path(), &[]);
         ran += 1;
     }
-    assert_eq!(ran, 7);
+    assert_eq!(ran, 8);
 }

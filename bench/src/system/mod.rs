@@ -3,15 +3,21 @@
 pub(crate) mod cpus;
 pub(crate) mod echo;
 pub(crate) mod load;
+mod mode;
 pub(crate) mod process;
+mod targets;
 pub(crate) mod tidegate;
 
 use std::path::Path;
-use std::time::Duration;
 
 use self::cpus::{Cpus, on_cpu};
 use self::echo::Echo;
 use self::load::{Load, Report};
+pub(crate) use self::mode::Mode;
+use self::targets::{
+    ALLOCATIONS, HALF_LOAD, MANY_SESSIONS, MEMORY, MUTUAL, ONE_WAY, REQUEST, RESUMED, SHARD,
+    STORM_LOST, STORM_P99,
+};
 use self::tidegate::{Counted, SHARED_TOKEN, Tidegate};
 use crate::micro;
 use crate::path::PathCosts;
@@ -21,83 +27,13 @@ use crate::table::{Figure, Row, Target, number};
 pub(crate) const SUITE: &str = "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256";
 /// A reading of 40 bytes.
 pub(crate) const PAYLOAD: &str = r#"{"temperature":21.523,"humidity":48.251}"#;
-/// Devices of the comparison.
+/// Devices of the comparison. They have a socket each where they are compared with the echo, whose flows
+/// have one each too: what the kernel does for a socket more is in both.
 pub(crate) const DEVICES: &str = "500";
 /// Devices that make handshakes: enough that the server always has some to do.
 pub(crate) const HANDSHAKE_DEVICES: &str = "64";
 /// How many times its capacity a server is stormed with.
 const STORM: f64 = 10.0;
-
-/// How much is measured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Mode {
-    /// A second each: whether it works at all.
-    Smoke,
-    /// Minutes.
-    Quick,
-    /// As the targets ask for.
-    Full,
-}
-
-impl Mode {
-    /// Seconds of a load.
-    const fn seconds(self) -> u64 {
-        match self {
-            Self::Smoke => 1,
-            Self::Quick => 8,
-            Self::Full => 30,
-        }
-    }
-
-    /// The same, as an argument.
-    pub(crate) fn duration(self) -> String {
-        format!("{}s", self.seconds())
-    }
-
-    const fn echo_time(self) -> Duration {
-        match self {
-            Self::Smoke => Duration::from_millis(200),
-            Self::Quick => Duration::from_secs(2),
-            Self::Full => Duration::from_secs(5),
-        }
-    }
-
-    /// Idle sessions whose memory is measured.
-    const fn idle_sessions(self) -> usize {
-        match self {
-            Self::Smoke => 200,
-            Self::Quick => 20_000,
-            Self::Full => 200_000,
-        }
-    }
-
-    /// Sessions among which requests are spread.
-    const fn many_sessions(self) -> usize {
-        match self {
-            Self::Smoke => 200,
-            Self::Quick => 20_000,
-            Self::Full => 1_000_000,
-        }
-    }
-
-    /// Sessions whose memory is compared with that of peers.
-    pub(crate) const fn peer_sessions(self) -> &'static str {
-        match self {
-            Self::Smoke => "20",
-            Self::Quick => "1000",
-            Self::Full => "3000",
-        }
-    }
-
-    /// In words, for the table.
-    pub(crate) const fn words(self) -> &'static str {
-        match self {
-            Self::Smoke => "smoke run: these numbers mean nothing",
-            Self::Quick => "quick run",
-            Self::Full => "full run",
-        }
-    }
-}
 
 /// What the loads that the peers are compared with gave.
 #[derive(Clone, Copy, Debug, Default)]
@@ -213,6 +149,8 @@ impl System {
                 "telemetry",
                 "--auth",
                 "token",
+                "--sockets",
+                "each",
                 "--devices",
                 DEVICES,
                 "--closed",
@@ -285,6 +223,8 @@ impl System {
                 "telemetry",
                 "--auth",
                 "token",
+                "--sockets",
+                "each",
                 "--devices",
                 DEVICES,
                 "--rate",
@@ -324,6 +264,8 @@ impl System {
             &target,
             "--server-pid",
             &id,
+            "--sockets",
+            "each",
             "--devices",
             HANDSHAKE_DEVICES,
             "--closed",
@@ -553,69 +495,3 @@ pub(crate) fn ratio(of: f64, by: f64) -> Result<f64, String> {
         Err("a number that it is made of was not measured".into())
     }
 }
-
-const fn target(what: &'static str, at_most: f64, aim: Option<f64>, unit: &'static str) -> Target {
-    Target {
-        what,
-        at_most,
-        aim,
-        unit,
-    }
-}
-
-const REQUEST: Target = target(
-    "CPU of the whole server per CoAPS request (CON POST, 40-byte JSON, token device, stored durably)",
-    2.0,
-    Some(1.5),
-    " x echo",
-);
-const SHARD: Target = target("the shard's own part of it", 1.4, None, " x echo");
-const ALLOCATIONS: Target = target(
-    "heap allocations per request on an established session, shard side",
-    0.0,
-    None,
-    "",
-);
-const ONE_WAY: Target = target(
-    "server CPU per full handshake, one-way",
-    1.15,
-    None,
-    " x its operations and echoes",
-);
-const MUTUAL: Target = target(
-    "server CPU per full handshake, mutual",
-    1.15,
-    None,
-    " x its operations and echoes",
-);
-const RESUMED: Target = target("server CPU per resumed handshake", 0.1, None, " x full");
-const MEMORY: Target = target(
-    "memory per idle established session, 200 000 of them",
-    512.0,
-    Some(320.0),
-    " bytes",
-);
-const HALF_LOAD: Target = target(
-    "latency at half of the saturation rate, p99.9",
-    20.0,
-    None,
-    " x median",
-);
-const STORM_LOST: Target = target(
-    "established devices under a handshake storm of 10 x capacity: requests lost",
-    0.0,
-    None,
-    "",
-);
-const STORM_P99: Target = target(
-    "established devices under that storm: p99",
-    3.0,
-    None,
-    " x quiet",
-);
-const MANY_SESSIONS: Target = target(
-    "CPU per request with 1 000 000 sessions",
-    1.3,
-    None,
-    " x that with 1000",
-);

@@ -14,7 +14,7 @@ pub(crate) use table::table;
 use hdrhistogram::Histogram;
 use tidegate::time::Duration;
 
-use crate::arguments::Plan;
+use crate::arguments::{Load, Plan};
 use crate::stats::Sample;
 
 /// What the server used, per operation.
@@ -49,6 +49,8 @@ pub(crate) struct Report<'a> {
     pub(crate) server_threads: Vec<(String, f64)>,
     /// CPU time of this process from the start of the measured time to the last answer.
     pub(crate) own_cpu: Duration,
+    /// Resident memory of this process at the end of the load.
+    pub(crate) own_rss_bytes: u64,
 }
 
 impl Report<'_> {
@@ -93,6 +95,19 @@ impl Report<'_> {
         p99(&total.latency) / p99(&total.quiet)
     }
 
+    /// What the latencies count and what they do not.
+    pub(crate) const fn honesty(&self) -> &'static str {
+        match self.plan.load {
+            Load::Open { .. } => {
+                "Latency counts from the intended send time, so what a slow server delays is in it."
+            }
+            Load::Closed => {
+                "Latency counts from the actual send time: a device asks again only when it has its answer, so \
+                 what a slow server kept from being asked is not in it (coordinated omission). --rate counts that."
+            }
+        }
+    }
+
     /// Whether all went as it should: no wrong answer, and no more errors than allowed.
     pub(crate) const fn is_success(&self) -> bool {
         let counters = &self.total.counters;
@@ -134,6 +149,7 @@ pub(crate) mod tests {
             server: None,
             server_threads: Vec::new(),
             own_cpu: Duration::from_millis(5),
+            own_rss_bytes: 20 << 20,
         }
     }
 

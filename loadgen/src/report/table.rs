@@ -82,6 +82,9 @@ fn headline(report: &Report<'_>, text: &mut String) {
         grouped(report.devices as u64),
         report.measured.as_secs_f64(),
     );
+    if report.plan.load == Load::Closed {
+        let _ = writeln!(text, "{}", report.honesty());
+    }
 }
 
 fn percentiles(name: &str, histogram: &Histogram<u64>, text: &mut String) {
@@ -163,9 +166,10 @@ fn server(report: &Report<'_>, text: &mut String) {
     let own = report.own_cpu.as_secs_f64() * 1e6 / operations.max(1) as f64;
     let _ = writeln!(
         text,
-        "generator    CPU {own:.1} us per {operation}, {} thread{}",
+        "generator    CPU {own:.1} us per {operation}, {} thread{}, memory {}",
         report.threads,
         if report.threads == 1 { "" } else { "s" },
+        bytes(report.own_rss_bytes),
     );
 }
 
@@ -334,6 +338,8 @@ mod tests {
             "500 per s",
             "p99.9",
             "closed loop",
+            "coordinated omission",
+            "memory 20.0 MiB",
             "10 devices",
         ] {
             assert!(text.contains(part), "{part} is missing in:\n{text}");

@@ -66,6 +66,7 @@ pub(crate) fn html(report: &Report<'_>, seconds: &[Second]) -> String {
         if errors > 0 { " class=\"bad\"" } else { "" },
         grouped(errors),
     );
+    let _ = writeln!(page, "<p>{}</p>", report.honesty());
     numbers(report, &mut page);
     if histogram.is_empty() {
         page.push_str("<p>Nothing ended well, so there is nothing to draw.</p>\n");
@@ -309,6 +310,7 @@ mod tests {
         let page = html(&example(&plan), &seconds());
         assert_eq!(page.matches("<svg").count(), 3);
         assert_eq!(page.matches("</svg>").count(), 3);
+        assert!(page.contains("coordinated omission"));
         for part in ["1 000", "p99.9", "99.9 %", "Latency over time", "0 errors"] {
             assert!(page.contains(part), "{part} is missing");
         }

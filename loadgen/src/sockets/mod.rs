@@ -1,4 +1,10 @@
-//! Sockets: one per device, connected, because a server knows a peer by its address.
+//! Sockets. A server knows a peer by its address, so each device has one of its own: on loopback an
+//! address of 127.0.0.0/8 at a socket that many share ([`hub`]), elsewhere a port, with a connected
+//! socket of its own.
+
+mod batch;
+mod hub;
+mod way;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -13,25 +19,45 @@ const DESCRIPTORS_RESERVED: u64 = 64;
 /// one takes long when few are left.
 const DEVICES_PER_ADDRESS: usize = 20_000;
 
-/// Raises the limit of open files to what the hard limit allows.
+pub(crate) use way::{Hubs, Way, Wire, send};
+
+use hub::Hub;
+
+/// Of an event: it is a hub's, and the rest of the number is the hub's index.
+const HUB: u64 = 1 << 63;
+
+/// Whether devices share sockets: all but those that need ports of their own.
+pub(crate) fn are_shared(target: SocketAddr, wanted: bool) -> bool {
+    wanted && matches!(target.ip(), IpAddr::V4(address) if address.is_loopback())
+}
+
+/// Descriptors for so many devices.
+pub(crate) const fn descriptors(devices: usize, shared: bool) -> usize {
+    match shared {
+        true => devices.div_ceil(hub::DEVICES_MIN),
+        false => devices,
+    }
+}
+
+/// Raises the limit of open files to what the hard limit allows, or to more if this process may.
 ///
 /// # Errors
 ///
-/// When `devices` do not fit, with the remedy.
-pub(crate) fn raise_file_limit(devices: usize) -> Result<(), String> {
+/// When so many `sockets` do not fit, with the remedy.
+pub(crate) fn raise_file_limit(sockets: usize) -> Result<(), String> {
     let limit = getrlimit(Resource::Nofile);
-    let needed = devices as u64 + DESCRIPTORS_RESERVED;
+    let needed = sockets as u64 + DESCRIPTORS_RESERVED;
     if limit.current.is_none_or(|current| current >= needed) {
         return Ok(());
     }
-    let raised = Rlimit {
-        current: limit.maximum,
-        maximum: limit.maximum,
-    };
     let hard = limit.maximum.unwrap_or(u64::MAX);
-    if setrlimit(Resource::Nofile, raised).is_err() || hard < needed {
+    let raised = Rlimit {
+        current: Some(needed.max(hard)),
+        maximum: Some(needed.max(hard)),
+    };
+    if setrlimit(Resource::Nofile, raised).is_err() {
         return Err(format!(
-            "{devices} devices need {needed} open files, and the hard limit is {hard}: use fewer \
+            "{sockets} sockets need {needed} open files, and the hard limit is {hard}: use fewer \
              --devices, or raise it (`ulimit -Hn {needed}` as root, or LimitNOFILE={needed} in a unit)"
         ));
     }
@@ -53,29 +79,91 @@ pub(crate) fn open(target: SocketAddr, index: usize) -> io::Result<UdpSocket> {
     Ok(socket)
 }
 
+/// What an event of a thread's epoll is about.
+pub(crate) enum Ready {
+    /// The socket of the device with this index.
+    Device(usize),
+    /// The hub with this index.
+    Hub(usize),
+}
+
+impl Ready {
+    /// Reads an event.
+    pub(crate) fn of(event: epoll::Event) -> Self {
+        let data = event.data.u64();
+        let index = |data| usize::try_from(data).unwrap_or(usize::MAX);
+        match data & HUB {
+            0 => Self::Device(index(data)),
+            _ => Self::Hub(index(data & !HUB)),
+        }
+    }
+}
+
 /// Opens the sockets of one thread's devices, and has them watched.
 #[derive(Debug)]
 pub(crate) struct Sockets {
     pub(crate) epoll: OwnedFd,
     target: SocketAddr,
+    shared: bool,
     /// The fleet's number of the thread's first device.
     first_device: usize,
+    /// The thread's index of each hub's first device, and of the one behind its last.
+    hubs: Vec<std::ops::Range<usize>>,
 }
 
 impl Sockets {
-    /// Sockets to `target`.
+    /// Sockets to `target`, shared by devices or not.
     ///
     /// # Errors
     ///
     /// When the kernel has no epoll for it.
-    pub(crate) fn new(target: SocketAddr, first_device: usize) -> Result<Self, String> {
+    pub(crate) fn new(
+        target: SocketAddr,
+        first_device: usize,
+        shared: bool,
+    ) -> Result<Self, String> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)
             .map_err(|error| format!("epoll cannot be set up: {error}"))?;
         Ok(Self {
             epoll,
             target,
+            shared,
             first_device,
+            hubs: Vec::new(),
         })
+    }
+
+    /// The way of the thread's device number `index`; of each in their order. A hub is opened where
+    /// the last one has no room.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses, with the remedy.
+    pub(crate) fn open_way(&mut self, index: usize, hubs: &mut Hubs) -> Result<Way, String> {
+        let SocketAddr::V4(target) = self.target else {
+            return self.open(index).map(Way::Own);
+        };
+        if !self.shared {
+            return self.open(index).map(Way::Own);
+        }
+        let number = self.first_device + index;
+        if self.hubs.last().is_none_or(|last| !last.contains(&index)) {
+            let (hub, room) = Hub::open(target, number).map_err(|error| explain(&error, number))?;
+            let data = epoll::EventData::new_u64(HUB | self.hubs.len() as u64);
+            self.watch(hub.socket(), data)?;
+            self.hubs.push(index..index + room);
+            hubs.hubs.push(hub);
+        }
+        Ok(Way::Shared {
+            hub: self.hubs.len() - 1,
+            source: hub::address_of(number),
+        })
+    }
+
+    /// The thread's index of a hub's device.
+    pub(crate) fn device_of(&self, hub: usize, offset: usize) -> Option<usize> {
+        let range = self.hubs.get(hub)?;
+        Some(range.start + offset).filter(|index| range.contains(index))
     }
 
     /// A socket of the thread's device number `index`, watched under that number; from a port that
@@ -87,10 +175,13 @@ impl Sockets {
     pub(crate) fn open(&self, index: usize) -> Result<UdpSocket, String> {
         let number = self.first_device + index;
         let socket = open(self.target, number).map_err(|error| explain(&error, number))?;
-        let data = epoll::EventData::new_u64(index as u64);
-        epoll::add(&self.epoll, &socket, data, epoll::EventFlags::IN)
-            .map_err(|error| format!("epoll cannot watch a socket: {error}"))?;
+        self.watch(&socket, epoll::EventData::new_u64(index as u64))?;
         Ok(socket)
+    }
+
+    fn watch(&self, socket: &UdpSocket, data: epoll::EventData) -> Result<(), String> {
+        epoll::add(&self.epoll, socket, data, epoll::EventFlags::IN)
+            .map_err(|error| format!("epoll cannot watch a socket: {error}"))
     }
 }
 
@@ -170,6 +261,29 @@ mod tests {
     }
 
     #[test]
+    fn devices_fill_hubs_in_their_order_or_have_sockets() {
+        let server = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let target = server.local_addr().unwrap();
+        let mut hubs = Hubs::new();
+        let mut sockets = Sockets::new(target, 500, are_shared(target, true)).unwrap();
+        for index in 0..40 {
+            let way = sockets.open_way(index, &mut hubs).unwrap();
+            let expected = hub::address_of(500 + index);
+            assert!(
+                matches!(way, Way::Shared { hub: 0, source } if source == expected),
+                "{way:?}"
+            );
+        }
+        assert_eq!(sockets.device_of(0, 7), Some(7));
+        assert_eq!(sockets.device_of(1, 0), None);
+        assert_eq!(sockets.device_of(0, usize::MAX / 2), None);
+        let mut own = Sockets::new(target, 0, are_shared(target, false)).unwrap();
+        assert!(matches!(own.open_way(0, &mut hubs).unwrap(), Way::Own(_)));
+        assert!(!are_shared("192.0.2.1:5684".parse().unwrap(), true));
+        assert!(!are_shared("[::1]:5684".parse().unwrap(), true));
+    }
+
+    #[test]
     fn a_socket_talks_to_its_target_only() {
         let server = UdpSocket::bind("127.0.0.1:0").unwrap();
         let socket = open(server.local_addr().unwrap(), 20_000).unwrap();
@@ -195,13 +309,8 @@ mod tests {
     #[test]
     fn the_file_limit_is_raised_or_the_remedy_said() {
         raise_file_limit(10).unwrap();
-        if let Some(hard) = getrlimit(Resource::Nofile).maximum {
-            let devices = usize::try_from(hard).unwrap();
-            assert!(
-                raise_file_limit(devices)
-                    .unwrap_err()
-                    .contains("LimitNOFILE")
-            );
-        }
+        // More than any kernel has.
+        let error = raise_file_limit(usize::MAX / 2).unwrap_err();
+        assert!(error.contains("LimitNOFILE"), "{error}");
     }
 }
