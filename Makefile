@@ -17,6 +17,7 @@ test: ## the whole test suite, with third-party clients
 	CARGO=$(CARGO) ./tests/peers/build
 	$(CARGO) build --workspace --all-targets $(FEATURES)
 	$(CARGO) test --workspace $(FEATURES)
+	TEST_DRIVER=mmsg $(CARGO) test --test server $(FEATURES)
 	@$(MAKE) --no-print-directory count
 
 check: ## formatting, lints, documentation, feature builds, licences

@@ -26,6 +26,7 @@ pub mod dtls;
 pub mod endpoint;
 pub mod logging;
 pub mod metrics;
+pub mod pace;
 pub mod queue;
 pub mod random;
 pub mod registry;

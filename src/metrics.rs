@@ -7,6 +7,10 @@
 //! Names start with `tidegate_`, counters end with `_total`, units are base units. Labels come from
 //! the tables in this file only: nothing that a peer chooses ever becomes a label.
 
+mod histogram;
+
+pub use histogram::{Histogram, HistogramSum};
+
 use crate::drop_reason::DropReason;
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -135,6 +139,14 @@ counters! {
         /// One turn of a shard's loop that received something.
         ReceiveBatches "",
     }
+    Counter "tidegate_driver_trouble_total" true "Times that the way of datagrams through the kernel was not clear; what is lost by it is among the drops." {
+        /// All receive buffers of the ring were full; what came waited in the socket's own.
+        BuffersExhausted r#"what="receive_buffers_full""#,
+        /// The ring's completion queue was full; what completed waited in the kernel.
+        CompletionsOverflowed r#"what="completion_queue_full""#,
+        /// Receiving failed.
+        ReceiveErrors r#"what="receive_failed""#,
+    }
     Counter "tidegate_hello_verify_requests_total" false "HelloVerifyRequests sent (RFC 6347 section 4.2.1)." {
         /// A ClientHello without a valid cookie was answered; no state was kept.
         HelloVerifyRequests "",
@@ -165,11 +177,9 @@ counters! {
         /// Established and not closed.
         Sessions "",
     }
-    Gauge "tidegate_coap_peers" true "Peers with CoAP message layer state." {
-        /// On the plain CoAP port.
-        PeersCoap r#"port="coap""#,
-        /// On the CoAPS port.
-        PeersCoaps r#"port="coaps""#,
+    Gauge "tidegate_plain_peers" true "Plain CoAP peers remembered." {
+        /// Those with CoAP message layer state.
+        PeersCoap "",
     }
     Gauge "tidegate_observe_relations" true "Observe relations that are open (RFC 7641)." {
         /// Those of all peers.
@@ -214,23 +224,17 @@ counters! {
         SessionsReplaced r#"cause="replaced""#,
         /// Its device was removed, or got another credential.
         SessionsRevoked r#"cause="revoked""#,
-        /// To make room, or because a limit of the session was reached.
-        SessionsEvicted r#"cause="evicted""#,
+        /// By an administrator.
+        SessionsDismissed r#"cause="dismissed""#,
+        /// A limit of the session was reached: forged records, or its sequence numbers.
+        SessionsExhausted r#"cause="limit""#,
     }
-    Counter "tidegate_alerts_sent_total" false "DTLS alerts sent." {
-        /// Level warning, close_notify included.
-        AlertsSentWarning r#"level="warning""#,
-        /// Level fatal.
-        AlertsSentFatal r#"level="fatal""#,
-    }
-    Counter "tidegate_alerts_received_total" false "DTLS alerts received, those without effect included." {
-        /// Level warning, close_notify included.
-        AlertsReceivedWarning r#"level="warning""#,
-        /// Level fatal.
-        AlertsReceivedFatal r#"level="fatal""#,
+    Counter "tidegate_alerts_received_total" false "DTLS alerts received, close_notify aside, those without effect included." {
+        /// Counted per datagram.
+        AlertsReceived "",
     }
     Counter "tidegate_retransmissions_total" false "Messages and flights sent again." {
-        /// A DTLS flight, after its timer or a repeated flight of the peer.
+        /// A DTLS flight, after its timer.
         RetransmissionsDtls r#"layer="dtls""#,
         /// A confirmable CoAP message without acknowledgement.
         RetransmissionsCoap r#"layer="coap""#,
@@ -248,10 +252,6 @@ counters! {
         ResponsesClientError r#"class="4""#,
         /// 5.xx.
         ResponsesServerError r#"class="5""#,
-    }
-    Counter "tidegate_duplicates_answered_total" false "Repeated CoAP requests answered from the deduplication store." {
-        /// RFC 7252 section 4.5.
-        DuplicatesAnswered "",
     }
     Counter "tidegate_empty_acknowledgements_total" false "Empty ACKs sent because the answer took longer than COAP_PIGGYBACK_TIMEOUT." {
         /// The response follows separately (RFC 7252 section 5.2.2).
@@ -274,8 +274,10 @@ counters! {
         CredentialLookups "",
     }
     Counter "tidegate_shard_sleeps_total" true "Times that a shard had nothing to do." {
-        /// The shard waited in the kernel.
-        Sleeps "",
+        /// It waited on its sockets, expecting to be needed soon.
+        Sleeps r#"where="sockets""#,
+        /// It waited in its executor, after a quiet time.
+        IdleSleeps r#"where="executor""#,
     }
     Counter "tidegate_shard_panics_total" false "Panics contained by a shard: defects." {
         /// One datagram, or the whole shard, was given up.
@@ -385,6 +387,11 @@ impl ShardMetrics {
         self.drops[reason as usize].load(Relaxed)
     }
 
+    /// How often anything was discarded.
+    pub fn drops_total(&self) -> u64 {
+        self.drops.iter().map(|cell| cell.load(Relaxed)).sum()
+    }
+
     /// The times recorded.
     pub fn histogram(&self, latency: Latency) -> &Histogram {
         &self.latencies[latency as usize]
@@ -395,116 +402,6 @@ impl ShardMetrics {
 #[inline]
 fn bump(cell: &AtomicU64, amount: u64) {
     cell.store(cell.load(Relaxed).wrapping_add(amount), Relaxed);
-}
-
-/// Times in buckets that grow: four to each doubling, from 1 microsecond to 67 seconds, so that a
-/// quantile is at most 25 % too high. Fixed size, single writer.
-#[derive(Debug)]
-pub struct Histogram {
-    buckets: [AtomicU64; Self::BUCKETS],
-    sum_micros: AtomicU64,
-}
-
-impl Default for Histogram {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl Histogram {
-    const OCTAVES: usize = 26;
-    const PER_OCTAVE: usize = 4;
-    /// The last one holds all that took 2^26 microseconds or longer.
-    const BUCKETS: usize = Self::OCTAVES * Self::PER_OCTAVE + 1;
-
-    /// Empty.
-    pub const fn new() -> Self {
-        Self {
-            buckets: [const { AtomicU64::new(0) }; Self::BUCKETS],
-            sum_micros: AtomicU64::new(0),
-        }
-    }
-
-    fn record(&self, time: Duration) {
-        let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
-        bump(&self.buckets[Self::index(micros)], 1);
-        bump(&self.sum_micros, micros);
-    }
-
-    /// The bucket of `micros`: its power of two, and the two bits below the leading one.
-    #[inline]
-    fn index(micros: u64) -> usize {
-        let micros = micros.max(1);
-        let octave = micros.ilog2() as usize;
-        if octave >= Self::OCTAVES {
-            return Self::BUCKETS - 1;
-        }
-        let second_bit = octave.checked_sub(1).map_or(0, |bit| micros >> bit & 1);
-        let third_bit = octave.checked_sub(2).map_or(0, |bit| micros >> bit & 1);
-        octave * Self::PER_OCTAVE + usize::from(second_bit == 1) * 2 + usize::from(third_bit == 1)
-    }
-
-    /// The first number of microseconds that lies above the bucket; `None` for the last one.
-    fn upper_bound_micros(index: usize) -> Option<u64> {
-        let octave = index / Self::PER_OCTAVE;
-        let quarter = (index % Self::PER_OCTAVE) as u64;
-        (octave < Self::OCTAVES).then(|| ((5 + quarter) << octave).div_ceil(4))
-    }
-}
-
-/// The sum of histograms, at one moment.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HistogramSum {
-    buckets: [u64; Histogram::BUCKETS],
-    sum_micros: u64,
-}
-
-impl HistogramSum {
-    /// Adds up `histograms`.
-    pub fn of<'a>(histograms: impl IntoIterator<Item = &'a Histogram>) -> Self {
-        let mut sum = Self {
-            buckets: [0; Histogram::BUCKETS],
-            sum_micros: 0,
-        };
-        for histogram in histograms {
-            for (total, cell) in sum.buckets.iter_mut().zip(&histogram.buckets) {
-                *total = total.wrapping_add(cell.load(Relaxed));
-            }
-            sum.sum_micros = sum
-                .sum_micros
-                .wrapping_add(histogram.sum_micros.load(Relaxed));
-        }
-        sum
-    }
-
-    /// How many times were recorded.
-    pub fn count(&self) -> u64 {
-        self.buckets.iter().sum()
-    }
-
-    /// An upper bound of the time that `quantile` (0 to 1) of the records did not exceed; `None`
-    /// when there is none, and for the bucket without bound.
-    pub fn quantile(&self, quantile: f64) -> Option<Duration> {
-        let count = self.count();
-        if count == 0 {
-            return None;
-        }
-        // Precise enough: counts are far below 2^52.
-        #[allow(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            clippy::cast_precision_loss
-        )]
-        let rank = ((count as f64 * quantile.clamp(0.0, 1.0)).ceil() as u64).max(1);
-        let mut seen = 0;
-        for (index, bucket) in self.buckets.iter().enumerate() {
-            seen += bucket;
-            if seen >= rank {
-                return Histogram::upper_bound_micros(index).map(Duration::from_micros);
-            }
-        }
-        None
-    }
 }
 
 /// Writes the Prometheus text format (version 0.0.4).
@@ -546,19 +443,17 @@ impl Encoder {
         self.family(name, "histogram", help);
         let bucket_name = format!("{name}_bucket");
         let mut cumulative = 0;
-        for (index, count) in sum.buckets.iter().enumerate() {
+        for (bound, count) in sum.octaves() {
             cumulative += count;
-            let octave_ends = index % Histogram::PER_OCTAVE == Histogram::PER_OCTAVE - 1;
-            if let Some(micros) = Histogram::upper_bound_micros(index)
-                && octave_ends
-            {
-                let bound = Duration::from_micros(micros).as_secs_f64();
-                self.sample(&bucket_name, &format!("le=\"{bound}\""), cumulative);
+            match bound {
+                Some(bound) => {
+                    let label = format!("le=\"{}\"", bound.as_secs_f64());
+                    self.sample(&bucket_name, &label, cumulative);
+                }
+                None => self.sample(&bucket_name, "le=\"+Inf\"", cumulative),
             }
         }
-        self.sample(&bucket_name, "le=\"+Inf\"", cumulative);
-        let seconds = Duration::from_micros(sum.sum_micros).as_secs_f64();
-        self.sample(&format!("{name}_sum"), "", seconds);
+        self.sample(&format!("{name}_sum"), "", sum.total().as_secs_f64());
         self.sample(&format!("{name}_count"), "", cumulative);
     }
 

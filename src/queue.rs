@@ -24,12 +24,24 @@
 //! looks whether the other one sleeps. A sequentially consistent fence stands between the two
 //! steps on both sides, so at least one of them sees the other. Whoever takes the mark away is the
 //! one who wakes, so a sleeper is woken once.
+//!
+//! # No wake-up per request
+//!
+//! While requests come briskly ([`crate::pace`]), the last worker that is awake does not go to sleep when
+//! the queues are empty: it looks again a little later, so that nobody has to wake it.
+
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the pace of the workers is their own"
+)]
 
 use crate::auth::request::{
     CREDENTIAL_LOOKUPS_MAX, CredentialRequest, CredentialVerdict, Notification, RelationEvent,
     Request, Verdict,
 };
-use crate::endpoint::Handover;
+use crate::endpoint::{Handover, Inspection};
+use crate::pace::{GATHER, Pace};
+use crate::time::Instant;
 use crossbeam::queue::ArrayQueue;
 use crossbeam::sync::{Parker, Unparker};
 use crossbeam::utils::CachePadded;
@@ -50,6 +62,9 @@ pub const NOTIFICATIONS_MAX: usize = 4096;
 
 /// Events of relations that may wait for the pool, per shard.
 pub const EVENTS_MAX: usize = 4096;
+
+/// Questions of administrators that may wait in a shard's inbox.
+pub const INSPECTIONS_MAX: usize = 16;
 
 /// From this many waiting requests in a shard's queue on, a second worker is woken although one is
 /// awake. Below, the one that is awake gets there sooner than a wake-up would.
@@ -106,6 +121,8 @@ impl RequestQueues {
                 parker,
                 worker,
                 next: worker,
+                started: std::time::Instant::now(),
+                pace: Pace::default(),
             })
             .collect();
         (queues, ends)
@@ -161,6 +178,12 @@ impl RequestQueues {
             }
             asleep = before & !bit;
         }
+    }
+
+    /// The same as seen by a worker that is awake itself.
+    fn nobody_else_looks(&self) -> bool {
+        let asleep = self.asleep.load(Ordering::SeqCst).count_ones() as usize;
+        asleep + self.blocked.load(Ordering::SeqCst) + 1 >= self.unparkers.len()
     }
 
     /// Whether no worker is awake and free to look at the queues.
@@ -246,6 +269,9 @@ pub struct WorkerQueues {
     parker: Parker,
     worker: usize,
     next: usize,
+    /// The origin of the instants given to `pace`.
+    started: std::time::Instant,
+    pace: Pace,
 }
 
 impl WorkerQueues {
@@ -304,6 +330,7 @@ impl WorkerQueues {
         }
         self.next = (self.next + 1) % shards;
         let taken = TAKE_MAX - room;
+        self.pace.add(taken);
         if room == 0 && !self.shared.is_empty() {
             // More than one batch waits: pass the word on.
             self.shared.wake_one();
@@ -328,7 +355,14 @@ impl WorkerQueues {
         work()
     }
 
-    fn sleep(&self) {
+    /// Sleeps until there may be something in the queues.
+    fn sleep(&mut self) {
+        let now = Instant::ZERO + self.started.elapsed();
+        if self.pace.is_brisk(now) && self.shared.nobody_else_looks() {
+            // Only the end of the queues unparks a worker that is not marked as asleep.
+            self.parker.park_timeout(GATHER);
+            return;
+        }
         let bit = 1_u64 << self.worker;
         self.shared.asleep.fetch_or(bit, Ordering::SeqCst);
         fence(Ordering::SeqCst);
@@ -344,6 +378,7 @@ pub struct Inbox {
     verdicts: ArrayQueue<Verdict>,
     credentials: ArrayQueue<CredentialVerdict>,
     handovers: ArrayQueue<Handover>,
+    inspections: ArrayQueue<Inspection>,
     notifications: ArrayQueue<Notification>,
     sleeping: CachePadded<AtomicBool>,
     waker: OnceLock<Box<dyn Fn() + Send + Sync>>,
@@ -362,12 +397,29 @@ impl Inbox {
             verdicts: ArrayQueue::new(capacity.max(1)),
             credentials: ArrayQueue::new(CREDENTIAL_LOOKUPS_MAX),
             handovers: ArrayQueue::new(HANDOVERS_MAX),
+            inspections: ArrayQueue::new(INSPECTIONS_MAX),
             notifications: ArrayQueue::new(NOTIFICATIONS_MAX),
             sleeping: CachePadded::default(),
             waker: OnceLock::new(),
             overflows: AtomicU64::new(0),
             revoked_since: CachePadded::new(AtomicU64::new(NOT_REVOKED)),
         }
+    }
+
+    /// Asks the shard a question, and wakes it.
+    ///
+    /// # Errors
+    ///
+    /// Gives the question back when [`INSPECTIONS_MAX`] wait already.
+    pub fn inspect(&self, inspection: Inspection) -> Result<(), Full<Inspection>> {
+        self.inspections.push(inspection).map_err(Full)?;
+        self.wake_always();
+        Ok(())
+    }
+
+    /// Takes the question that was asked first.
+    pub fn pop_inspection(&self) -> Option<Inspection> {
+        self.inspections.pop()
     }
 
     /// Tells the shard that credentials ended at `unix_ms`, and wakes it.
@@ -480,6 +532,7 @@ impl Inbox {
         let is_empty = self.verdicts.is_empty()
             && self.credentials.is_empty()
             && self.handovers.is_empty()
+            && self.inspections.is_empty()
             && self.notifications.is_empty()
             && self.revoked_since.load(Ordering::SeqCst) == NOT_REVOKED;
         if is_empty {

@@ -154,6 +154,10 @@ struct Arguments {
     /// certificates and registers them nowhere, for servers that take any
     #[arg(long, value_name = "URL")]
     admin: Option<String>,
+    /// File with the token of that interface [default: admin-token in TIDEGATE_DATA_DIR or
+    /// ./tidegate-data, unless TIDEGATE_ADMIN_TOKEN is the token]
+    #[arg(long, value_name = "FILE")]
+    admin_token_file: Option<PathBuf>,
     /// Open loop: operations per second over the fleet [in a storm by default: one per device]
     #[arg(long, value_name = "R", conflicts_with = "closed", value_parser = parse_rate)]
     rate: Option<f64>,
@@ -285,6 +289,7 @@ pub(crate) struct Plan {
     pub(crate) devices: Option<usize>,
     pub(crate) authentication: Authentication,
     pub(crate) credentials: CredentialSource,
+    pub(crate) admin_token_file: Option<PathBuf>,
     pub(crate) load: Load,
     pub(crate) duration: Duration,
     pub(crate) ramp: Duration,
@@ -366,6 +371,7 @@ impl Plan {
             devices,
             authentication: arguments.auth,
             credentials,
+            admin_token_file: arguments.admin_token_file,
             load,
             duration: arguments.duration,
             ramp: arguments.ramp,

@@ -401,7 +401,8 @@ impl Device {
             },
         );
         match input {
-            ClientInput::Acknowledged => {}
+            // Nothing is observed here.
+            ClientInput::Acknowledged | ClientInput::Notification { .. } => {}
             ClientInput::Answer { code, .. } => self.on_answer(now, code, kit),
             ClientInput::Reset => {
                 kit.sample.counters.resets += 1;

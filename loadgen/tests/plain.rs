@@ -380,3 +380,71 @@ fn an_absent_server_and_wrong_usage_are_told() {
         assert!(text(&output).contains(scenario), "{scenario}");
     }
 }
+
+/// Devices are told apart by their addresses whether they share sockets or not, and the process needs
+/// no descriptor for each where they do.
+#[test]
+fn many_devices_share_a_few_sockets() {
+    let directory = tempfile::tempdir().unwrap();
+    for (sockets, fewest_hosts) in [("shared", 400), ("each", 1)] {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket
+            .set_read_timeout(Some(Duration::from_secs(20)))
+            .unwrap();
+        let address = socket.local_addr().unwrap();
+        let answering = std::thread::spawn(move || {
+            let mut peers = std::collections::BTreeSet::new();
+            let mut buffer = [0; 2048];
+            for _ in 0..400 {
+                let (length, peer) = socket.recv_from(&mut buffer).unwrap();
+                peers.insert(peer);
+                let token_length = usize::from(buffer[0] & 0xf);
+                buffer[0] = 0x60 | buffer[0] & 0xf;
+                buffer[1] = 0x41;
+                let end = length.min(4 + token_length);
+                socket.send_to(&buffer[..end], peer).unwrap();
+            }
+            peers
+        });
+        // In a shell with a limit below the number of devices.
+        let json = directory.path().join("report.json");
+        let descriptors = if sockets == "shared" { 150 } else { 600 };
+        let output = Command::new("sh")
+            .arg("-c")
+            .arg(format!("ulimit -n {descriptors} && exec \"$0\" \"$@\""))
+            .arg(env!("CARGO_BIN_EXE_tidegate-loadgen"))
+            .args(["--target", &format!("coap://{address}"), "--token", "T"])
+            // The schedule goes round all devices before one has its second turn.
+            .args(["--devices", "400", "--count", "400", "--rate", "2000"])
+            .args(["--threads", "1", "--sockets", sockets, "--json"])
+            .arg(&json)
+            .output()
+            .unwrap();
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        let peers = answering.join().unwrap();
+        assert_eq!(peers.len(), 400, "{sockets}");
+        let hosts: std::collections::BTreeSet<_> = peers.iter().map(SocketAddr::ip).collect();
+        assert!(hosts.len() >= fewest_hosts, "{sockets}: {}", hosts.len());
+        let report: Value = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
+        assert_eq!(report["requests"]["ok"], 400, "{report}");
+    }
+}
+
+#[test]
+fn the_report_says_what_a_closed_loop_does_not_count() {
+    let directory = tempfile::tempdir().unwrap();
+    for (load, said) in [(&["--closed"][..], true), (&["--rate", "30"], false)] {
+        let server = Server::start(|_| Answer::Created);
+        let mut arguments = vec!["--devices", "1", "--duration", "1s"];
+        arguments.extend(load);
+        let (output, _) = run(&server, directory.path(), &arguments);
+        assert!(output.status.success());
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert_eq!(text.contains("coordinated omission"), said, "{text}");
+        server.stop();
+    }
+}

@@ -1,32 +1,43 @@
 //! Who may ask for what: decided for each request before anything else is done with it.
 //!
-//! A browser on the operator's host can be made to send requests to loopback addresses by any web
-//! page: directly (cross-site request forgery), or under a name of the attacker's that resolves to
-//! a loopback address (DNS rebinding). So over TCP the `Host` must be an address or `localhost`, a
-//! request must not come from another origin, and changes need a JSON content type, which a page
-//! cannot send across origins without asking first.
+//! What tells nothing of devices is open: metrics, probes, the page's own files. For everything else
+//! a request over TCP needs the token ([`AdminToken`]) in its `Authorization` header, which no
+//! browser sends by itself: a page of another origin cannot make one that counts.
+//!
+//! A browser on the operator's host can nevertheless be made to send requests to loopback addresses
+//! by any web page: directly (cross-site request forgery), or under a name of the attacker's that
+//! resolves to a loopback address (DNS rebinding). So the open pages are guarded, too: on a loopback
+//! address the `Host` must be an address or `localhost`, on every address a request must not come
+//! from another origin, and changes need a JSON content type, which a page cannot send across
+//! origins without asking first. A rebound page on an address that is not loopback sees what anybody
+//! may see there, and has no token: what a browser keeps, it keeps by origin.
 
+use crate::admin::token::AdminToken;
 use axum::extract::Request;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use std::net::IpAddr;
 
 /// What a listener is trusted with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Access {
-    /// The unix socket: everything.
+    /// The unix socket: everything, without a token.
     Owner,
-    /// TCP on a loopback address: everything, but not to web pages.
+    /// TCP on a loopback address: everything.
     Loopback,
     /// TCP on another address: only what tells nothing of devices.
     Public,
+    /// The same with the operator's wish to have everything served there.
+    Remote,
 }
 
 impl Access {
-    pub(super) fn of_address(address: IpAddr) -> Self {
-        if address.to_canonical().is_loopback() {
-            Self::Loopback
-        } else {
-            Self::Public
+    /// What a TCP listener on `address` is trusted with; `remote_api` is
+    /// `TIDEGATE_ADMIN_REMOTE_API`.
+    pub(super) fn of_address(address: IpAddr, remote_api: bool) -> Self {
+        match (address.to_canonical().is_loopback(), remote_api) {
+            (true, _) => Self::Loopback,
+            (false, true) => Self::Remote,
+            (false, false) => Self::Public,
         }
     }
 }
@@ -39,25 +50,75 @@ pub(super) struct Denial {
     pub(super) remedy: &'static str,
 }
 
-/// What is served on any address.
-const PUBLIC_PATHS: [&str; 5] = ["/", "/metrics", "/healthz", "/readyz", "/api/openapi.json"];
+/// The page for people.
+const PAGE: &str = "/";
+
+/// What is served on any address, to anybody.
+const PUBLIC_PATHS: [&str; 6] = [
+    PAGE,
+    "/status.json",
+    "/metrics",
+    "/healthz",
+    "/readyz",
+    "/api/openapi.json",
+];
+
+/// Where the page's own files are.
+const PAGE_FILES: &str = "/page/";
 
 /// Checks a request that came in with `access`.
-pub(super) fn check(access: Access, request: &Request) -> Result<(), Denial> {
+pub(super) fn check(access: Access, token: &AdminToken, request: &Request) -> Result<(), Denial> {
+    let path = request.uri().path();
+    let is_public = PUBLIC_PATHS.contains(&path) || path.starts_with(PAGE_FILES);
     match access {
-        Access::Owner => Ok(()),
-        Access::Public if PUBLIC_PATHS.contains(&request.uri().path()) => Ok(()),
-        Access::Public => Err(Denial {
-            status: StatusCode::FORBIDDEN,
-            message: "devices and data are not served on an address that is not loopback",
-            remedy: "use the unix socket (`tidegate device`, `tidegate data`), or set \
-                     TIDEGATE_ADMIN_BIND to a loopback address",
-        }),
-        Access::Loopback => {
-            check_host(request.uri(), request.headers())?;
-            check_origin(request.headers())
+        Access::Owner => return Ok(()),
+        Access::Public if is_public => {}
+        Access::Public => {
+            return Err(Denial {
+                status: StatusCode::FORBIDDEN,
+                message: "devices and data are not served on an address that is not loopback",
+                remedy: "use the unix socket (`tidegate device`, `tidegate data`), or set \
+                         TIDEGATE_ADMIN_BIND to a loopback address, or \
+                         TIDEGATE_ADMIN_REMOTE_API=true",
+            });
         }
+        Access::Loopback => check_host(request.uri(), request.headers())?,
+        Access::Remote => {}
     }
+    if !is_visit(request) {
+        check_origin(request.headers())?;
+    }
+    if is_public {
+        Ok(())
+    } else {
+        check_token(token, request.headers())
+    }
+}
+
+/// Whether a person follows a link to the page, from wherever: it holds no data itself, and cannot
+/// be framed.
+fn is_visit(request: &Request) -> bool {
+    let fetched_as = request.headers().get("sec-fetch-dest");
+    request.method() == Method::GET
+        && request.uri().path() == PAGE
+        && fetched_as.is_some_and(|kind| kind == "document")
+}
+
+fn check_token(token: &AdminToken, headers: &HeaderMap) -> Result<(), Denial> {
+    let mut given = headers.get_all(header::AUTHORIZATION).iter();
+    let is_right = match (given.next(), given.next()) {
+        (Some(credentials), None) => token.is_in(credentials.as_bytes()),
+        _ => false,
+    };
+    if is_right {
+        return Ok(());
+    }
+    Err(Denial {
+        status: StatusCode::UNAUTHORIZED,
+        message: "this needs the token of the admin interface",
+        remedy: "send `Authorization: Bearer TOKEN`, where TOKEN is in the file admin-token of \
+                 TIDEGATE_DATA_DIR",
+    })
 }
 
 fn check_host(uri: &Uri, headers: &HeaderMap) -> Result<(), Denial> {
@@ -113,8 +174,12 @@ fn check_origin(headers: &HeaderMap) -> Result<(), Denial> {
     };
     let host = headers.get(header::HOST).map(HeaderValue::as_bytes);
     for origin in headers.get_all(header::ORIGIN) {
-        let origin = origin.as_bytes().strip_prefix(b"http://");
-        if origin.is_none() || origin != host {
+        let origin = origin.as_bytes();
+        // `https` when a proxy before us speaks it.
+        let authority = origin
+            .strip_prefix(b"http://")
+            .or_else(|| origin.strip_prefix(b"https://"));
+        if authority.is_none() || authority != host {
             return Err(denied);
         }
     }
@@ -150,8 +215,74 @@ mod tests {
         builder.body(Body::empty()).unwrap()
     }
 
+    const BEARER: (&str, &str) = ("authorization", "Bearer 0123456789abcdef");
+
+    fn token() -> AdminToken {
+        AdminToken::parse("0123456789abcdef").unwrap()
+    }
+
+    /// What a request with the token is answered.
     fn status(access: Access, uri: &str, headers: &[(&str, &str)]) -> u16 {
-        check(access, &request(uri, headers)).map_or_else(|denial| denial.status.as_u16(), |()| 200)
+        let headers: Vec<_> = headers.iter().copied().chain([BEARER]).collect();
+        anonymous(access, uri, &headers)
+    }
+
+    fn anonymous(access: Access, uri: &str, headers: &[(&str, &str)]) -> u16 {
+        check(access, &token(), &request(uri, headers))
+            .map_or_else(|denial| denial.status.as_u16(), |()| 200)
+    }
+
+    #[test]
+    fn devices_need_the_token_and_open_pages_do_not() {
+        let host = ("host", "localhost:5680");
+        for (headers, expected) in [
+            (vec![host], 401),
+            (vec![host, BEARER], 200),
+            (
+                vec![host, ("authorization", "Bearer 0123456789abcdeF")],
+                401,
+            ),
+            (vec![host, ("authorization", "")], 401),
+            (vec![host, BEARER, BEARER], 401),
+        ] {
+            for path in [
+                "/api/devices",
+                "/api",
+                "/api/",
+                "//",
+                "/metrics/",
+                "/api/openapi.json/",
+            ] {
+                for access in [Access::Loopback, Access::Remote] {
+                    let found = anonymous(access, path, &headers);
+                    assert_eq!(found, expected, "{access:?} {path} {headers:?}");
+                }
+                assert_eq!(anonymous(Access::Owner, path, &[]), 200);
+                assert_eq!(anonymous(Access::Public, path, &headers), 403);
+            }
+        }
+        for path in PUBLIC_PATHS.into_iter().chain(["/page/page.js"]) {
+            for access in [Access::Loopback, Access::Public, Access::Remote] {
+                assert_eq!(anonymous(access, path, &[host]), 200, "{access:?} {path}");
+            }
+        }
+    }
+
+    /// A link on another site leads to the page, and to nothing else.
+    #[test]
+    fn people_may_come_to_the_page_from_anywhere() {
+        let visit = [
+            ("host", "localhost:5680"),
+            ("sec-fetch-site", "cross-site"),
+            ("sec-fetch-dest", "document"),
+        ];
+        assert_eq!(status(Access::Loopback, "/", &visit), 200);
+        assert_eq!(status(Access::Loopback, "/api/devices", &visit), 403);
+        assert_eq!(status(Access::Loopback, "/metrics", &visit), 403);
+        let framed = [visit[0], visit[1], ("sec-fetch-dest", "iframe")];
+        assert_eq!(status(Access::Loopback, "/", &framed), 403);
+        let rebound = [("host", "evil.example"), visit[1], visit[2]];
+        assert_eq!(status(Access::Loopback, "/", &rebound), 421);
     }
 
     #[test]
@@ -194,7 +325,7 @@ mod tests {
         for (name, value, expected) in [
             ("origin", "http://localhost:5680", 200),
             ("origin", "http://localhost:8080", 403),
-            ("origin", "https://localhost:5680", 403),
+            ("origin", "https://localhost:5680", 200),
             ("origin", "http://evil.example", 403),
             ("origin", "null", 403),
             ("sec-fetch-site", "same-origin", 200),
@@ -202,8 +333,10 @@ mod tests {
             ("sec-fetch-site", "same-site", 403),
             ("sec-fetch-site", "cross-site", 403),
         ] {
-            let found = status(Access::Loopback, "/api/devices", &[host, (name, value)]);
-            assert_eq!(found, expected, "{name}: {value}");
+            for access in [Access::Loopback, Access::Remote] {
+                let found = status(access, "/api/devices", &[host, (name, value)]);
+                assert_eq!(found, expected, "{name}: {value}");
+            }
         }
     }
 
@@ -242,7 +375,12 @@ mod tests {
             ("10.0.0.1", Access::Public),
         ] {
             let address: IpAddr = address.parse().unwrap();
-            assert_eq!(Access::of_address(address), expected, "{address}");
+            assert_eq!(Access::of_address(address, false), expected, "{address}");
+            let with_api = match expected {
+                Access::Public => Access::Remote,
+                other => other,
+            };
+            assert_eq!(Access::of_address(address, true), with_api, "{address}");
         }
     }
 

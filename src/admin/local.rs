@@ -1,11 +1,24 @@
 //! Operations on a registry and a store of this process.
 
+mod attributes;
+mod claims;
+mod ota;
+mod profiles;
+mod rpc;
+mod sessions;
+
+pub(crate) use profiles::patched;
+
 use crate::admin::operations::{
     Added, Attributes, CredentialsType, DevicePage, DeviceView, ErrorKind, KeyText, Latest,
-    NewDevice, OperationError, Operations, Reading,
+    NewAttributes, NewCredentials, NewDevice, OperationError, Operations, Reading,
 };
+use crate::auth::downlink::Hub;
 use crate::crypto::certificate::{CERTIFICATE_LENGTH_MAX, LeafInfo};
 use crate::crypto::fingerprint::to_hex;
+use crate::queue::Inbox;
+use crate::registry::claim::Claims;
+use crate::registry::packages::Packages;
 use crate::registry::{
     self, Credential, Device, NewCredential, Registry, RegistryError, pre_shared_key_of_hex,
 };
@@ -13,27 +26,59 @@ use crate::store::{AttributeScope, Batch, HistoryQuery, Overloaded, Store, Store
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::value::RawValue;
-use std::collections::BTreeMap;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 /// Longest certificate text that is read, in bytes: a chain in PEM, of which the first counts.
 const CERTIFICATE_TEXT_MAX: usize = 64 << 10;
 
-/// How long the removal of a device's data may take to become durable.
-const REMOVAL_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long a change of stored data may take to become durable.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Operations on what this process holds open.
 #[derive(Clone)]
 pub struct LocalOperations {
     registry: Arc<dyn Registry>,
     store: Arc<dyn Store>,
+    hub: Arc<Hub>,
+    packages: Option<Arc<Packages>>,
+    claims: Option<Arc<Claims>>,
+    /// Of the shards, when this process is a server.
+    inboxes: Option<Arc<[Arc<Inbox>]>>,
 }
 
 impl LocalOperations {
-    /// Works on these.
-    pub fn new(registry: Arc<dyn Registry>, store: Arc<dyn Store>) -> Self {
-        Self { registry, store }
+    /// Works on these; `hub` works on the same ones.
+    pub fn new(registry: Arc<dyn Registry>, store: Arc<dyn Store>, hub: Arc<Hub>) -> Self {
+        Self {
+            registry,
+            store,
+            hub,
+            packages: None,
+            claims: None,
+            inboxes: None,
+        }
+    }
+
+    /// The same with packages for devices.
+    #[must_use]
+    pub fn with_packages(mut self, packages: Arc<Packages>) -> Self {
+        self.packages = Some(packages);
+        self
+    }
+
+    /// The same with the offers that devices make to the server which runs.
+    #[must_use]
+    pub fn with_claims(mut self, claims: Arc<Claims>) -> Self {
+        self.claims = Some(claims);
+        self
+    }
+
+    /// The same with the shards of a running server, by their inboxes.
+    #[must_use]
+    pub fn with_shards(mut self, inboxes: Arc<[Arc<Inbox>]>) -> Self {
+        self.inboxes = Some(inboxes);
+        self
     }
 
     fn find(&self, name: &str) -> Result<Arc<Device>, OperationError> {
@@ -41,21 +86,9 @@ impl LocalOperations {
         found.ok_or_else(|| RegistryError::Unknown(name.to_owned()).into())
     }
 
-    fn attributes_of(
-        &self,
-        device: &Device,
-        scope: AttributeScope,
-    ) -> Result<BTreeMap<String, Reading>, OperationError> {
-        let attributes = self.store.attributes(device.id, scope, None)?;
-        Ok(attributes
-            .into_iter()
-            .map(|found| (found.key.into(), reading(found.updated_ms, &found.value)))
-            .collect())
-    }
-
-    /// Removes the data of a device that is gone from the registry, and waits until it is durable.
-    fn remove_data(&self, device: &Device) -> Result<(), String> {
-        // The store takes no more while it is behind; a removal may wait for that a little.
+    /// Stores what `fill` puts into a batch, and waits until it is durable.
+    fn write(&self, fill: impl Fn(&mut Batch)) -> Result<(), String> {
+        // The store takes no more while it is behind; a change may wait for that a little.
         const ATTEMPTS: u32 = 50;
         const PAUSE: Duration = Duration::from_millis(20);
         for _ in 0..ATTEMPTS {
@@ -65,11 +98,11 @@ impl LocalOperations {
                 let _ = sender.send(result.map_err(ToString::to_string));
             };
             let mut batch = Batch::new();
-            batch.remove_device(device.id);
+            fill(&mut batch);
             match self.store.append(batch, Box::new(completion)) {
                 Ok(()) => {
                     return receiver
-                        .recv_timeout(REMOVAL_TIMEOUT)
+                        .recv_timeout(WRITE_TIMEOUT)
                         .unwrap_or_else(|_| Err("it takes too long".to_owned()));
                 }
                 Err(Overloaded(_)) => std::thread::sleep(PAUSE),
@@ -99,16 +132,17 @@ impl Operations for LocalOperations {
     }
 
     fn device(&self, name: &str) -> Result<DeviceView, OperationError> {
-        self.find(name).map(|device| view(&device))
+        let device = self.find(name)?;
+        Ok(DeviceView {
+            activity: Some(self.hub.activity(device.id)?),
+            ..view(&device)
+        })
     }
 
     fn add(&self, device: &NewDevice) -> Result<DeviceView, OperationError> {
         let added = self.registry.add(new_device(device)?)?;
-        let mut view = view(&added);
-        if let (Credential::PreSharedKey { key, .. }, None) = (&added.credential, &device.psk) {
-            view.psk = Some(KeyText(to_hex(key.as_bytes())));
-        }
-        Ok(view)
+        self.tell_new(std::slice::from_ref(&added))?;
+        Ok(view_once(&added, device.psk.is_some()))
     }
 
     fn add_all(&self, devices: &[NewDevice]) -> Result<Vec<Added>, OperationError> {
@@ -117,7 +151,10 @@ impl Operations for LocalOperations {
         for device in devices {
             outcomes.push(new_device(device).map(|device| accepted.push(device)));
         }
-        let mut results = self.registry.add_many(accepted).into_iter();
+        let results = self.registry.add_many(accepted);
+        let added: Vec<_> = results.iter().flatten().cloned().collect();
+        self.tell_new(&added)?;
+        let mut results = results.into_iter();
         for outcome in outcomes.iter_mut().filter(|outcome| outcome.is_ok()) {
             let result = results.next().unwrap_or_else(|| {
                 let reason = "the registry gave no answer".to_owned();
@@ -130,13 +167,24 @@ impl Operations for LocalOperations {
 
     fn remove(&self, name: &str) -> Result<(), OperationError> {
         let device = self.registry.remove(name)?;
-        self.remove_data(&device).map_err(|reason| {
+        let removed = self.write(|batch| batch.remove_device(device.id));
+        removed.map_err(|reason| {
             let message = format!(
                 "device {name:?} is removed and its credentials have ended, but its readings were \
                  not removed: {reason}"
             );
             OperationError::new(ErrorKind::Failed, message, "")
         })
+    }
+
+    fn set_credentials(
+        &self,
+        name: &str,
+        credentials: &NewCredentials,
+    ) -> Result<DeviceView, OperationError> {
+        let credential = new_credential(credentials)?;
+        let device = self.registry.set_credential(name, credential)?;
+        Ok(view_once(&device, credentials.psk.is_some()))
     }
 
     fn latest(&self, name: &str) -> Result<Latest, OperationError> {
@@ -163,12 +211,25 @@ impl Operations for LocalOperations {
     }
 
     fn attributes(&self, name: &str) -> Result<Attributes, OperationError> {
-        let device = self.find(name)?;
-        Ok(Attributes {
-            client: self.attributes_of(&device, AttributeScope::Client)?,
-            shared: self.attributes_of(&device, AttributeScope::Shared)?,
-            server: self.attributes_of(&device, AttributeScope::Server)?,
-        })
+        self.read_attributes(name)
+    }
+
+    fn set_attributes(
+        &self,
+        name: &str,
+        scope: AttributeScope,
+        attributes: &NewAttributes,
+    ) -> Result<(), OperationError> {
+        self.write_attributes(name, scope, attributes)
+    }
+
+    fn delete_attributes(
+        &self,
+        name: &str,
+        scope: AttributeScope,
+        keys: &[String],
+    ) -> Result<(), OperationError> {
+        self.remove_attributes(name, scope, keys)
     }
 }
 
@@ -178,6 +239,7 @@ fn view(device: &Device) -> DeviceView {
         Credential::X509 { fingerprint, .. } => {
             (CredentialsType::X509Certificate, to_hex(fingerprint))
         }
+        Credential::MqttBasic(mqtt) => (CredentialsType::MqttBasic, mqtt.id()),
         Credential::PreSharedKey { identity, .. } => {
             (CredentialsType::PreSharedKey, identity.to_string())
         }
@@ -189,6 +251,7 @@ fn view(device: &Device) -> DeviceView {
         created_ms: device.created_unix_ms,
         credentials_type,
         credentials_id: Some(credentials_id),
+        activity: None,
         psk: None,
     }
 }
@@ -208,39 +271,53 @@ fn reading(ts: i64, value: &Value) -> Reading {
     Reading { ts, value }
 }
 
+/// A device as it is shown to who gave it its credential: with a pre-shared key that was made at
+/// random, as nobody is shown it later.
+fn view_once(device: &Device, is_key_known: bool) -> DeviceView {
+    let mut view = view(device);
+    if let (Credential::PreSharedKey { key, .. }, false) = (&device.credential, is_key_known) {
+        view.psk = Some(KeyText(to_hex(key.as_bytes())));
+    }
+    view
+}
+
 fn new_device(device: &NewDevice) -> Result<registry::NewDevice, OperationError> {
+    Ok(registry::NewDevice {
+        name: device.name.clone(),
+        profile: device.profile.clone(),
+        credential: new_credential(&NewCredentials {
+            token: device.token.clone(),
+            certificate: device.certificate.clone(),
+            psk_identity: device.psk_identity.clone(),
+            psk: device.psk.clone(),
+        })?,
+    })
+}
+
+fn new_credential(new: &NewCredentials) -> Result<NewCredential, OperationError> {
     let invalid = |message, remedy| Err(OperationError::new(ErrorKind::Invalid, message, remedy));
-    let credential = match (&device.token, &device.certificate, &device.psk_identity) {
-        (Some(token), None, None) => NewCredential::AccessToken(token.clone()),
-        (None, Some(text), None) => NewCredential::Certificate(certificate_der(text)?),
+    match (&new.token, &new.certificate, &new.psk_identity) {
+        (Some(token), None, None) => Ok(NewCredential::AccessToken(token.clone())),
+        (None, Some(text), None) => Ok(NewCredential::Certificate(certificate_der(text)?)),
         (None, None, Some(identity)) => {
-            let key = device.psk.as_ref();
-            NewCredential::PreSharedKey {
+            let key = new.psk.as_ref();
+            Ok(NewCredential::PreSharedKey {
                 identity: identity.clone(),
                 key: key
                     .map(|KeyText(text)| pre_shared_key_of_hex(text))
                     .transpose()?,
-            }
+            })
         }
-        (None, None, None) if device.psk.is_some() => {
-            return invalid(
-                "a pre-shared key is given, but no identity",
-                "give the identity by which the device will name it",
-            );
-        }
-        (None, None, None) => NewCredential::RandomToken,
-        _ => {
-            return invalid(
-                "more than one of token, certificate and pre-shared key is given",
-                "give one of them: a device has one credential",
-            );
-        }
-    };
-    Ok(registry::NewDevice {
-        name: device.name.clone(),
-        profile: device.profile.clone(),
-        credential,
-    })
+        (None, None, None) if new.psk.is_some() => invalid(
+            "a pre-shared key is given, but no identity",
+            "give the identity by which the device will name it",
+        ),
+        (None, None, None) => Ok(NewCredential::RandomToken),
+        _ => invalid(
+            "more than one of token, certificate and pre-shared key is given",
+            "give one of them: a device has one credential",
+        ),
+    }
 }
 
 /// The DER of the first certificate in a PEM text, or of the base64 that a text is.
@@ -284,11 +361,21 @@ impl From<RegistryError> for OperationError {
                 ErrorKind::NotFound,
                 "`tidegate device list` shows those there are",
             ),
+            RegistryError::UnknownProfile(_) => (
+                ErrorKind::NotFound,
+                "`tidegate profile list` shows those there are",
+            ),
+            RegistryError::ProfileTaken(_) => (
+                ErrorKind::Conflict,
+                "choose another name, or change that profile",
+            ),
+            RegistryError::ProfileInUse(..) => (ErrorKind::Conflict, "remove its devices first"),
             RegistryError::NameTaken(_) => (
                 ErrorKind::Conflict,
                 "choose another name, or remove that device first",
             ),
             RegistryError::TokenTaken
+            | RegistryError::MqttBasicTaken(_)
             | RegistryError::CertificateTaken(_)
             | RegistryError::PskIdentityTaken(_) => (
                 ErrorKind::Conflict,
@@ -299,9 +386,12 @@ impl From<RegistryError> for OperationError {
             }
             RegistryError::Name(..)
             | RegistryError::Profile(..)
+            | RegistryError::ProfileSettings(..)
+            | RegistryError::Options(_)
             | RegistryError::Token(_)
             | RegistryError::PskIdentity(..)
             | RegistryError::PreSharedKey(_)
+            | RegistryError::MqttBasic(_)
             | RegistryError::Certificate(_) => (ErrorKind::Invalid, ""),
         };
         Self::new(kind, error.to_string(), remedy)
@@ -313,4 +403,16 @@ impl From<StoreError> for OperationError {
         let remedy = "look at the disk of TIDEGATE_DATA_DIR";
         Self::new(ErrorKind::Failed, error.to_string(), remedy)
     }
+}
+
+/// The time of an administrator's change.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "an administrator acts by the clock"
+)]
+pub(super) fn now_ms() -> u64 {
+    let since = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

@@ -15,10 +15,13 @@
 //! | Listener | `/metrics`, `/healthz`, `/readyz`, `/` | `/api` |
 //! |---|---|---|
 //! | unix socket (mode 0600 in a directory of mode 0700) | yes | yes |
-//! | TCP on a loopback address | yes | yes, unless a web page of another origin asks |
-//! | TCP on another address | yes | no: there is no authentication yet |
+//! | TCP on a loopback address | yes | with the token of the data directory ([`AdminToken`]) |
+//! | TCP on another address | yes | the same, if TIDEGATE_ADMIN_REMOTE_API is set |
+//!
+//! Web pages of other origins are kept out everywhere.
 
 mod api;
+mod glance;
 mod guard;
 mod listen;
 mod local;
@@ -27,14 +30,18 @@ mod pages;
 mod remote;
 mod server;
 pub mod timestamp;
+mod token;
 
 pub use listen::AdminError;
+pub(crate) use local::patched;
 pub use local::{LocalOperations, certificate_der};
 pub use operations::{OperationError, Operations};
 pub use remote::RemoteOperations;
 pub use server::{Admin, spawn};
+pub use token::{AdminToken, TOKEN_FILE, TokenError};
 
 use crate::metrics::{Encoder, ShardMetrics};
+use crate::store::StoreStatus;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -69,6 +76,21 @@ pub trait StatusSource: Send + Sync {
     fn facts(&self) -> Vec<(String, String)> {
         Vec::new()
     }
+
+    /// Registered devices.
+    fn devices(&self) -> usize {
+        0
+    }
+
+    /// Requests of each shard that wait for the authenticator pool, by index.
+    fn queues(&self) -> Vec<usize> {
+        Vec::new()
+    }
+
+    /// How the store is doing.
+    fn store(&self) -> StoreStatus {
+        StoreStatus::default()
+    }
 }
 
 /// Where the admin server listens.
@@ -78,6 +100,10 @@ pub struct AdminSettings {
     pub bind: Option<SocketAddr>,
     /// Unix socket; `None`: not.
     pub socket: Option<PathBuf>,
+    /// Opens `/api` over TCP.
+    pub token: AdminToken,
+    /// Whether `/api` is served on a TCP address that is not loopback, too.
+    pub remote_api: bool,
 }
 
 #[cfg(test)]

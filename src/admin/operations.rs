@@ -1,8 +1,20 @@
 //! What an administrator can do, wherever the registry and the store are.
 
-use crate::store::HistoryQuery;
+pub mod claims;
+pub mod ota;
+pub mod profiles;
+pub mod rpc;
+pub mod sessions;
+
+use crate::auth::downlink::ActivityView;
+use crate::store::{AttributeScope, HistoryQuery};
+use claims::ClaimOperations;
+use ota::OtaOperations;
+use profiles::ProfileOperations;
+use rpc::RpcOperations;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use sessions::SessionOperations;
 use std::collections::BTreeMap;
 use std::fmt;
 use zeroize::Zeroize;
@@ -53,6 +65,28 @@ impl fmt::Debug for KeyText {
     }
 }
 
+/// The credential that takes the place of a device's.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewCredentials {
+    /// An access token; one is made at random when there is no other credential.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
+    /// A certificate, as in [`NewDevice`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<String>,
+    /// The identity of a pre-shared key, as in [`NewDevice`].
+    #[serde(
+        default,
+        rename = "pskIdentity",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub psk_identity: Option<String>,
+    /// The pre-shared key, as in [`NewDevice`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub psk: Option<KeyText>,
+}
+
 /// How a device proves who it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CredentialsType {
@@ -65,6 +99,9 @@ pub enum CredentialsType {
     /// A key in common.
     #[serde(rename = "PRE_SHARED_KEY")]
     PreSharedKey,
+    /// Client id, user and password of MQTT, which nobody proves here.
+    #[serde(rename = "MQTT_BASIC")]
+    MqttBasic,
 }
 
 /// A device as it is shown.
@@ -84,6 +121,9 @@ pub struct DeviceView {
     /// The token, the certificate's fingerprint (TB section 4), or the PSK identity. `None` in lists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials_id: Option<String>,
+    /// When it was heard of. `None` in lists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub activity: Option<ActivityView>,
     /// The pre-shared key, if it was made at random and the device has just been added: it is not
     /// shown again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -124,6 +164,9 @@ pub struct Attributes {
     pub server: BTreeMap<String, Reading>,
 }
 
+/// Values of attributes that are to be set: no value may be null.
+pub type NewAttributes = serde_json::Map<String, serde_json::Value>;
+
 /// What became of one device of many.
 pub type Added = Result<(), OperationError>;
 
@@ -137,8 +180,14 @@ pub enum ErrorKind {
     Conflict,
     /// What was asked makes no sense.
     Invalid,
+    /// Not without the token.
+    Unauthenticated,
     /// Not for this asker.
     Forbidden,
+    /// Only a running server can do it, or it cannot just now.
+    Unavailable,
+    /// The device did not answer in time, or was not there.
+    Unanswered,
     /// The registry or the store failed, or the server cannot be reached.
     Failed,
 }
@@ -165,6 +214,13 @@ impl OperationError {
     }
 }
 
+impl OperationError {
+    /// Of an implementation that lacks the operation.
+    pub(crate) fn not_offered() -> Self {
+        Self::new(ErrorKind::Failed, "this is not offered here", "")
+    }
+}
+
 impl fmt::Display for OperationError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)?;
@@ -179,7 +235,15 @@ impl fmt::Display for OperationError {
 impl std::error::Error for OperationError {}
 
 /// What an administrator can do. Calls block; none is for a shard's thread.
-pub trait Operations: Send + Sync {
+pub trait Operations:
+    ProfileOperations
+    + OtaOperations
+    + ClaimOperations
+    + RpcOperations
+    + SessionOperations
+    + Send
+    + Sync
+{
     /// Up to `limit` devices whose names come after `after` (from the first when `None`).
     ///
     /// # Errors
@@ -215,6 +279,18 @@ pub trait Operations: Send + Sync {
     /// When there is none of that name, or the registry fails.
     fn remove(&self, name: &str) -> Result<(), OperationError>;
 
+    /// Replaces a device's credential; the old one ends at once, live sessions included. Durable
+    /// when it returns.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::add`], and when there is no such device.
+    fn set_credentials(
+        &self,
+        name: &str,
+        credentials: &NewCredentials,
+    ) -> Result<DeviceView, OperationError>;
+
     /// The newest reading of each key: `{"temperature":{"ts":1700000000000,"value":42}}`.
     ///
     /// # Errors
@@ -240,4 +316,28 @@ pub trait Operations: Send + Sync {
     ///
     /// When there is no such device, or the store fails.
     fn attributes(&self, name: &str) -> Result<Attributes, OperationError>;
+
+    /// Sets attributes; others of the scope stay. Durable when it returns.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such device, a key or value cannot be stored, or the store fails.
+    fn set_attributes(
+        &self,
+        name: &str,
+        scope: AttributeScope,
+        attributes: &NewAttributes,
+    ) -> Result<(), OperationError>;
+
+    /// Deletes attributes, as far as they are there. Durable when it returns.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such device, or the store fails.
+    fn delete_attributes(
+        &self,
+        name: &str,
+        scope: AttributeScope,
+        keys: &[String],
+    ) -> Result<(), OperationError>;
 }

@@ -17,10 +17,7 @@ pub(super) fn metrics(status: &dyn StatusSource) -> String {
         "1 while devices are served.",
         ready,
     );
-    if let Some(bytes) = resident_bytes() {
-        let help = "Resident memory size in bytes.";
-        encoder.single("process_resident_memory_bytes", "gauge", help, bytes);
-    }
+    process(&mut encoder);
     encoder.single(
         "tidegate_log_lines_dropped_total",
         "counter",
@@ -32,14 +29,66 @@ pub(super) fn metrics(status: &dyn StatusSource) -> String {
     encoder.finish()
 }
 
-/// What `/proc` says of this process's memory.
-fn resident_bytes() -> Option<u64> {
+/// The metrics that every process has, under the names that Prometheus' own libraries give them.
+fn process(encoder: &mut Encoder) {
+    let gauge = "gauge";
+    if let Some(bytes) = status_kibibytes("VmRSS:").map(|found| found * 1024) {
+        let help = "Resident memory size in bytes.";
+        encoder.single("process_resident_memory_bytes", gauge, help, bytes);
+    }
+    if let Some((used, start)) = times() {
+        let help = "Total user and system CPU time spent in seconds.";
+        encoder.single("process_cpu_seconds_total", "counter", help, used);
+        if let Some(boot) = boot_time() {
+            let help = "Start time of the process since unix epoch in seconds.";
+            encoder.single("process_start_time_seconds", gauge, help, boot + start);
+        }
+    }
+    if let Ok(open) = std::fs::read_dir("/proc/self/fd") {
+        let help = "Number of open file descriptors.";
+        encoder.single("process_open_fds", gauge, help, open.count());
+    }
+    if let Some(limit) = descriptors_limit() {
+        let help = "Maximum number of open file descriptors.";
+        encoder.single("process_max_fds", gauge, help, limit);
+    }
+}
+
+/// A line of `/proc/self/status` that ends in kB.
+fn status_kibibytes(name: &str) -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+    line.trim().strip_suffix("kB")?.trim().parse().ok()
+}
+
+/// The kernel tells times to user space in hundredths of a second, whatever its own tick is.
+const TICKS_PER_SECOND: f64 = 100.0;
+
+/// CPU time used, and time of the start since the host's own, both in seconds.
+fn times() -> Option<(f64, f64)> {
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    // The second field, the program's name, may hold anything. Of those after it the 12th and 13th
+    // are user and system time, the 20th is the start.
+    let (_, after_name) = stat.rsplit_once(')')?;
+    let fields: Vec<&str> = after_name.split_whitespace().collect();
+    let ticks = |index: usize| fields.get(index)?.parse::<f64>().ok();
+    let used = ticks(11)? + ticks(12)?;
+    Some((used / TICKS_PER_SECOND, ticks(19)? / TICKS_PER_SECOND))
+}
+
+/// When the host started, seconds since the UNIX epoch.
+fn boot_time() -> Option<f64> {
+    let stat = std::fs::read_to_string("/proc/stat").ok()?;
+    let line = stat.lines().find_map(|line| line.strip_prefix("btime "))?;
+    line.trim().parse().ok()
+}
+
+fn descriptors_limit() -> Option<u64> {
+    let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
+    let line = limits
         .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))?;
-    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kibibytes * 1024)
+        .find_map(|line| line.strip_prefix("Max open files"))?;
+    line.split_whitespace().next()?.parse().ok()
 }
 
 /// `/`: the state in a screen.

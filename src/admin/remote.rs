@@ -1,13 +1,19 @@
 //! Operations on a running server, over its unix socket.
 
+mod claims;
+mod ota;
+mod profiles;
+mod rpc;
+mod sessions;
+
 use crate::admin::api::data::{History, READINGS_MAX};
 use crate::admin::api::devices::{DEVICES_MAX, IMPORT_BODY_MAX, IMPORT_MAX, Import, Imported};
 use crate::admin::listen;
 use crate::admin::operations::{
-    Added, Attributes, DevicePage, DeviceView, ErrorKind, Latest, NewDevice, OperationError,
-    Operations, Reading,
+    Added, Attributes, DevicePage, DeviceView, ErrorKind, Latest, NewAttributes, NewCredentials,
+    NewDevice, OperationError, Operations, Reading,
 };
-use crate::store::{HistoryQuery, Order};
+use crate::store::{AttributeScope, HistoryQuery, Order};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Bytes;
 use hyper::{Method, Request, StatusCode, header};
@@ -74,24 +80,78 @@ impl RemoteOperations {
         target: &str,
         body: &impl Serialize,
     ) -> Result<T, OperationError> {
+        self.send(Method::POST, target, body)
+    }
+
+    /// Sends a body as JSON; reads the answer.
+    fn send<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        target: &str,
+        body: &impl Serialize,
+    ) -> Result<T, OperationError> {
+        let answer = self.send_only(method, target, body)?;
+        self.read(&answer)
+    }
+
+    /// Sends a body as JSON.
+    fn send_only(
+        &self,
+        method: Method,
+        target: &str,
+        body: &impl Serialize,
+    ) -> Result<Bytes, OperationError> {
         let body = serde_json::to_vec(body).map_err(|error| {
             OperationError::new(ErrorKind::Invalid, error.to_string(), String::new())
         })?;
-        let answer = self.exchange(Method::POST, target, body.into())?;
-        self.read(&answer)
+        self.exchange(method, target, body.into())
     }
 
     fn read<T: DeserializeOwned>(&self, answer: &[u8]) -> Result<T, OperationError> {
         serde_json::from_slice(answer).map_err(|error| unreachable_server(&self.socket, &error))
     }
 
-    /// Sends a request; gives the body of an answer that is a success.
+    /// Sends a request whose body is JSON, or empty.
     fn exchange(&self, method: Method, target: &str, body: Bytes) -> Result<Bytes, OperationError> {
+        self.exchange_within(ANSWER_TIMEOUT, method, target, body)
+    }
+
+    /// The same with another time for the answer.
+    fn exchange_within(
+        &self,
+        timeout: Duration,
+        method: Method,
+        target: &str,
+        body: Bytes,
+    ) -> Result<Bytes, OperationError> {
+        self.exchange_typed(timeout, "application/json", method, target, body)
+    }
+
+    /// Sends a request whose body is bytes.
+    fn exchange_bytes(
+        &self,
+        method: Method,
+        target: &str,
+        body: Bytes,
+    ) -> Result<Bytes, OperationError> {
+        let content_type = "application/octet-stream";
+        self.exchange_typed(ANSWER_TIMEOUT, content_type, method, target, body)
+    }
+
+    /// Sends a request; gives the body of an answer that is a success.
+    fn exchange_typed(
+        &self,
+        timeout: Duration,
+        content_type: &str,
+        method: Method,
+        target: &str,
+        body: Bytes,
+    ) -> Result<Bytes, OperationError> {
         let request = Request::builder()
             .method(method)
             .uri(target)
             .header(header::HOST, "localhost")
-            .header(header::CONTENT_TYPE, "application/json")
+            .header(header::CONTENT_TYPE, content_type)
             .header(header::CONNECTION, "close")
             .body(Full::new(body))
             .map_err(|error| unreachable_server(&self.socket, &error))?;
@@ -114,7 +174,7 @@ impl RemoteOperations {
         };
         let timed = self
             .runtime
-            .block_on(async { tokio::time::timeout(ANSWER_TIMEOUT, exchange).await });
+            .block_on(async { tokio::time::timeout(timeout, exchange).await });
         let (status, body) = timed
             .map_err(|_| unreachable_server(&self.socket, &"it does not answer"))?
             .map_err(|error| unreachable_server(&self.socket, &error))?;
@@ -184,6 +244,15 @@ impl Operations for RemoteOperations {
             .map(drop)
     }
 
+    fn set_credentials(
+        &self,
+        name: &str,
+        credentials: &NewCredentials,
+    ) -> Result<DeviceView, OperationError> {
+        let target = format!("{}/credentials", device_path(name));
+        self.send(Method::PUT, &target, credentials)
+    }
+
     fn latest(&self, name: &str) -> Result<Latest, OperationError> {
         self.get(&format!("{}/telemetry", device_path(name)))
     }
@@ -212,6 +281,31 @@ impl Operations for RemoteOperations {
 
     fn attributes(&self, name: &str) -> Result<Attributes, OperationError> {
         self.get(&format!("{}/attributes", device_path(name)))
+    }
+
+    fn set_attributes(
+        &self,
+        name: &str,
+        scope: AttributeScope,
+        attributes: &NewAttributes,
+    ) -> Result<(), OperationError> {
+        let target = format!("{}/attributes/{}", device_path(name), scope.name());
+        self.send_only(Method::PUT, &target, attributes).map(drop)
+    }
+
+    fn delete_attributes(
+        &self,
+        name: &str,
+        scope: AttributeScope,
+        keys: &[String],
+    ) -> Result<(), OperationError> {
+        for key in keys {
+            let scope = scope.name();
+            let key = percent_encoded(key);
+            let target = format!("{}/attributes/{scope}/{key}", device_path(name));
+            self.exchange(Method::DELETE, &target, Bytes::new())?;
+        }
+        Ok(())
     }
 }
 

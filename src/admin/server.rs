@@ -5,6 +5,7 @@
 //! cannot keep the operator out.
 
 use crate::admin::api::{self, Shared};
+use crate::admin::glance::Glance;
 use crate::admin::guard::Access;
 use crate::admin::listen::{self, AdminError, Listeners, SocketFile};
 use crate::admin::{AdminSettings, Operations, StatusSource};
@@ -78,13 +79,18 @@ pub fn spawn(
 ) -> Result<Admin, AdminError> {
     let listeners = listen::open(settings)?;
     let address = listeners.tcp.as_ref().map(|&(_, address)| address);
-    if let Some(address) = address
-        && Access::of_address(address.ip()) == Access::Public
-    {
-        tracing::warn!(
+    let remote_api = settings.remote_api;
+    match address.map(|address| (address, Access::of_address(address.ip(), remote_api))) {
+        Some((address, Access::Public)) => tracing::warn!(
             "TIDEGATE_ADMIN_BIND={address} is not a loopback address: metrics and status are open \
              to everyone who reaches it; devices and data are served on the unix socket only"
-        );
+        ),
+        Some((address, Access::Remote)) => tracing::warn!(
+            "TIDEGATE_ADMIN_BIND={address} is not a loopback address, and \
+             TIDEGATE_ADMIN_REMOTE_API serves devices and data there to who has the token, which \
+             HTTP shows to everyone on the way: put a TLS proxy or a tunnel before it"
+        ),
+        _ => {}
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -93,11 +99,17 @@ pub fn spawn(
         .build()
         .map_err(AdminError::Thread)?;
     let (stop, stopped) = watch::channel(false);
-    let shared = Arc::new(Shared { operations, status });
+    let shared = Arc::new(Shared {
+        operations,
+        status,
+        token: settings.token.clone(),
+        glance: Glance::default(),
+    });
     let thread = std::thread::Builder::new()
         .name("admin".to_owned())
         .spawn(move || {
-            if let Err(error) = runtime.block_on(serve(listeners, &shared, stopped)) {
+            let served = serve(listeners, remote_api, &shared, stopped);
+            if let Err(error) = runtime.block_on(served) {
                 tracing::error!(%error, "the admin server has stopped");
             }
             // Operations that hang must not keep the process.
@@ -113,12 +125,16 @@ pub fn spawn(
 
 async fn serve(
     listeners: Listeners,
+    remote_api: bool,
     shared: &Arc<Shared>,
     stop: watch::Receiver<bool>,
 ) -> io::Result<()> {
     let tcp = match listeners.tcp {
         Some((listener, address)) => {
-            let router = api::router(Arc::clone(shared), Access::of_address(address.ip()));
+            let router = api::router(
+                Arc::clone(shared),
+                Access::of_address(address.ip(), remote_api),
+            );
             Some((TcpListener::from_std(listener)?, router))
         }
         None => None,
@@ -144,7 +160,11 @@ async fn serve(
             accept_all(accept, router, unix_stop).await;
         }
     };
-    tokio::join!(serve_tcp, serve_unix);
+    let served = async { tokio::join!(serve_tcp, serve_unix) };
+    tokio::select! {
+        _ = served => {}
+        () = shared.glance.watch(&*shared.status) => {}
+    }
     Ok(())
 }
 

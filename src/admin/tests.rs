@@ -1,126 +1,20 @@
+mod fake;
+mod features;
+mod pages;
+
+use super::operations::sessions::*;
 use super::operations::*;
 use super::*;
 use crate::metrics::{Counter, Latency};
-use crate::store::{HistoryQuery, Order};
+use crate::store::{AttributeScope, HistoryQuery, Order};
+use fake::Fake;
 use serde_json::json;
-use serde_json::value::RawValue;
-use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener;
 use std::sync::Mutex;
 use std::time::Duration;
-
-/// Devices in memory; each has one reading per second under the key `t`.
-#[derive(Default)]
-struct Fake(Mutex<BTreeMap<String, DeviceView>>);
-
-impl Fake {
-    fn insert(&self, device: &NewDevice) -> Result<DeviceView, OperationError> {
-        let mut devices = self.0.lock().unwrap();
-        if devices.contains_key(&device.name) {
-            return Err(OperationError::new(ErrorKind::Conflict, "name taken", ""));
-        }
-        if device.name == "panic" {
-            panic!("as asked");
-        }
-        let view = DeviceView {
-            id: devices.len() as u64 + 1,
-            name: device.name.clone(),
-            profile: device
-                .profile
-                .clone()
-                .unwrap_or_else(|| "default".to_owned()),
-            created_ms: 1,
-            credentials_type: CredentialsType::AccessToken,
-            credentials_id: device.token.clone(),
-            psk: None,
-        };
-        devices.insert(device.name.clone(), view.clone());
-        Ok(view)
-    }
-}
-
-fn raw(value: &serde_json::Value) -> Box<RawValue> {
-    serde_json::value::to_raw_value(value).unwrap()
-}
-
-impl Operations for Fake {
-    fn devices(&self, after: Option<&str>, limit: usize) -> Result<DevicePage, OperationError> {
-        let devices = self.0.lock().unwrap();
-        let mut found: Vec<_> = devices.values().cloned().collect();
-        found.retain(|device| after.is_none_or(|after| *device.name > *after));
-        let more = found.len() > limit;
-        found.truncate(limit);
-        Ok(DevicePage {
-            next_after: found
-                .last()
-                .filter(|_| more)
-                .map(|device| device.name.clone()),
-            devices: found,
-        })
-    }
-
-    fn device(&self, name: &str) -> Result<DeviceView, OperationError> {
-        let devices = self.0.lock().unwrap();
-        let missing = || OperationError::new(ErrorKind::NotFound, "no such device", "add it");
-        devices.get(name).cloned().ok_or_else(missing)
-    }
-
-    fn add(&self, device: &NewDevice) -> Result<DeviceView, OperationError> {
-        self.insert(device)
-    }
-
-    fn add_all(&self, devices: &[NewDevice]) -> Result<Vec<Added>, OperationError> {
-        Ok(devices.iter().map(|d| self.insert(d).map(drop)).collect())
-    }
-
-    fn remove(&self, name: &str) -> Result<(), OperationError> {
-        self.device(name)?;
-        self.0.lock().unwrap().remove(name);
-        Ok(())
-    }
-
-    fn latest(&self, name: &str) -> Result<Latest, OperationError> {
-        self.device(name)?;
-        let reading = |ts, value| Reading { ts, value };
-        let text = "{\"a\":1.0E10}".to_owned();
-        Ok(BTreeMap::from([
-            ("t".to_owned(), reading(5, raw(&json!(42)))),
-            (
-                "j".to_owned(),
-                reading(6, RawValue::from_string(text).unwrap()),
-            ),
-        ]))
-    }
-
-    fn history(
-        &self,
-        name: &str,
-        key: &str,
-        query: HistoryQuery,
-    ) -> Result<Vec<Reading>, OperationError> {
-        self.device(name)?;
-        let mut times: Vec<i64> = (0..100).map(|second| second * 1000).collect();
-        if query.order == Order::Descending {
-            times.reverse();
-        }
-        Ok(times
-            .into_iter()
-            .filter(|ts| (query.from_ms..=query.to_ms).contains(ts))
-            .take(query.limit)
-            .map(|ts| Reading {
-                ts,
-                value: raw(&json!(format!("{key} at {ts}"))),
-            })
-            .collect())
-    }
-
-    fn attributes(&self, name: &str) -> Result<Attributes, OperationError> {
-        self.device(name).map(|_| Attributes::default())
-    }
-}
 
 struct FakeStatus {
     shards: Vec<Arc<ShardMetrics>>,
@@ -145,6 +39,12 @@ impl StatusSource for FakeStatus {
     }
 }
 
+const TOKEN: &str = "the-token-of-the-tests";
+
+fn token() -> AdminToken {
+    AdminToken::parse(TOKEN).unwrap()
+}
+
 struct Running {
     admin: Admin,
     status: Arc<FakeStatus>,
@@ -153,10 +53,10 @@ struct Running {
 
 impl Running {
     fn start() -> Self {
-        Self::start_on("127.0.0.1:0")
+        Self::start_on("127.0.0.1:0", false)
     }
 
-    fn start_on(bind: &str) -> Self {
+    fn start_on(bind: &str, remote_api: bool) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let status = Arc::new(FakeStatus {
             shards: (0..2).map(|_| Arc::new(ShardMetrics::new())).collect(),
@@ -165,6 +65,8 @@ impl Running {
         let settings = AdminSettings {
             bind: Some(bind.parse().unwrap()),
             socket: Some(directory.path().join("admin.sock")),
+            token: token(),
+            remote_api,
         };
         let operations = Arc::new(Fake::default());
         let admin = spawn(&settings, operations, Arc::clone(&status) as _).unwrap();
@@ -205,20 +107,32 @@ impl Running {
     }
 
     fn get(&self, target: &str) -> (u16, String) {
-        let head = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        let head = request_head("GET", target, "");
         let (status, _, body) = self.raw(&head, b"");
         (status, body)
     }
 
     fn post(&self, target: &str, content_type: &str, body: &str) -> (u16, String) {
-        let head = format!(
-            "POST {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: \
-             {content_type}\r\nContent-Length: {}\r\n\r\n",
+        self.send("POST", target, content_type, body)
+    }
+
+    fn send(&self, method: &str, target: &str, content_type: &str, body: &str) -> (u16, String) {
+        let headers = format!(
+            "Content-Type: {content_type}\r\nContent-Length: {}\r\n",
             body.len()
         );
+        let head = request_head(method, target, &headers);
         let (status, _, body) = self.raw(&head, body.as_bytes());
         (status, body)
     }
+}
+
+/// A request with the token; each of `headers` ends with a line break.
+fn request_head(method: &str, target: &str, headers: &str) -> String {
+    format!(
+        "{method} {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAuthorization: \
+         Bearer {TOKEN}\r\n{headers}\r\n"
+    )
 }
 
 fn device(name: &str) -> NewDevice {
@@ -258,7 +172,6 @@ fn operations_cross_the_socket_unchanged() {
         "text kept as stored"
     );
     assert_eq!((latest["t"].ts, latest["t"].value.get()), (5, "42"));
-    assert!(remote.attributes("plain").unwrap().client.is_empty());
     let page = remote.devices(None, 3).unwrap();
     assert_eq!(page.devices.len(), 3);
     assert_eq!(page.next_after.as_deref(), Some("größe 🌡"));
@@ -355,6 +268,62 @@ fn pages_for_monitoring() {
 }
 
 #[test]
+fn changes_cross_the_socket_unchanged() {
+    let running = Running::start();
+    let remote = RemoteOperations::connect(&running.socket())
+        .unwrap()
+        .unwrap();
+    let name = "a/b ü";
+    remote.add(&device(name)).unwrap();
+    let values = json!({"a/b": 1, "ü": {"x": [1.5]}, "t": "5"});
+    let values = values.as_object().unwrap();
+    let shared = AttributeScope::Shared;
+    remote.set_attributes(name, shared, values).unwrap();
+    let server = AttributeScope::Server;
+    remote.set_attributes(name, server, values).unwrap();
+    let gone = ["a/b".to_owned(), "t".to_owned(), "unknown".to_owned()];
+    remote.delete_attributes(name, shared, &gone).unwrap();
+    let found = remote.attributes(name).unwrap();
+    assert!(found.client.is_empty());
+    assert_eq!(found.shared.keys().collect::<Vec<_>>(), ["ü"]);
+    assert_eq!(found.shared["ü"].value.get(), "{\"x\":[1.5]}");
+    assert_eq!(found.server["t"].value.get(), "\"5\"");
+    let other = NewCredentials {
+        token: Some("other".to_owned()),
+        ..NewCredentials::default()
+    };
+    let changed = remote.set_credentials(name, &other).unwrap();
+    assert_eq!(changed.credentials_id.as_deref(), Some("other"));
+    let error = remote.set_attributes("nobody", shared, values).unwrap_err();
+    assert_eq!(error.kind, ErrorKind::NotFound);
+
+    let mut query = SessionQuery {
+        limit: 5000,
+        device: Some("ü&limit=1".to_owned()),
+        ..SessionQuery::default()
+    };
+    let mut ids = Vec::new();
+    loop {
+        let page = remote.sessions(&query).unwrap();
+        assert!(
+            page.sessions
+                .iter()
+                .all(|found| found.device == query.device)
+        );
+        ids.extend(page.sessions.into_iter().map(|found| found.id));
+        query.after = page.next_after;
+        if query.after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(ids.len(), 10);
+    assert_eq!(ids[9], "0-9-0");
+    remote.close_session("0-1/2-0").unwrap();
+    let error = remote.close_session("0-1-0").unwrap_err();
+    assert_eq!(error.kind, ErrorKind::NotFound);
+}
+
+#[test]
 fn answers_to_bad_requests_are_json_with_a_remedy() {
     let running = Running::start();
     let long = "x".repeat(200_000);
@@ -388,6 +357,28 @@ fn answers_to_bad_requests_are_json_with_a_remedy() {
             400,
         ),
         (running.post("/api/devices", json_type, &long), 413),
+        (running.get("/api/sessions?limit=0"), 400),
+        (
+            running.send("PUT", "/api/devices/d/attributes/mine", json_type, "{}"),
+            400,
+        ),
+        (
+            running.send("PUT", "/api/devices/d/attributes/shared", json_type, "[]"),
+            400,
+        ),
+        (
+            running.send(
+                "PUT",
+                "/api/devices/d/attributes/shared",
+                "text/plain",
+                "{}",
+            ),
+            415,
+        ),
+        (
+            running.send("PUT", "/api/devices/d/credentials", json_type, "{\"t\":1}"),
+            400,
+        ),
         (running.post("/api/import", json_type, &many), 400),
         (
             running.post("/api/devices", json_type, "{\"name\":\"panic\"}"),
@@ -399,116 +390,64 @@ fn answers_to_bad_requests_are_json_with_a_remedy() {
         assert!(!error.message.is_empty());
     }
     // A body without end.
-    let endless = "POST /api/devices HTTP/1.1\r\nHost: localhost\r\nContent-Type: \
-                   application/json\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n";
+    let headers = "Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n";
+    let endless = request_head("POST", "/api/devices", headers);
     let chunk = format!("10000\r\n{}\r\n", "x".repeat(0x10000)).repeat(4);
-    assert_eq!(running.raw(endless, chunk.as_bytes()).0, 413);
+    assert_eq!(running.raw(&endless, chunk.as_bytes()).0, 413);
 }
 
 #[test]
 fn web_pages_of_others_are_kept_out() {
     let running = Running::start();
-    let host = "Host: localhost\r\n";
+    let host = format!("Host: localhost\r\nAuthorization: Bearer {TOKEN}\r\n");
     for (headers, expected) in [
-        (host.to_owned(), 200),
-        (format!("Host: 127.0.0.1:{}\r\n", running.port()), 200),
+        (host.clone(), 200),
+        ("Host: localhost\r\n".to_owned(), 401),
+        (format!("Host: 127.0.0.1:{}\r\n", running.port()), 401),
         ("Host: rebound.example\r\n".to_owned(), 421),
         (format!("{host}Origin: http://evil.example\r\n"), 403),
         (format!("{host}Sec-Fetch-Site: cross-site\r\n"), 403),
     ] {
         let head = format!("GET /api/devices HTTP/1.1\r\n{headers}Connection: close\r\n\r\n");
-        let (status, head, _) = running.raw(&head, b"");
+        let (status, head, body) = running.raw(&head, b"");
         assert_eq!(status, expected, "{headers}");
         assert!(head.contains("x-content-type-options: nosniff"), "{head}");
         assert!(!head.contains("access-control-allow"), "{head}");
+        let asks = head.contains("www-authenticate: bearer");
+        assert_eq!(asks, expected == 401, "{head}");
+        assert!(!body.contains(TOKEN), "{body}");
     }
     // Also over HTTP/1.0, which knows no Host.
     assert_eq!(running.raw("GET /api/devices HTTP/1.0\r\n\r\n", b"").0, 421);
 }
 
 #[test]
-fn an_open_address_shows_no_devices() {
-    let running = Running::start_on("0.0.0.0:0");
-    for (path, expected) in [("/metrics", 200), ("/readyz", 200), ("/api/devices", 403)] {
-        let head = format!("GET {path} HTTP/1.1\r\nHost: any.example\r\nConnection: close\r\n\r\n");
-        assert_eq!(running.raw(&head, b"").0, expected, "{path}");
-    }
-    // The owner's socket is not concerned.
-    let remote = RemoteOperations::connect(&running.socket())
-        .unwrap()
-        .unwrap();
-    assert!(remote.add(&device("a")).is_ok());
-}
-
-/// Each path of the description has the methods that are described, and no other; and each path of
-/// the router is described.
-#[test]
-fn the_description_and_the_routes_agree() {
-    let running = Running::start();
-    let (status, text) = running.get("/api/openapi.json");
-    assert_eq!(status, 200);
-    let description: serde_json::Value = serde_json::from_str(&text).unwrap();
-    let paths = description["paths"].as_object().unwrap();
-    for (path, methods) in paths {
-        let target = path
-            .split('/')
-            .map(|part| if part.starts_with('{') { "1" } else { part })
-            .collect::<Vec<_>>()
-            .join("/");
-        for method in ["get", "put", "post", "delete", "patch"] {
-            let head = format!(
-                "{} {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
-                method.to_ascii_uppercase()
-            );
-            let (status, _, body) = running.raw(&head, b"");
-            assert!(!body.contains("no such page"), "{path} is not there");
-            let is_there = status != 405;
-            let is_described = methods.get(method).is_some();
-            assert_eq!(is_there, is_described, "{method} {path}");
-        }
-    }
-    let sources = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/src/admin/api"));
-    let mut routes = 0;
-    for entry in sources.unwrap() {
-        let file = entry.unwrap().path();
-        if file.extension().is_none_or(|kind| kind != "rs") {
-            continue;
-        }
-        let source = std::fs::read_to_string(&file).unwrap();
-        let compact: String = source.split_whitespace().collect();
-        for route in compact.split(".route(\"").skip(1) {
-            let path = route.split('"').next().unwrap();
-            routes += 1;
-            assert!(paths.contains_key(path), "{path} is not described");
-        }
-    }
-    assert_eq!(routes, paths.len(), "a route is written in another way");
-}
-
-/// Every reference in the description leads somewhere.
-#[test]
-fn the_description_is_closed() {
-    fn references<'a>(value: &'a serde_json::Value, found: &mut Vec<&'a str>) {
-        match value {
-            serde_json::Value::Object(members) => {
-                found.extend(members.get("$ref").and_then(|target| target.as_str()));
-                members.values().for_each(|value| references(value, found));
+fn an_open_address_shows_devices_only_where_that_is_wished() {
+    for remote_api in [false, true] {
+        let running = Running::start_on("0.0.0.0:0", remote_api);
+        let bearer = format!("Authorization: Bearer {TOKEN}\r\n");
+        let api = if remote_api { (401, 200) } else { (403, 403) };
+        for (path, (without, with)) in [
+            ("/metrics", (200, 200)),
+            ("/readyz", (200, 200)),
+            ("/status.json", (200, 200)),
+            ("/page/page.js", (200, 200)),
+            ("/api/devices", api),
+            ("/api/sessions", api),
+        ] {
+            for (headers, expected) in [("", without), (bearer.as_str(), with)] {
+                let head = format!(
+                    "GET {path} HTTP/1.1\r\nHost: any.example\r\nConnection: \
+                     close\r\n{headers}\r\n"
+                );
+                assert_eq!(running.raw(&head, b"").0, expected, "{remote_api} {path}");
             }
-            serde_json::Value::Array(items) => {
-                items.iter().for_each(|value| references(value, found));
-            }
-            _ => {}
         }
-    }
-    let running = Running::start();
-    let description: serde_json::Value =
-        serde_json::from_str(&running.get("/api/openapi.json").1).unwrap();
-    let mut found = Vec::new();
-    references(&description, &mut found);
-    assert!(found.len() > 10);
-    for target in found {
-        let pointer = target.strip_prefix('#').unwrap();
-        assert!(description.pointer(pointer).is_some(), "{target}");
+        // The owner's socket is not concerned.
+        let remote = RemoteOperations::connect(&running.socket())
+            .unwrap()
+            .unwrap();
+        assert!(remote.add(&device("a")).is_ok());
     }
 }
 
@@ -528,6 +467,8 @@ fn sockets_left_behind_are_replaced_and_live_ones_are_not() {
     let settings = AdminSettings {
         bind: None,
         socket: Some(running.socket()),
+        token: token(),
+        remote_api: false,
     };
     let start = |settings: &AdminSettings| {
         let operations = Arc::new(Fake::default());
@@ -548,6 +489,8 @@ fn sockets_left_behind_are_replaced_and_live_ones_are_not() {
     let settings = AdminSettings {
         bind: None,
         socket: Some(stale.clone()),
+        token: token(),
+        remote_api: false,
     };
     let second = start(&settings).unwrap();
     assert!(second.address().is_none());
@@ -571,6 +514,8 @@ fn a_long_path_is_no_obstacle() {
     let settings = AdminSettings {
         bind: None,
         socket: Some(deep.join("admin.sock")),
+        token: token(),
+        remote_api: false,
     };
     let operations = Arc::new(Fake::default());
     let admin = spawn(&settings, operations, Arc::clone(&running.status) as _).unwrap();
@@ -592,6 +537,8 @@ fn a_port_in_use_is_named_with_its_setting() {
     let settings = AdminSettings {
         bind: running.admin.address(),
         socket: None,
+        token: token(),
+        remote_api: false,
     };
     let operations = Arc::new(Fake::default());
     let error = spawn(&settings, operations, Arc::clone(&running.status) as _).unwrap_err();

@@ -8,6 +8,8 @@
 //! It sees plain requests and verdicts only: no socket, no session, no message layer.
 
 pub mod api;
+mod delivery;
+pub mod downlink;
 pub mod json;
 pub mod pool;
 pub mod request;

@@ -9,6 +9,8 @@
 //! batch goes on.
 
 use crate::auth::api::{Api, Outcome, code};
+use crate::auth::delivery::{Counters, Delivery, Touched};
+use crate::auth::downlink::Hub;
 use crate::auth::request::{CredentialRequest, CredentialVerdict, Request, Response, Verdict};
 use crate::queue::{Inbox, RequestQueues, TAKE_MAX, WorkerQueues};
 use crate::store::{Batch, Completion, Overloaded, Store, StoreError};
@@ -46,13 +48,6 @@ pub struct Pool {
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
-/// One worker's counters; the thread that delivers its durable answers counts here, too.
-struct Counters {
-    requests: AtomicU64,
-    panics: AtomicU64,
-    responses: [AtomicU64; 256],
-}
-
 impl Pool {
     /// Starts a thread for each of `workers`. Verdicts go to `inboxes`, indexed by shard.
     ///
@@ -72,7 +67,7 @@ impl Pool {
     ) -> io::Result<Self> {
         let mut pool = Self {
             queues,
-            counters: Vec::new(),
+            counters: vec![Arc::clone(api.hub().counters())],
             threads: Mutex::default(),
         };
         for (index, queues) in workers.into_iter().enumerate() {
@@ -82,7 +77,7 @@ impl Pool {
                 Arc::clone(&api),
                 Arc::clone(&store),
             );
-            let counters = Arc::clone(&worker.delivery.counters);
+            let counters = Arc::clone(worker.delivery.counters());
             let thread = std::thread::Builder::new()
                 .name(format!("auth-{index}"))
                 .spawn(move || worker.run());
@@ -145,68 +140,11 @@ impl std::fmt::Debug for Pool {
     }
 }
 
-impl Counters {
-    fn new() -> Self {
-        Self {
-            requests: AtomicU64::new(0),
-            panics: AtomicU64::new(0),
-            responses: std::array::from_fn(|_| AtomicU64::new(0)),
-        }
-    }
-}
-
-/// Where answers go.
-#[derive(Clone)]
-struct Delivery {
-    inboxes: Arc<[Arc<Inbox>]>,
-    counters: Arc<Counters>,
-}
-
-impl Delivery {
-    /// Puts verdicts into their inboxes, then wakes each of these once.
-    fn deliver(&self, verdicts: impl IntoIterator<Item = Verdict>) {
-        let mut woken = Touched::default();
-        for verdict in verdicts {
-            self.push(verdict, &mut woken);
-        }
-        self.wake(&woken);
-    }
-
-    fn push(&self, verdict: Verdict, touched: &mut Touched) {
-        let code = usize::from(verdict.response.code);
-        self.counters.responses[code].fetch_add(1, Ordering::Relaxed);
-        let shard = verdict.peer.shard;
-        if let Some(inbox) = self.inboxes.get(usize::from(shard)) {
-            inbox.push(verdict);
-            touched.insert(shard);
-        }
-    }
-
-    fn wake(&self, touched: &Touched) {
-        for &shard in &touched.0 {
-            if let Some(inbox) = self.inboxes.get(usize::from(shard)) {
-                inbox.wake();
-            }
-        }
-    }
-}
-
-/// Shards with something new in their inbox; few, so a list does.
-#[derive(Default)]
-struct Touched(Vec<u16>);
-
-impl Touched {
-    fn insert(&mut self, shard: u16) {
-        if !self.0.contains(&shard) {
-            self.0.push(shard);
-        }
-    }
-}
-
 /// A worker without its thread: [`Pool`] runs each on a thread of its own, a simulation in turns.
 pub struct Worker {
     queues: WorkerQueues,
     delivery: Delivery,
+    hub: Arc<Hub>,
     api: Arc<Api>,
     store: Arc<dyn Store>,
 }
@@ -219,10 +157,10 @@ impl Worker {
         api: Arc<Api>,
         store: Arc<dyn Store>,
     ) -> Self {
-        let counters = Arc::new(Counters::new());
         Self {
             queues,
-            delivery: Delivery { inboxes, counters },
+            delivery: Delivery::new(inboxes),
+            hub: Arc::clone(api.hub()),
             api,
             store,
         }
@@ -232,6 +170,7 @@ impl Worker {
     /// it had.
     pub fn step(&mut self) -> usize {
         let mut requests = Vec::new();
+        self.handle_events(true);
         let answered = self.answer_lookups();
         let taken = self.queues.take_now(&mut requests);
         if taken > 0 {
@@ -243,11 +182,25 @@ impl Worker {
     fn run(&mut self) {
         let mut requests = Vec::with_capacity(TAKE_MAX);
         while self.queues.take(&mut requests) {
+            self.handle_events(requests.is_empty());
             self.answer_lookups();
             if !requests.is_empty() {
                 self.handle_batch(&mut requests);
             }
         }
+    }
+
+    /// Takes what the shards report of relations. A panic is contained, as in requests.
+    fn handle_events(&self, is_idle: bool) {
+        let handle = AssertUnwindSafe(|| self.hub.handle_events(&self.queues, is_idle));
+        if catch_unwind(handle).is_err() {
+            self.count_panic();
+        }
+    }
+
+    fn count_panic(&self) {
+        let panics = &self.delivery.counters().panics;
+        panics.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Answers look-ups of pre-shared keys; returns how many.
@@ -259,10 +212,8 @@ impl Worker {
         {
             answered += 1;
             let shard = request.peer.shard;
-            if let Some(inbox) = self.delivery.inboxes.get(usize::from(shard)) {
-                inbox.push_credential(self.look_up(request));
-                touched.insert(shard);
-            }
+            let verdict = self.look_up(request);
+            self.delivery.push_credential(shard, verdict, &mut touched);
         }
         self.delivery.wake(&touched);
         answered
@@ -272,15 +223,14 @@ impl Worker {
         let look_up = AssertUnwindSafe(|| self.api.pre_shared_key(&request.identity));
         // Unanswered the handshake would wait for its deadline: it fails as with a wrong key.
         let key = catch_unwind(look_up).unwrap_or_else(|_| {
-            let panics = &self.delivery.counters.panics;
-            panics.fetch_add(1, Ordering::Relaxed);
+            self.count_panic();
             None
         });
         CredentialVerdict { request, key }
     }
 
     fn handle_batch(&self, requests: &mut Vec<Request>) {
-        let counters = &self.delivery.counters;
+        let counters = self.delivery.counters();
         counters
             .requests
             .fetch_add(requests.len() as u64, Ordering::Relaxed);
@@ -295,6 +245,7 @@ impl Worker {
                     self.delivery.push(verdict, &mut touched);
                 }
                 Outcome::Durable(response) => durable.push(request.into_verdict(response)),
+                Outcome::Elsewhere => {}
             }
         }
         self.delivery.wake(&touched);
@@ -321,10 +272,7 @@ impl Worker {
         });
         catch_unwind(handle).unwrap_or_else(|_| {
             batch.rollback(mark);
-            self.delivery
-                .counters
-                .panics
-                .fetch_add(1, Ordering::Relaxed);
+            self.count_panic();
             Outcome::Respond(Response::empty(code::INTERNAL_SERVER_ERROR))
         })
     }
@@ -359,18 +307,25 @@ struct Stored {
 impl Completion for Stored {
     fn complete(self: Box<Self>, result: Result<(), &StoreError>) {
         let Self { verdicts, delivery } = *self;
-        let refusal = match result {
-            Ok(()) => return delivery.deliver(verdicts),
-            Err(StoreError::Overloaded) => Response {
-                max_age: Some(RETRY_AFTER_S),
-                ..Response::empty(code::SERVICE_UNAVAILABLE)
-            },
-            Err(_) => Response::empty(code::INTERNAL_SERVER_ERROR),
+        let Err(error) = result else {
+            return delivery.deliver(verdicts);
         };
+        let refusal = refusal(error);
         delivery.deliver(verdicts.into_iter().map(|verdict| Verdict {
             response: refusal.clone(),
             ..verdict
         }));
+    }
+}
+
+/// The answer when the store has not taken what a device sent.
+pub(super) fn refusal(error: &StoreError) -> Response {
+    match error {
+        StoreError::Overloaded => Response {
+            max_age: Some(RETRY_AFTER_S),
+            ..Response::empty(code::SERVICE_UNAVAILABLE)
+        },
+        _ => Response::empty(code::INTERNAL_SERVER_ERROR),
     }
 }
 

@@ -2,11 +2,14 @@
 
 use crate::admin::operations::ErrorKind;
 use crate::admin::{LocalOperations, OperationError, Operations, RemoteOperations};
+use crate::auth::downlink::{Hub, HubThread};
 use crate::cli::arguments::Place;
 use crate::cli::{Failure, load_config, output};
 use crate::config::value::LogFormat;
 use crate::logging::{self, LogGuard};
-use crate::store::Store as _;
+use crate::registry::Registry;
+use crate::shard::clock::unix_ms;
+use crate::store::Store;
 use crate::store::embedded::{self, Opened, StoreSettings};
 use std::path::Path;
 use std::sync::Arc;
@@ -23,6 +26,8 @@ pub(super) enum Missing {
 /// Operations, and what must be closed after them.
 pub(super) struct Access {
     operations: Box<dyn Operations>,
+    /// Before what it writes to.
+    hub_thread: Option<HubThread>,
     opened: Option<Opened>,
     /// What the store has to say goes to standard error.
     _log: Option<LogGuard>,
@@ -35,6 +40,7 @@ impl Access {
         if let Some(remote) = RemoteOperations::connect(&config.admin_socket())? {
             return Ok(Self {
                 operations: Box::new(remote),
+                hub_thread: None,
                 opened: None,
                 _log: None,
             });
@@ -49,12 +55,16 @@ impl Access {
         }
         let log = logging::init("warn", LogFormat::Text).ok();
         let opened = embedded::open(directory, &StoreSettings::default()).map_err(Failure::new)?;
-        let local = LocalOperations::new(
-            Arc::clone(&opened.registry) as _,
-            Arc::clone(&opened.store) as _,
-        );
+        let registry: Arc<dyn Registry> = opened.registry.clone();
+        let store: Arc<dyn Store> = opened.store.clone();
+        let clock = Box::new(unix_ms);
+        let hub = Hub::without_shards(Arc::clone(&registry), Arc::clone(&store), clock);
+        let hub_thread = HubThread::start(&hub).map_err(Failure::new)?;
+        let local =
+            LocalOperations::new(registry, store, hub).with_packages(Arc::clone(&opened.packages));
         Ok(Self {
             operations: Box::new(local),
+            hub_thread: Some(hub_thread),
             opened: Some(opened),
             _log: log,
         })
@@ -71,6 +81,9 @@ impl std::ops::Deref for Access {
 
 impl Drop for Access {
     fn drop(&mut self) {
+        if let Some(thread) = &mut self.hub_thread {
+            thread.stop();
+        }
         if let Some(opened) = &self.opened {
             opened.store.close();
         }

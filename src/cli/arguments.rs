@@ -1,7 +1,14 @@
 //! The command line.
 
+pub(super) mod attr;
+pub(super) mod rpc;
+pub(super) mod session;
+
 use crate::admin::timestamp;
+use attr::AttrArguments;
 use clap::{Args, Parser, Subcommand};
+use rpc::RpcArguments;
+use session::SessionArguments;
 use std::path::PathBuf;
 
 const EXAMPLES: &str = "\
@@ -11,6 +18,9 @@ Examples:
   tidegate check --conf /etc/tidegate/tidegate.conf
   tidegate device add thermometer-1          prints its access token
   tidegate data latest thermometer-1
+  tidegate attr set thermometer-1 interval=60
+  tidegate session list
+  tidegate completion bash > /etc/bash_completion.d/tidegate
 
 Settings are read from the environment, then from --conf FILE (lines as in thingsboard.conf:
 export NAME=value), then their defaults apply; `tidegate check` shows all of them.
@@ -36,10 +46,50 @@ pub(super) enum Command {
     Device(DeviceArguments),
     /// Show the data that devices have sent
     Data(DataArguments),
+    /// Show, set and delete attributes of devices
+    Attr(AttrArguments),
+    /// Call devices, and see what became of calls that are kept
+    Rpc(RpcArguments),
+    /// Show and close the DTLS sessions of a running server
+    Session(SessionArguments),
+    /// Define and change device profiles: payloads, limits, power saving, provisioning
+    Profile(crate::cli::profile::ProfileArguments),
+    /// Add firmware and software packages, and assign them
+    Ota(crate::cli::ota::OtaArguments),
+    /// Assign devices that offer themselves to customers
+    Claim(crate::cli::claim::ClaimArguments),
     /// Make and inspect certificates
     Cert(CertArguments),
     /// Look at the host: what would stop or slow the server, why, and the command that mends it
     Doctor(DoctorArguments),
+    /// Print a script that completes commands in a shell
+    Completion(CompletionArguments),
+    /// Print the manual page, or write one for each command
+    Man(ManArguments),
+}
+
+/// Print a script that completes commands in a shell.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  tidegate completion bash > /etc/bash_completion.d/tidegate
+  tidegate completion zsh > /usr/local/share/zsh/site-functions/_tidegate
+  tidegate completion fish > ~/.config/fish/completions/tidegate.fish")]
+pub(super) struct CompletionArguments {
+    /// The shell
+    pub(super) shell: clap_complete::Shell,
+}
+
+/// Print the manual page, or write one for each command.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  tidegate man | man -l -
+  tidegate man --out /usr/local/share/man/man1")]
+pub(super) struct ManArguments {
+    /// Directory for the pages of all commands: tidegate.1, tidegate-device.1 and so on
+    #[arg(long, value_name = "DIR")]
+    pub(super) out: Option<PathBuf>,
 }
 
 /// Run the server in the foreground.
@@ -123,6 +173,7 @@ Examples:
   tidegate device add gateway-7 --x509 gateway-7.pem
   tidegate device add valve-3 --psk-identity valve-3
   tidegate device list
+  tidegate device set-credentials thermometer-1
   tidegate device import fleet.csv
 
 {PLACE_HELP}"))]
@@ -175,6 +226,43 @@ A pre-shared key that is made at random is printed once; no command shows a key 
     Show {
         /// Its name
         name: String,
+    },
+    /// Replace a device's credential and print the new one; the old one ends at once
+    #[command(after_help = "\
+Examples:
+  tidegate device set-credentials thermometer-1                      a new token, made at random
+  tidegate device set-credentials thermometer-2 --token A2_TEST_TOKEN
+  tidegate device set-credentials gateway-7 --x509 gateway-7-new.pem
+  tidegate device set-credentials valve-3 --psk-identity valve-3")]
+    SetCredentials {
+        /// Its name
+        name: String,
+        /// An access token; made at random when no other credential is given
+        #[arg(long, value_name = "T", conflicts_with_all = ["x509", "psk_identity"])]
+        token: Option<String>,
+        /// A certificate; the first one in the file identifies the device
+        #[arg(long, value_name = "CERT.pem")]
+        x509: Option<PathBuf>,
+        /// The identity of a pre-shared key (RFC 4279), up to 128 characters
+        #[arg(long, value_name = "I", conflicts_with = "x509")]
+        psk_identity: Option<String>,
+        /// The pre-shared key, 16 to 64 bytes in hexadecimal; made at random when only --psk-identity
+        /// is given
+        #[arg(long, value_name = "HEX", requires = "psk_identity")]
+        psk: Option<String>,
+    },
+    /// Show or change what is set for a device alone
+    #[command(after_help = "\
+Example:
+  tidegate device set tracker-1 powerSaving.mode=E_DRX powerSaving.pagingTransmissionWindow=5000
+FIELD= takes a field back. provisioned=false lets a device fetch its credentials once more.")]
+    Set {
+        /// Its name
+        name: String,
+        /// powerSaving.mode, powerSaving.psmActivityTimer, powerSaving.edrxCycle,
+        /// powerSaving.pagingTransmissionWindow (milliseconds), provisioned
+        #[arg(value_name = "FIELD=VALUE")]
+        fields: Vec<String>,
     },
     /// Remove a device and its data; its credentials end at once
     Remove {

@@ -1,10 +1,11 @@
 //! `tidegate device`.
 
-use crate::admin::operations::{CredentialsType, DeviceView, KeyText, NewDevice};
+use crate::admin::operations::{CredentialsType, DeviceView, KeyText, NewCredentials, NewDevice};
 use crate::admin::{Operations, timestamp};
+use crate::auth::downlink::ActivityView;
 use crate::cli::access::{Access, Missing};
 use crate::cli::arguments::{DeviceArguments, DeviceCommand};
-use crate::cli::{Failure, import, output};
+use crate::cli::{Failure, import, output, profile};
 use std::io::{Read as _, Write};
 use std::path::Path;
 
@@ -37,6 +38,23 @@ pub(super) fn run(arguments: &DeviceArguments) -> Result<(), Failure> {
         }
         DeviceCommand::List => list(&*open(Missing::Refuse)?, json),
         DeviceCommand::Show { name } => print(&open(Missing::Refuse)?.device(name)?, json),
+        DeviceCommand::SetCredentials {
+            name,
+            token,
+            x509,
+            psk_identity,
+            psk,
+        } => {
+            let credentials = NewCredentials {
+                token: token.clone(),
+                certificate: x509.as_deref().map(read_certificate).transpose()?,
+                psk_identity: psk_identity.clone(),
+                psk: psk.clone().map(KeyText),
+            };
+            let access = open(Missing::Refuse)?;
+            print(&access.set_credentials(name, &credentials)?, json)
+        }
+        DeviceCommand::Set { name, fields } => profile::set_device(&arguments.place, name, fields),
         DeviceCommand::Remove { name } => {
             open(Missing::Refuse)?.remove(name)?;
             let mut out = output::stdout();
@@ -83,6 +101,7 @@ fn print(device: &DeviceView, json: bool) -> Result<(), Failure> {
             CredentialsType::AccessToken => "token",
             CredentialsType::X509Certificate => "fingerprint",
             CredentialsType::PreSharedKey => "identity",
+            CredentialsType::MqttBasic => "client|user",
         };
         let mut fields = vec![
             ("name", device.name.clone()),
@@ -94,6 +113,9 @@ fn print(device: &DeviceView, json: bool) -> Result<(), Failure> {
                 device.credentials_id.clone().unwrap_or_default(),
             ),
         ];
+        if let Some(activity) = &device.activity {
+            fields.extend(activity_fields(activity));
+        }
         if let Some(KeyText(key)) = &device.psk {
             fields.push(("key", key.clone()));
         }
@@ -101,6 +123,26 @@ fn print(device: &DeviceView, json: bool) -> Result<(), Failure> {
     }
     out.flush()?;
     Ok(())
+}
+
+/// When the device was heard of, as far as it ever was.
+fn activity_fields(activity: &ActivityView) -> Vec<(&'static str, String)> {
+    let state = if activity.active {
+        "active"
+    } else {
+        "inactive"
+    };
+    let mut fields = vec![("state", state.to_owned())];
+    for (name, time) in [
+        ("last heard of", activity.last_activity_time),
+        ("subscribed", activity.last_connect_time),
+        ("unsubscribed", activity.last_disconnect_time),
+        ("found inactive", activity.inactivity_alarm_time),
+    ] {
+        let time = time.and_then(|ms| i64::try_from(ms).ok());
+        fields.extend(time.map(|ms| (name, timestamp::format(ms))));
+    }
+    fields
 }
 
 fn added(device: &DeviceView) -> String {
@@ -112,6 +154,7 @@ const fn type_name(device: &DeviceView) -> &'static str {
         CredentialsType::AccessToken => "ACCESS_TOKEN",
         CredentialsType::X509Certificate => "X509_CERTIFICATE",
         CredentialsType::PreSharedKey => "PRE_SHARED_KEY",
+        CredentialsType::MqttBasic => "MQTT_BASIC",
     }
 }
 

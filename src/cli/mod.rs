@@ -5,14 +5,21 @@
 
 mod access;
 mod arguments;
+mod attr;
 mod cert;
 mod check;
+mod claim;
 mod data;
 mod device;
 mod doctor;
 mod import;
+mod manual;
+mod ota;
 mod output;
+mod profile;
+mod rpc;
 mod serve;
+mod session;
 
 use crate::admin::OperationError;
 use crate::config::{Config, ConfigError, Sources};
@@ -30,8 +37,16 @@ pub fn main() -> ExitCode {
         Command::Check(arguments) => check::run(arguments),
         Command::Device(arguments) => device::run(arguments),
         Command::Data(arguments) => data::run(arguments),
+        Command::Attr(arguments) => attr::run(arguments),
+        Command::Rpc(arguments) => rpc::run(arguments),
+        Command::Session(arguments) => session::run(arguments),
+        Command::Profile(arguments) => profile::run(arguments),
+        Command::Ota(arguments) => ota::run(arguments),
+        Command::Claim(arguments) => claim::run(arguments),
         Command::Cert(arguments) => cert::run(arguments),
         Command::Doctor(arguments) => doctor::run(arguments),
+        Command::Completion(arguments) => manual::complete(arguments),
+        Command::Man(arguments) => manual::manual(arguments),
     };
     match done {
         // Who reads our output has seen enough (`| head`).

@@ -1,4 +1,5 @@
-//! The client's side of an exchange, for the load generator and the tests: one request outstanding.
+//! The client's side of an exchange, for the load generator and the tests: one request outstanding,
+//! and notifications of what it observes (RFC 7641).
 //!
 //! ```text
 //!        start                 empty ACK
@@ -11,6 +12,10 @@
 //! ```
 //!
 //! RFC 7252 sections 4.2, 4.3, 5.2 and 5.3: answers are matched by token, ACK and RST by Message ID.
+//!
+//! An answer with an Observe option makes its request an observation. It ends with a notification that
+//! has no such option or another code than 2.xx (RFC 7641 section 4.2), or when it is given up: what
+//! comes under its token then is answered by RST.
 
 use std::ops::Range;
 
@@ -19,7 +24,7 @@ use coap_lite::{CoapOption, MessageType, Packet};
 
 use super::message::{self, HEADER_LEN, Head, Token};
 use super::message_id::MessageIds;
-use super::option::{Malformed, Options};
+use super::option::{BLOCK1, BLOCK2, Malformed, OBSERVE, Options, uint_of};
 use super::retransmission::{Expiry, Retransmission};
 use super::{Context, code};
 use crate::drop_reason::DropReason;
@@ -28,8 +33,10 @@ use crate::time::{Duration, Instant};
 
 /// Bytes of the tokens that [`ClientExchange`] makes.
 const TOKEN_LEN: usize = 4;
-/// Separate answers remembered, to acknowledge them again.
-const RECENT_MAX: usize = 4;
+/// Separate answers and notifications remembered, to acknowledge them again.
+const RECENT_MAX: usize = 16;
+/// Observations at a time; the oldest makes room.
+const OBSERVATIONS_MAX: usize = 8;
 
 /// What a request asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -115,6 +122,19 @@ pub enum ClientInput {
     Answer {
         /// Its code.
         code: u8,
+        /// The Observe option; with one the request is an observation.
+        observe: Option<u32>,
+        /// Where its payload is in the message.
+        payload: Range<usize>,
+    },
+    /// A notification of an observation.
+    Notification {
+        /// Which: [`ClientExchange::token`] of its request.
+        token: u32,
+        /// Its code.
+        code: u8,
+        /// The Observe option; without one the observation is over.
+        observe: Option<u32>,
         /// Where its payload is in the message.
         payload: Range<usize>,
     },
@@ -164,8 +184,10 @@ pub struct ClientExchange {
     token: u32,
     /// The request, while it may be sent again; its memory is used again.
     message: Vec<u8>,
-    /// Message IDs of the last separate answers, newest first.
+    /// Message IDs of the last separate answers and notifications, newest first.
     recent: [Option<u16>; RECENT_MAX],
+    /// Tokens of what is observed.
+    observations: Vec<u32>,
     retransmissions: u64,
 }
 
@@ -181,6 +203,7 @@ impl ClientExchange {
             token: u32::from_be_bytes(token),
             message: Vec::new(),
             recent: [None; RECENT_MAX],
+            observations: Vec::new(),
             retransmissions: 0,
         }
     }
@@ -199,6 +222,34 @@ impl ClientExchange {
         response_timeout: Duration,
         cx: &mut Context<'_>,
     ) -> Result<(), StartError> {
+        let token = self.token.wrapping_add(1);
+        self.start_under(
+            token,
+            now,
+            template,
+            confirmable,
+            payload,
+            response_timeout,
+            cx,
+        )
+    }
+
+    /// The same under a certain token: to observe again, or no longer, what is observed under it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::start`].
+    #[allow(clippy::too_many_arguments, reason = "as `start`, and one more")]
+    pub fn start_under(
+        &mut self,
+        token: u32,
+        now: Instant,
+        template: &RequestTemplate,
+        confirmable: bool,
+        payload: &[u8],
+        response_timeout: Duration,
+        cx: &mut Context<'_>,
+    ) -> Result<(), StartError> {
         if self.state != State::Idle {
             return Err(StartError::Busy);
         }
@@ -206,7 +257,7 @@ impl ClientExchange {
             .message_ids
             .take(now, cx.settings.exchange_lifetime)
             .ok_or(StartError::NoMessageId)?;
-        self.token = self.token.wrapping_add(1);
+        self.token = token;
         template.encode(
             confirmable,
             self.message_id,
@@ -286,6 +337,21 @@ impl ClientExchange {
         self.retransmissions
     }
 
+    /// The token of the request that was started last.
+    pub const fn token(&self) -> u32 {
+        self.token
+    }
+
+    /// Tokens of what is observed.
+    pub fn observations(&self) -> &[u32] {
+        &self.observations
+    }
+
+    /// Observes nothing under this token any more, without a word.
+    pub fn forget(&mut self, token: u32) {
+        self.observations.retain(|&observed| observed != token);
+    }
+
     /// Gives the outstanding request up, for instance because its session ended.
     pub const fn abandon(&mut self) {
         self.state = State::Idle;
@@ -342,10 +408,8 @@ impl ClientExchange {
             Err(DropReason::CoapDuplicate)
         } else if code::class(head.code) != code::Class::Response {
             Err(DropReason::CoapCode)
-        } else if self.state == State::Idle {
-            Err(DropReason::CoapUnmatched)
         } else {
-            self.read_answer(head, message)
+            self.read_separate(head, message)
         };
         if confirmable {
             let kind = match answer {
@@ -358,10 +422,38 @@ impl ClientExchange {
             Ok(answer) => {
                 self.recent.rotate_right(1);
                 self.recent[0] = Some(head.message_id);
+                if matches!(answer, ClientInput::Notification { .. }) {
+                    return answer;
+                }
                 self.finish(answer)
             }
             Err(reason) => ClientInput::Dropped(reason),
         }
+    }
+
+    /// Reads what came by itself: the answer to the outstanding request, or a notification.
+    fn read_separate(&mut self, head: &Head, message: &[u8]) -> Result<ClientInput, DropReason> {
+        if self.state != State::Idle {
+            match self.read_answer(head, message) {
+                Err(DropReason::CoapUnmatched) => {}
+                answer => return answer,
+            }
+        }
+        let token = head.token.ok_or(DropReason::CoapMalformed)?;
+        let mut observed = self.observations.iter().copied();
+        let token = observed
+            .rfind(|observed| token.as_bytes() == observed.to_be_bytes())
+            .ok_or(DropReason::CoapUnmatched)?;
+        let (payload, observe) = read_body(message)?;
+        if observe.is_none() || head.code >> 5 != 2 {
+            self.forget(token);
+        }
+        Ok(ClientInput::Notification {
+            token,
+            code: head.code,
+            observe,
+            payload,
+        })
     }
 
     const fn finish(&mut self, answer: ClientInput) -> ClientInput {
@@ -370,18 +462,24 @@ impl ClientExchange {
     }
 
     /// Reads an answer to the outstanding request.
-    fn read_answer(&self, head: &Head, message: &[u8]) -> Result<ClientInput, DropReason> {
+    fn read_answer(&mut self, head: &Head, message: &[u8]) -> Result<ClientInput, DropReason> {
         let token = head.token.ok_or(DropReason::CoapMalformed)?;
         if token.as_bytes() != self.token_bytes() {
             return Err(DropReason::CoapUnmatched);
         }
-        let body = message
-            .get(HEADER_LEN + TOKEN_LEN..)
-            .ok_or(DropReason::CoapMalformed)?;
-        let payload = read_payload(body)?;
+        let (payload, observe) = read_body(message)?;
+        // Whatever was observed under the token: this answer says whether it still is.
+        self.forget(self.token);
+        if observe.is_some() && head.code >> 5 == 2 {
+            if self.observations.len() >= OBSERVATIONS_MAX {
+                self.observations.remove(0);
+            }
+            self.observations.push(self.token);
+        }
         Ok(ClientInput::Answer {
             code: head.code,
-            payload: message.len() - payload.len()..message.len(),
+            observe,
+            payload,
         })
     }
 
@@ -390,15 +488,22 @@ impl ClientExchange {
     }
 }
 
-/// The payload after an answer's options, of which Block1 and Block2 are the critical ones that are
-/// known (RFC 7252 section 5.4.1).
-fn read_payload(body: &[u8]) -> Result<&[u8], DropReason> {
+/// Where an answer's payload is, and its Observe option. Block1 and Block2 are the critical options
+/// that are known (RFC 7252 section 5.4.1); the message has a token of [`TOKEN_LEN`] bytes.
+fn read_body(message: &[u8]) -> Result<(Range<usize>, Option<u32>), DropReason> {
     let malformed = |Malformed| DropReason::CoapMalformed;
-    let mut options = Options::new(body);
-    while let Some((number, _)) = options.next_option().map_err(malformed)? {
-        if number & 1 == 1 && !matches!(number, 23 | 27) {
-            return Err(DropReason::CoapOption);
+    let body = message.get(HEADER_LEN + TOKEN_LEN..);
+    let mut options = Options::new(body.ok_or(DropReason::CoapMalformed)?);
+    let mut observe = None;
+    while let Some((number, value)) = options.next_option().map_err(malformed)? {
+        match number {
+            OBSERVE if value.len() <= 3 => observe = Some(uint_of(value)),
+            _ if number & 1 == 1 && !matches!(number, BLOCK1 | BLOCK2) => {
+                return Err(DropReason::CoapOption);
+            }
+            _ => {}
         }
     }
-    options.payload().map_err(malformed)
+    let payload = options.payload().map_err(malformed)?;
+    Ok((message.len() - payload.len()..message.len(), observe))
 }

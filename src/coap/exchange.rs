@@ -201,6 +201,10 @@ impl Exchanges {
             1
         };
         self.newest = exchange.message_id;
+        // Most devices send one request in a lifetime, so the ring begins with one entry.
+        if self.ring.len() == self.ring.capacity() {
+            self.ring.reserve_exact(self.ring.len().max(1));
+        }
         self.ring.push_back(exchange);
         true
     }

@@ -158,6 +158,11 @@ impl MessageLayer {
         }
     }
 
+    /// Whether a relation is open.
+    pub fn is_observed(&self) -> bool {
+        self.relations.as_ref().is_some_and(|r| !r.is_empty())
+    }
+
     /// Takes the next event of a relation; to be called until `None` after every other call.
     pub fn next_event(&mut self) -> Option<(RelationId, RelationEventKind)> {
         self.relations.as_mut()?.next_event()
@@ -182,6 +187,7 @@ impl MessageLayer {
         while let Some((index, exchange)) = self.exchanges.first_unacknowledged()
             && acknowledge_due(&exchange, cx.settings) <= now
         {
+            timeouts.acknowledged += 1;
             self.acknowledge(index, exchange.message_id, cx);
         }
         if let Some(kept) = &mut self.kept {
@@ -438,6 +444,20 @@ impl MessageLayer {
             }
             State::Forgotten => (cx.out)(&message::empty(MessageType::Reset, message_id)),
         }
+    }
+
+    /// When the request in work with this id came; `None` when there is none. It follows from what
+    /// is remembered of it, so `settings` must be those that it came under.
+    pub fn arrival_of(&self, exchange: u32, settings: &Settings) -> Option<Instant> {
+        let index = self.exchanges.find_in_work(exchange)?;
+        let exchange = self.exchanges.at(index)?;
+        let lifetime = match exchange.state {
+            State::NonWorking => settings.non_lifetime,
+            _ => settings.exchange_lifetime,
+        };
+        let lifetime = u64::try_from(lifetime.as_micros()).unwrap_or(u64::MAX);
+        let arrival = exchange.expires.as_micros().saturating_sub(lifetime);
+        Some(Instant::from_micros(arrival))
     }
 
     /// An ACK or RST: ends the retransmission of the message it names, if it is well-formed

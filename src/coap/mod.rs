@@ -154,4 +154,6 @@ pub struct Timeouts {
     pub retransmitted: u32,
     /// Separate answers given up: the peer acknowledged none of five copies.
     pub abandoned: u32,
+    /// Empty ACKs sent, as the answers take long.
+    pub acknowledged: u32,
 }

@@ -391,6 +391,10 @@ impl Relations {
         std::mem::replace(&mut self.change, 0)
     }
 
+    pub(super) const fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
     /// Whether there is neither a relation nor an event to be taken.
     pub(super) fn is_over(&self) -> bool {
         self.list.is_empty() && self.events.is_empty()

@@ -42,14 +42,14 @@ pub(super) const OPTIONS_MAX: usize = 64;
 const IF_MATCH: u16 = 1;
 const URI_HOST: u16 = 3;
 const IF_NONE_MATCH: u16 = 5;
-const OBSERVE: u16 = 6;
+pub(super) const OBSERVE: u16 = 6;
 const URI_PORT: u16 = 7;
 const URI_PATH: u16 = 11;
 const CONTENT_FORMAT: u16 = 12;
 const URI_QUERY: u16 = 15;
 const ACCEPT: u16 = 17;
-const BLOCK2: u16 = 23;
-const BLOCK1: u16 = 27;
+pub(super) const BLOCK2: u16 = 23;
+pub(super) const BLOCK1: u16 = 27;
 const SIZE2: u16 = 28;
 const PROXY_URI: u16 = 35;
 const PROXY_SCHEME: u16 = 39;
@@ -298,7 +298,7 @@ impl Evaluated {
 }
 
 /// An unsigned number of any length; leading zeros are allowed (RFC 7252 section 3.2).
-fn uint_of(value: &[u8]) -> u32 {
+pub(super) fn uint_of(value: &[u8]) -> u32 {
     value
         .iter()
         .fold(0, |number, &byte| number << 8 | u32::from(byte))

@@ -24,7 +24,8 @@ mod tests;
 pub use error::{ConfigError, Problem};
 pub use resolve::{EffectiveSetting, Origin};
 
-use crate::config::value::LogFormat;
+use crate::auth::api::{RateLimitRefusal, ServerLimits};
+use crate::config::value::{DriverChoice, LogFormat};
 use crate::credentials::CredentialSettings;
 use crate::crypto::suite::CipherSuite;
 use crate::store::embedded::Retention;
@@ -37,12 +38,18 @@ use std::time::Duration;
 pub struct Config {
     /// The CoAP layer and the plain port.
     pub coap: Coap,
+    /// What devices are told, and when they were heard of.
+    pub downlink: Downlink,
     /// The CoAPS port.
     pub dtls: Dtls,
     /// Client certificates and sessions.
     pub x509: X509,
     /// How uploads are read.
     pub json: Json,
+    /// Devices that offer to be claimed.
+    pub claiming: Claiming,
+    /// How much may be sent.
+    pub limits: Limits,
     /// Reload of the server's credentials.
     pub reload: Reload,
     /// What is ours.
@@ -59,11 +66,37 @@ pub struct Coap {
     pub enabled: bool,
     /// `COAP_BIND_ADDRESS` and `COAP_BIND_PORT`; port 0 takes a free one.
     pub bind: SocketAddr,
-    /// `COAP_TIMEOUT`: how long an exchange waits for an answer from behind the server.
-    pub timeout: Duration,
     /// `COAP_PIGGYBACK_TIMEOUT`: how long a confirmable request waits for its answer before it is
     /// acknowledged empty. Zero: at once.
     pub piggyback_timeout: Duration,
+}
+
+/// What devices are told, and when they were heard of.
+#[derive(Clone, Debug)]
+pub struct Downlink {
+    /// `COAP_TIMEOUT` or `CLIENT_SIDE_RPC_TIMEOUT`, whichever is shorter: how long a device's call
+    /// waits for its answer.
+    pub client_call_timeout: Duration,
+    /// `COAP_PSM_ACTIVITY_TIMER`.
+    pub psm_activity_timer: Duration,
+    /// `COAP_PAGING_TRANSMISSION_WINDOW`.
+    pub paging_transmission_window: Duration,
+    /// `TB_TRANSPORT_SESSIONS_REPORT_TIMEOUT`: how often activity is reported.
+    pub report_period: Duration,
+    /// `DEFAULT_INACTIVITY_TIMEOUT`.
+    pub inactivity_timeout: Duration,
+    /// `MIN_SERVER_SIDE_RPC_TIMEOUT`.
+    pub call_timeout_min: Duration,
+    /// `DEFAULT_SERVER_SIDE_RPC_TIMEOUT`.
+    pub call_timeout: Duration,
+    /// `ACTORS_RPC_MAX_RETRIES`.
+    pub call_retries_max: u32,
+    /// `ACTORS_RPC_SUBMIT_STRATEGY_TYPE`, as written.
+    pub submit_strategy: String,
+    /// `ACTORS_RPC_RESPONSE_TIMEOUT_MS`.
+    pub response_timeout: Duration,
+    /// `ACTORS_RPC_CLOSE_SESSION_ON_RPC_DELIVERY_TIMEOUT`.
+    pub close_on_delivery_timeout: bool,
 }
 
 /// The CoAPS port and its handshakes.
@@ -117,6 +150,24 @@ pub struct Json {
     pub max_string_value_length: Option<usize>,
 }
 
+/// Devices that offer to be claimed.
+#[derive(Clone, Copy, Debug)]
+pub struct Claiming {
+    /// `SECURITY_CLAIM_ALLOW_CLAIMING_BY_DEFAULT`.
+    pub allowed: bool,
+    /// `SECURITY_CLAIM_DURATION`.
+    pub duration_ms: u64,
+}
+
+/// How much may be sent.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// `TIDEGATE_RATE_LIMIT_*`: of all devices together.
+    pub server: ServerLimits,
+    /// `TIDEGATE_RATE_LIMIT_RESPONSE`.
+    pub refusal: RateLimitRefusal,
+}
+
 /// Reload of the server's credentials when their files change.
 #[derive(Clone, Copy, Debug)]
 pub struct Reload {
@@ -137,8 +188,12 @@ pub struct Tidegate {
     pub shards: u16,
     /// `TIDEGATE_AUTH_THREADS`, 1 to 256.
     pub auth_threads: u16,
+    /// `TIDEGATE_DRIVER`.
+    pub driver: DriverChoice,
     /// `TIDEGATE_ADMIN_BIND`; `None`: no TCP listener (the unix socket is always there).
     pub admin_bind: Option<SocketAddr>,
+    /// `TIDEGATE_ADMIN_REMOTE_API`: whether the API is served where that is not loopback.
+    pub admin_remote_api: bool,
     /// `TIDEGATE_LOG`: a filter of `tracing`, known to parse.
     pub log: String,
     /// `TIDEGATE_LOG_FORMAT`.

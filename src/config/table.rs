@@ -7,6 +7,8 @@ use crate::config::value::Kind;
 pub enum Group {
     /// The CoAP layer and the plain port.
     Coap,
+    /// What devices are told, and when they were heard of.
+    Downlink,
     /// The CoAPS port.
     Dtls,
     /// The server's certificate and key.
@@ -15,6 +17,10 @@ pub enum Group {
     X509,
     /// Uploads.
     Payload,
+    /// Devices that offer to be claimed.
+    Claiming,
+    /// How much may be sent.
+    Limits,
     /// Reload of credentials.
     Reload,
     /// Ours.
@@ -26,10 +32,13 @@ impl Group {
     pub const fn title(self) -> &'static str {
         match self {
             Self::Coap => "CoAP",
+            Self::Downlink => "Subscriptions, calls and activity",
             Self::Dtls => "CoAP over DTLS",
             Self::Credentials => "Server credentials",
             Self::X509 => "Client certificates and sessions",
             Self::Payload => "Uploads",
+            Self::Claiming => "Claiming",
+            Self::Limits => "Rate limits",
             Self::Reload => "Reload",
             Self::Tidegate => "Tidegate",
         }
@@ -104,7 +113,7 @@ const fn planned(
     }
 }
 
-use Group::{Coap, Credentials, Dtls, Payload, Reload, Tidegate, X509};
+use Group::{Claiming, Coap, Credentials, Downlink, Dtls, Limits, Payload, Reload, Tidegate, X509};
 
 /// A positive number of milliseconds, up to a year.
 const MILLIS: Kind = Kind::Integer {
@@ -121,13 +130,21 @@ pub const SETTINGS: &[Setting] = &[
     setting(Coap, "COAP_ENABLED", Kind::Boolean, "true", "", "Device API (/api/v1) on or off; false stops the start"),
     setting(Coap, "COAP_BIND_ADDRESS", Kind::Host, "0.0.0.0", "", "Address of the plain CoAP port"),
     setting(Coap, "COAP_BIND_PORT", Kind::Port, "5683", "", "Plain CoAP port; 0 takes a free one"),
-    planned(Coap, "COAP_TIMEOUT", MILLIS, "10000", "ms", "How long a request waits for an answer from behind the server"),
     setting(Coap, "COAP_PIGGYBACK_TIMEOUT", Kind::Integer { min: i64::MIN, max: YEAR_MS }, "500", "ms", "After this time without an answer an empty ACK is sent; 0 or less: at once"),
-    planned(Coap, "COAP_PSM_ACTIVITY_TIMER", MILLIS, "10000", "ms", "How long a device in power saving mode stays awake after an uplink"),
-    planned(Coap, "COAP_PAGING_TRANSMISSION_WINDOW", MILLIS, "10000", "ms", "The same for eDRX"),
-    planned(Coap, "TB_TRANSPORT_SESSIONS_INACTIVITY_TIMEOUT", MILLIS, "600000", "ms", "A subscription without activity is closed after this time"),
-    planned(Coap, "TB_TRANSPORT_SESSIONS_REPORT_TIMEOUT", MILLIS, "3000", "ms", "How often activity is reported"),
-    planned(Coap, "CLIENT_SIDE_RPC_TIMEOUT", MILLIS, "60000", "ms", "How long a device's call waits for its answer"),
+    setting(Downlink, "COAP_TIMEOUT", MILLIS, "10000", "ms", "How long a request waits for an answer from behind the server"),
+    setting(Downlink, "COAP_PSM_ACTIVITY_TIMER", MILLIS, "10000", "ms", "How long a device in power saving mode stays awake after an uplink"),
+    setting(Downlink, "COAP_PAGING_TRANSMISSION_WINDOW", MILLIS, "10000", "ms", "The same for eDRX"),
+    setting(Downlink, "TB_TRANSPORT_SESSIONS_REPORT_TIMEOUT", MILLIS, "3000", "ms", "How often activity is reported"),
+    setting(Downlink, "CLIENT_SIDE_RPC_TIMEOUT", MILLIS, "60000", "ms", "How long a device's call waits for its answer"),
+    planned(Downlink, "TB_TRANSPORT_SESSIONS_INACTIVITY_TIMEOUT", MILLIS, "600000", "ms", "A subscription without activity is closed after this time; ThingsBoard never does so with CoAP observers"),
+    planned(Downlink, "TB_TRANSPORT_ACTIVITY_REPORTING_STRATEGY", Kind::Choice(&["FIRST", "LAST", "FIRST_AND_LAST", "ALL"]), "LAST", "", "Which activity of a reporting period is reported; here always the last, and the page shows it at once"),
+    setting(Downlink, "DEFAULT_INACTIVITY_TIMEOUT", Kind::Integer { min: 1, max: 366 * 86_400 }, "600", "s", "A device silent for this long is inactive; its server attribute inactivityTimeout (ms) wins"),
+    setting(Downlink, "MIN_SERVER_SIDE_RPC_TIMEOUT", MILLIS, "5000", "ms", "Shortest time that a call to a device may take"),
+    setting(Downlink, "DEFAULT_SERVER_SIDE_RPC_TIMEOUT", MILLIS, "10000", "ms", "How long a call to a device may take when its maker does not say"),
+    setting(Downlink, "ACTORS_RPC_MAX_RETRIES", Kind::Integer { min: 0, max: 1000 }, "5", "", "Further attempts to deliver a persistent call"),
+    setting(Downlink, "ACTORS_RPC_SUBMIT_STRATEGY_TYPE", Kind::Choice(&["BURST", "SEQUENTIAL_ON_ACK_FROM_DEVICE", "SEQUENTIAL_ON_RESPONSE_FROM_DEVICE"]), "BURST", "", "When the next persistent call goes out"),
+    setting(Downlink, "ACTORS_RPC_RESPONSE_TIMEOUT_MS", MILLIS, "30000", "ms", "How long SEQUENTIAL_ON_RESPONSE_FROM_DEVICE waits for a response"),
+    setting(Downlink, "ACTORS_RPC_CLOSE_SESSION_ON_RPC_DELIVERY_TIMEOUT", Kind::Boolean, "false", "", "End the subscription when a persistent call is not acknowledged in time"),
     setting(Dtls, "COAP_DTLS_ENABLED", Kind::LiteralTrue, "false", "", "Opens the CoAPS port"),
     setting(Dtls, "COAP_DTLS_BIND_ADDRESS", Kind::Host, "0.0.0.0", "", "Address of the CoAPS port"),
     setting(Dtls, "COAP_DTLS_BIND_PORT", Kind::Port, "5684", "", "CoAPS port; 0 takes a free one"),
@@ -149,6 +166,12 @@ pub const SETTINGS: &[Setting] = &[
     setting(X509, "TB_COAP_X509_DTLS_SESSION_REPORT_TIMEOUT", MILLIS, "1800000", "ms", "Period of that clean-up"),
     setting(Payload, "JSON_TYPE_CAST_ENABLED", Kind::Boolean, "true", "", "Strings that look like numbers become numbers"),
     setting(Payload, "JSON_MAX_STRING_VALUE_LENGTH", Kind::Integer { min: 0, max: i32::MAX as i64 }, "0", "characters", "Longest string value; longer: 4.00. 0: no limit"),
+    setting(Claiming, "SECURITY_CLAIM_ALLOW_CLAIMING_BY_DEFAULT", Kind::Boolean, "true", "", "Whether devices can offer to be claimed; false: only those with the server attribute claimingAllowed true"),
+    setting(Claiming, "SECURITY_CLAIM_DURATION", MILLIS, "86400000", "ms", "How long such an offer lasts when the device does not say"),
+    setting(Limits, "TIDEGATE_RATE_LIMIT_MESSAGES", Kind::RateLimit, "", "", "Messages without readings, of all devices together: COUNT:SECONDS[,COUNT:SECONDS...]; empty: any number. Limits of each device are in its profile"),
+    setting(Limits, "TIDEGATE_RATE_LIMIT_TELEMETRY_MESSAGES", Kind::RateLimit, "", "", "The same of messages with readings or attributes"),
+    setting(Limits, "TIDEGATE_RATE_LIMIT_TELEMETRY_DATA_POINTS", Kind::RateLimit, "", "", "The same of keys and values in them"),
+    setting(Limits, "TIDEGATE_RATE_LIMIT_RESPONSE", Kind::Choice(&["4.29", "5.00"]), "4.29", "", "Answer beyond a limit: 4.29 with Max-Age (RFC 8516), or ThingsBoard's 5.00"),
     setting(Reload, "TB_TRANSPORT_SSL_CERTIFICATE_RELOAD_ENABLED", Kind::Boolean, "true", "", "Reload the server's certificate and key when their files change"),
     setting(Reload, "TB_TRANSPORT_SSL_CERTIFICATE_RELOAD_CHECK_INTERVAL_SECONDS", Kind::Integer { min: 1, max: 366 * 86_400 }, "60", "s", "How often the files are looked at"),
     setting(Tidegate, "TIDEGATE_DATA_DIR", Kind::Path, "./tidegate-data", "", "Registry, store, generated certificates and admin socket (mode 0700)"),
@@ -156,8 +179,10 @@ pub const SETTINGS: &[Setting] = &[
     setting(Tidegate, "TIDEGATE_RETENTION_BYTES", Kind::Integer { min: 0, max: i64::MAX }, "0", "bytes", "Most bytes of readings, keys included, before compression; beyond, the oldest hours are removed. 0: no limit"),
     setting(Tidegate, "TIDEGATE_SHARDS", Kind::HostCount, "", "", "Executors, each pinned to a CPU; default: the number of CPUs allowed to the process"),
     setting(Tidegate, "TIDEGATE_AUTH_THREADS", Kind::HostCount, "", "", "Threads of the authenticator pool; default: half the shards, at least 1"),
+    setting(Tidegate, "TIDEGATE_DRIVER", Kind::Choice(&["auto", "uring", "mmsg"]), "auto", "", "How datagrams travel: uring (an io_uring per shard, Linux 6.1 and newer), mmsg (recvmmsg and sendmmsg), or auto: the first where the kernel has it"),
     setting(Tidegate, "TIDEGATE_PLAIN_COAP", Kind::Boolean, "true", "", "Also open plain CoAP; false: DTLS only"),
     setting(Tidegate, "TIDEGATE_ADMIN_BIND", Kind::OptionalSocket, "127.0.0.1:5680", "", "Admin HTTP; empty: only the unix socket in the data directory"),
+    setting(Tidegate, "TIDEGATE_ADMIN_REMOTE_API", Kind::Boolean, "false", "", "Serve the admin API, which needs the token in the file admin-token, on an address that is not loopback too; HTTP shows the token to everyone on the way"),
     setting(Tidegate, "TIDEGATE_LOG", Kind::LogFilter, "info", "", "Log filter: a level, or target=level pairs with commas"),
     setting(Tidegate, "TIDEGATE_LOG_FORMAT", Kind::Choice(&["text", "json"]), "text", "", "Log lines for people, or one JSON object a line"),
     setting(Tidegate, "TIDEGATE_CIPHER_SUITES", Kind::Suites, "", "", "IANA names with commas; default: all that are supported. The client's order wins"),

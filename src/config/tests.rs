@@ -47,7 +47,17 @@ const THINGSBOARD: &[(&str, &str)] = &[
     ("TB_TRANSPORT_SESSIONS_REPORT_TIMEOUT", "3000"),
     ("JSON_TYPE_CAST_ENABLED", "true"),
     ("JSON_MAX_STRING_VALUE_LENGTH", "0"),
+    ("SECURITY_CLAIM_ALLOW_CLAIMING_BY_DEFAULT", "true"),
+    ("SECURITY_CLAIM_DURATION", "86400000"),
     ("CLIENT_SIDE_RPC_TIMEOUT", "60000"),
+    ("TB_TRANSPORT_ACTIVITY_REPORTING_STRATEGY", "LAST"),
+    ("DEFAULT_INACTIVITY_TIMEOUT", "600"),
+    ("MIN_SERVER_SIDE_RPC_TIMEOUT", "5000"),
+    ("DEFAULT_SERVER_SIDE_RPC_TIMEOUT", "10000"),
+    ("ACTORS_RPC_MAX_RETRIES", "5"),
+    ("ACTORS_RPC_SUBMIT_STRATEGY_TYPE", "BURST"),
+    ("ACTORS_RPC_RESPONSE_TIMEOUT_MS", "30000"),
+    ("ACTORS_RPC_CLOSE_SESSION_ON_RPC_DELIVERY_TIMEOUT", "false"),
 ];
 
 /// The snippet of ThingsBoard's manual on CoAP over DTLS, as printed.
@@ -139,7 +149,7 @@ fn defaults_become_fields() {
     assert_eq!(config.dtls.credentials, CredentialSettings::default());
     assert!(config.coap.enabled);
     assert_eq!(config.coap.bind, "0.0.0.0:5683".parse().unwrap());
-    assert_eq!(config.coap.timeout, Duration::from_secs(10));
+    assert_eq!(config.downlink.client_call_timeout, Duration::from_secs(10));
     assert_eq!(config.coap.piggyback_timeout, Duration::from_millis(500));
     assert!(!config.dtls.enabled);
     assert_eq!(config.dtls.bind, "0.0.0.0:5684".parse().unwrap());
@@ -198,7 +208,10 @@ fn environment_beats_file_beats_default() {
     let text = "COAP_BIND_PORT=1111\nexport COAP_TIMEOUT=2222\nCOAP_TIMEOUT=3333\n";
     let config = load_file(text, &[("COAP_BIND_PORT", "4444")]).unwrap();
     assert_eq!(config.coap.bind.port(), 4444);
-    assert_eq!(config.coap.timeout, Duration::from_millis(3333));
+    assert_eq!(
+        config.downlink.client_call_timeout,
+        Duration::from_millis(3333)
+    );
     let origin = |name| effective(&config, name).origin.clone();
     assert_eq!(origin("COAP_BIND_PORT"), Origin::Environment);
     assert!(matches!(
@@ -326,6 +339,12 @@ fn wrong_values_name_setting_value_origin_and_remedy() {
         ("TIDEGATE_SHARDS", "0", "out of range", "from 1 to 256"),
         ("TIDEGATE_NODE_ID", "256", "out of range", "from 0 to 255"),
         ("TIDEGATE_LOG_FORMAT", "xml", "unknown", "text or json"),
+        (
+            "TIDEGATE_DRIVER",
+            "epoll",
+            "unknown",
+            "auto or uring or mmsg",
+        ),
         ("TIDEGATE_LOG", "info,=,", "invalid", "write error, warn"),
         (
             "TIDEGATE_CIPHER_SUITES",
@@ -449,12 +468,14 @@ fn unknown_names_are_warned_about_with_the_nearest() {
 
 #[test]
 fn settings_without_effect_say_so_when_changed() {
-    let name = "COAP_PSM_ACTIVITY_TIMER";
-    assert!(load(&[(name, "10000")]).unwrap().warnings.is_empty());
-    let config = load(&[(name, "20000")]).unwrap();
+    let name = "TB_TRANSPORT_ACTIVITY_REPORTING_STRATEGY";
+    assert!(load(&[(name, "LAST")]).unwrap().warnings.is_empty());
+    let config = load(&[(name, "FIRST")]).unwrap();
     assert_eq!(
         config.warnings,
-        ["COAP_PSM_ACTIVITY_TIMER (environment) is accepted but has no effect in this version"]
+        [format!(
+            "{name} (environment) is accepted but has no effect in this version"
+        )]
     );
     assert!(!effective(&config, name).in_effect);
 }
@@ -567,4 +588,25 @@ fn an_unreadable_file_stops_the_start() {
     assert!(load(latin1.path()).contains("line 2 is not UTF-8"));
     let large = conf_file(&"#".repeat(1 << 21));
     assert!(load(large.path()).contains("larger than 1 MiB"));
+}
+
+#[test]
+fn rate_limits_and_claims() {
+    let config = load(&[
+        ("TIDEGATE_RATE_LIMIT_MESSAGES", "10:1,300:60"),
+        ("TIDEGATE_RATE_LIMIT_RESPONSE", "5.00"),
+        ("SECURITY_CLAIM_ALLOW_CLAIMING_BY_DEFAULT", "false"),
+        ("SECURITY_CLAIM_DURATION", "60000"),
+    ])
+    .unwrap();
+    assert_eq!(config.limits.server.messages.to_string(), "10:1,300:60");
+    assert!(config.limits.server.telemetry_messages.is_unlimited());
+    let refusal = crate::auth::api::RateLimitRefusal::InternalServerError;
+    assert_eq!(config.limits.refusal, refusal);
+    assert!(!config.claiming.allowed);
+    assert_eq!(config.claiming.duration_ms, 60_000);
+    let bad = problem("TIDEGATE_RATE_LIMIT_MESSAGES", "10");
+    assert!(bad.contains("COUNT:SECONDS"), "{bad}");
+    problem("TIDEGATE_RATE_LIMIT_RESPONSE", "4.03");
+    problem("SECURITY_CLAIM_DURATION", "0");
 }

@@ -1,11 +1,15 @@
 //! From parsed values to the fields of [`Config`], and the rules that join several settings.
 
+use crate::auth::api::{RateLimitRefusal, ServerLimits};
 use crate::config::error::{ConfigError, Problem};
 use crate::config::resolve::{EffectiveSetting, Resolved, ResolvedSetting, shown};
-use crate::config::value::{LogFormat, Value};
-use crate::config::{Coap, Config, Dtls, Json, Reload, Sources, Tidegate, X509};
+use crate::config::value::{DriverChoice, LogFormat, Value};
+use crate::config::{
+    Claiming, Coap, Config, Downlink, Dtls, Json, Limits, Reload, Sources, Tidegate, X509,
+};
 use crate::credentials::{CredentialSettings, CredentialsType};
 use crate::crypto::suite::CipherSuite;
+use crate::registry::profile::RateLimit;
 use crate::store::embedded::Retention;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -74,6 +78,13 @@ impl Values<'_> {
         }
     }
 
+    fn rate_limit(&self, name: &str) -> RateLimit {
+        match &self.find(name).value {
+            Value::RateLimit(limit) => limit.clone(),
+            other => unreachable!("{name} is {other:?}"),
+        }
+    }
+
     fn path(&self, name: &str) -> PathBuf {
         match &self.find(name).value {
             Value::Path(value) => value.clone(),
@@ -113,6 +124,7 @@ pub(super) fn build(resolved: Resolved, sources: &Sources) -> Result<Config, Con
     warnings.extend(short_connection_ids(&values, &tidegate, &dtls));
     let effective = effective(&resolved.settings, &tidegate, &dtls);
     Ok(Config {
+        downlink: downlink(&values),
         x509: X509 {
             skip_validity_check: values
                 .boolean("TB_COAP_X509_DTLS_SKIP_VALIDITY_CHECK_FOR_CLIENT_CERT"),
@@ -125,6 +137,11 @@ pub(super) fn build(resolved: Resolved, sources: &Sources) -> Result<Config, Con
             max_string_value_length: Some(values.number("JSON_MAX_STRING_VALUE_LENGTH"))
                 .filter(|&length| length > 0),
         },
+        claiming: Claiming {
+            allowed: values.boolean("SECURITY_CLAIM_ALLOW_CLAIMING_BY_DEFAULT"),
+            duration_ms: values.number("SECURITY_CLAIM_DURATION"),
+        },
+        limits: limits(&values),
         reload: Reload {
             enabled: values.boolean("TB_TRANSPORT_SSL_CERTIFICATE_RELOAD_ENABLED"),
             check_interval: Duration::from_secs(
@@ -143,8 +160,26 @@ fn coap(values: &Values<'_>) -> Coap {
     Coap {
         enabled: values.boolean("TIDEGATE_PLAIN_COAP"),
         bind: values.bind("COAP_BIND_ADDRESS", "COAP_BIND_PORT"),
-        timeout: values.millis("COAP_TIMEOUT"),
         piggyback_timeout: values.millis("COAP_PIGGYBACK_TIMEOUT"),
+    }
+}
+
+fn downlink(values: &Values<'_>) -> Downlink {
+    Downlink {
+        client_call_timeout: values
+            .millis("COAP_TIMEOUT")
+            .min(values.millis("CLIENT_SIDE_RPC_TIMEOUT")),
+        psm_activity_timer: values.millis("COAP_PSM_ACTIVITY_TIMER"),
+        paging_transmission_window: values.millis("COAP_PAGING_TRANSMISSION_WINDOW"),
+        report_period: values.millis("TB_TRANSPORT_SESSIONS_REPORT_TIMEOUT"),
+        inactivity_timeout: Duration::from_secs(values.number("DEFAULT_INACTIVITY_TIMEOUT")),
+        call_timeout_min: values.millis("MIN_SERVER_SIDE_RPC_TIMEOUT"),
+        call_timeout: values.millis("DEFAULT_SERVER_SIDE_RPC_TIMEOUT"),
+        call_retries_max: values.number("ACTORS_RPC_MAX_RETRIES"),
+        submit_strategy: values.text("ACTORS_RPC_SUBMIT_STRATEGY_TYPE"),
+        response_timeout: values.millis("ACTORS_RPC_RESPONSE_TIMEOUT_MS"),
+        close_on_delivery_timeout: values
+            .boolean("ACTORS_RPC_CLOSE_SESSION_ON_RPC_DELIVERY_TIMEOUT"),
     }
 }
 
@@ -175,6 +210,21 @@ fn dtls(values: &Values<'_>, sources: &Sources) -> Dtls {
             .filter(|file| !file.is_empty())
             .map(PathBuf::from),
         session_cache_size: values.number("TIDEGATE_SESSION_CACHE_SIZE"),
+    }
+}
+
+fn limits(values: &Values<'_>) -> Limits {
+    Limits {
+        server: ServerLimits {
+            messages: values.rate_limit("TIDEGATE_RATE_LIMIT_MESSAGES"),
+            telemetry_messages: values.rate_limit("TIDEGATE_RATE_LIMIT_TELEMETRY_MESSAGES"),
+            telemetry_data_points: values.rate_limit("TIDEGATE_RATE_LIMIT_TELEMETRY_DATA_POINTS"),
+        },
+        refusal: if values.text("TIDEGATE_RATE_LIMIT_RESPONSE") == "5.00" {
+            RateLimitRefusal::InternalServerError
+        } else {
+            RateLimitRefusal::TooManyRequests
+        },
     }
 }
 
@@ -222,10 +272,16 @@ fn tidegate(values: &Values<'_>, sources: &Sources) -> Tidegate {
         auth_threads: values
             .optional_number("TIDEGATE_AUTH_THREADS")
             .unwrap_or_else(|| (shards / 2).max(1)),
+        driver: match values.text("TIDEGATE_DRIVER").as_str() {
+            "uring" => DriverChoice::Uring,
+            "mmsg" => DriverChoice::Mmsg,
+            _ => DriverChoice::Auto,
+        },
         admin_bind: match values.find("TIDEGATE_ADMIN_BIND").value {
             Value::OptionalSocket(address) => address,
             ref other => unreachable!("TIDEGATE_ADMIN_BIND is {other:?}"),
         },
+        admin_remote_api: values.boolean("TIDEGATE_ADMIN_REMOTE_API"),
         log: values.text("TIDEGATE_LOG"),
         log_format: if json {
             LogFormat::Json

@@ -13,12 +13,33 @@ pub const CERTIFICATE_LENGTH_MAX: usize = 8192;
 pub struct LeafInfo<'a> {
     /// The SubjectPublicKeyInfo in DER.
     pub spki: &'a [u8],
-    /// First second of validity, since the UNIX epoch.
-    pub not_before_unix_s: i64,
-    /// Last second of validity, since the UNIX epoch.
-    pub not_after_unix_s: i64,
+    /// When it is valid.
+    pub validity: Validity,
     /// The kind of key.
     pub key_type: KeyType,
+}
+
+/// When a certificate is valid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Validity {
+    /// The first second, since the UNIX epoch.
+    pub not_before_unix_s: i64,
+    /// The last second, since the UNIX epoch.
+    pub not_after_unix_s: i64,
+}
+
+impl Validity {
+    /// Whether `unix_ms` is within; both ends are (RFC 5280 section 4.1.2.5).
+    pub fn is_valid_at(self, unix_ms: u64) -> bool {
+        let unix_s = i64::try_from(unix_ms / 1000).unwrap_or(i64::MAX);
+        (self.not_before_unix_s..=self.not_after_unix_s).contains(&unix_s)
+    }
+
+    /// The first millisecond after it; 0 when that was before the UNIX epoch.
+    pub fn end_unix_ms(self) -> u64 {
+        let end_s = self.not_after_unix_s.saturating_add(1);
+        u64::try_from(end_s).unwrap_or(0).saturating_mul(1000)
+    }
 }
 
 impl<'a> LeafInfo<'a> {
@@ -29,6 +50,15 @@ impl<'a> LeafInfo<'a> {
     /// [`CryptoError::TooLong`] above [`CERTIFICATE_LENGTH_MAX`], before anything is parsed;
     /// otherwise what is wrong with the structure or with the key, as [`VerifyingKey::from_spki`].
     pub fn parse(der: &'a [u8]) -> Result<Self, CryptoError> {
+        Self::parse_with_key(der).map(|(leaf, _)| leaf)
+    }
+
+    /// The same with the leaf's public key, which has to be read anyway.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::parse`].
+    pub fn parse_with_key(der: &'a [u8]) -> Result<(Self, VerifyingKey), CryptoError> {
         if der.len() > CERTIFICATE_LENGTH_MAX {
             return Err(CryptoError::TooLong);
         }
@@ -39,25 +69,16 @@ impl<'a> LeafInfo<'a> {
         }
         let tbs = &certificate.tbs_certificate;
         let spki = tbs.subject_pki.raw;
-        Ok(Self {
+        let key = VerifyingKey::from_spki(spki)?;
+        let leaf = Self {
             spki,
-            not_before_unix_s: tbs.validity.not_before.timestamp(),
-            not_after_unix_s: tbs.validity.not_after.timestamp(),
-            key_type: VerifyingKey::from_spki(spki)?.key_type(),
-        })
-    }
-
-    /// Whether the certificate is valid at `unix_ms`; both ends are included (RFC 5280 section
-    /// 4.1.2.5).
-    pub fn is_valid_at(&self, unix_ms: u64) -> bool {
-        let unix_s = i64::try_from(unix_ms / 1000).unwrap_or(i64::MAX);
-        (self.not_before_unix_s..=self.not_after_unix_s).contains(&unix_s)
-    }
-
-    /// The first millisecond after its validity; 0 when that ended before the UNIX epoch.
-    pub fn end_of_validity_unix_ms(&self) -> u64 {
-        let end_s = self.not_after_unix_s.saturating_add(1);
-        u64::try_from(end_s).unwrap_or(0).saturating_mul(1000)
+            validity: Validity {
+                not_before_unix_s: tbs.validity.not_before.timestamp(),
+                not_after_unix_s: tbs.validity.not_after.timestamp(),
+            },
+            key_type: key.key_type(),
+        };
+        Ok((leaf, key))
     }
 
     /// The leaf's public key.
@@ -91,14 +112,14 @@ mod tests {
         let der = parameters.self_signed(&key).unwrap().der().to_vec();
         let leaf = LeafInfo::parse(&der).unwrap();
         assert_eq!(leaf.key_type, KeyType::EcdsaP384);
-        assert_eq!(leaf.not_before_unix_s, 1_704_067_200);
-        assert_eq!(leaf.not_after_unix_s, 10_413_792_000);
-        assert!(!leaf.is_valid_at(1_704_067_199_999));
-        assert!(leaf.is_valid_at(1_704_067_200_000));
-        assert!(leaf.is_valid_at(10_413_792_000_999));
-        assert!(!leaf.is_valid_at(10_413_792_001_000));
-        assert_eq!(leaf.end_of_validity_unix_ms(), 10_413_792_001_000);
-        assert!(!leaf.is_valid_at(u64::MAX));
+        assert_eq!(leaf.validity.not_before_unix_s, 1_704_067_200);
+        assert_eq!(leaf.validity.not_after_unix_s, 10_413_792_000);
+        assert!(!leaf.validity.is_valid_at(1_704_067_199_999));
+        assert!(leaf.validity.is_valid_at(1_704_067_200_000));
+        assert!(leaf.validity.is_valid_at(10_413_792_000_999));
+        assert!(!leaf.validity.is_valid_at(10_413_792_001_000));
+        assert_eq!(leaf.validity.end_unix_ms(), 10_413_792_001_000);
+        assert!(!leaf.validity.is_valid_at(u64::MAX));
         assert!(leaf.verifying_key().is_ok());
     }
 

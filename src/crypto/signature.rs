@@ -4,9 +4,12 @@
 //! SHA-256 and stronger only. Curves are known by name: a key that spells its curve out is refused,
 //! whatever the curve is.
 
+use std::sync::Arc;
+
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{
-    self, EcdsaKeyPair, KeyPair, RsaKeyPair, UnparsedPublicKey, VerificationAlgorithm,
+    self, EcdsaKeyPair, KeyPair, ParsedPublicKey, RsaKeyPair, UnparsedPublicKey,
+    VerificationAlgorithm,
 };
 
 use super::CryptoError;
@@ -188,7 +191,7 @@ impl SigningKey {
             PrivateKey::Rsa(key) => key.public_key().as_ref(),
         };
         VerifyingKey::from_spki(spki)
-            .is_ok_and(|key| key.key_type == self.key_type && key.bytes == public)
+            .is_ok_and(|key| key.key_type == self.key_type && key.bytes() == public)
     }
 }
 
@@ -198,12 +201,12 @@ impl std::fmt::Debug for SigningKey {
     }
 }
 
-/// A public key that checks signatures.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A public key that checks signatures. Clones share what was read of it.
+#[derive(Clone, Debug)]
 pub struct VerifyingKey {
     key_type: KeyType,
-    /// Uncompressed point, or RSAPublicKey in DER.
-    bytes: Vec<u8>,
+    /// For the scheme of [`usual_scheme`].
+    parsed: Arc<ParsedPublicKey>,
 }
 
 impl VerifyingKey {
@@ -220,19 +223,19 @@ impl VerifyingKey {
         {
             return Err(CryptoError::InvalidPublicKey);
         }
-        let algorithm = match key_type {
-            KeyType::EcdsaP256 => verification(key_type, SignatureScheme::EcdsaSha256),
-            KeyType::EcdsaP384 => verification(key_type, SignatureScheme::EcdsaSha384),
-            KeyType::Rsa => verification(key_type, SignatureScheme::RsaPkcs1Sha256),
-        };
-        let algorithm = algorithm.ok_or(CryptoError::Internal)?;
-        UnparsedPublicKey::new(algorithm, bytes)
+        let algorithm = verification(key_type, usual_scheme(key_type));
+        let parsed = UnparsedPublicKey::new(algorithm.ok_or(CryptoError::Internal)?, bytes)
             .parse()
             .map_err(|_| CryptoError::InvalidPublicKey)?;
         Ok(Self {
             key_type,
-            bytes: bytes.to_vec(),
+            parsed: Arc::new(parsed),
         })
+    }
+
+    /// Uncompressed point, or RSAPublicKey in DER.
+    fn bytes(&self) -> &[u8] {
+        (*self.parsed).as_ref()
     }
 
     /// The kind of the key.
@@ -253,9 +256,12 @@ impl VerifyingKey {
         signature: &[u8],
     ) -> Result<(), CryptoError> {
         let algorithm = verification(self.key_type, scheme).ok_or(CryptoError::Unsupported)?;
-        UnparsedPublicKey::new(algorithm, &self.bytes)
-            .verify(message, signature)
-            .map_err(|_| CryptoError::BadSignature)
+        let verified = if scheme == usual_scheme(self.key_type) {
+            self.parsed.verify_sig(message, signature)
+        } else {
+            UnparsedPublicKey::new(algorithm, self.bytes()).verify(message, signature)
+        };
+        verified.map_err(|_| CryptoError::BadSignature)
     }
 
     /// The same for a message that was hashed already, so that a running transcript need not be
@@ -271,9 +277,29 @@ impl VerifyingKey {
         signature: &[u8],
     ) -> Result<(), CryptoError> {
         let algorithm = verification(self.key_type, scheme).ok_or(CryptoError::Unsupported)?;
-        UnparsedPublicKey::new(algorithm, &self.bytes)
-            .verify_digest(&digest.0, signature)
-            .map_err(|_| CryptoError::BadSignature)
+        let verified = if scheme == usual_scheme(self.key_type) {
+            self.parsed.verify_digest_sig(&digest.0, signature)
+        } else {
+            UnparsedPublicKey::new(algorithm, self.bytes()).verify_digest(&digest.0, signature)
+        };
+        verified.map_err(|_| CryptoError::BadSignature)
+    }
+}
+
+impl PartialEq for VerifyingKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.key_type == other.key_type && self.bytes() == other.bytes()
+    }
+}
+
+impl Eq for VerifyingKey {}
+
+/// The scheme that keys of a kind are mostly used with: for this one they are read only once.
+const fn usual_scheme(key_type: KeyType) -> SignatureScheme {
+    match key_type {
+        KeyType::EcdsaP256 => SignatureScheme::EcdsaSha256,
+        KeyType::EcdsaP384 => SignatureScheme::EcdsaSha384,
+        KeyType::Rsa => SignatureScheme::RsaPkcs1Sha256,
     }
 }
 

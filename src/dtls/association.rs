@@ -443,6 +443,12 @@ impl Association {
         self.handshake.is_some()
     }
 
+    /// When the handshake that runs was started.
+    pub fn handshake_start(&self) -> Option<Instant> {
+        let handshake = self.handshake.as_ref();
+        handshake.map(|handshake| handshake.start())
+    }
+
     /// Whether the handshake that runs was started by the ClientHello with this random.
     pub(super) fn is_of_running_hello(&self, random: &[u8; 32]) -> bool {
         let handshake = self.handshake.as_ref();
@@ -489,6 +495,13 @@ impl Association {
         self.connection
             .as_ref()
             .map_or((0, 0), Connection::overhead)
+    }
+
+    /// Most bytes that [`Self::seal_application_data`] takes for one record; none without a live session.
+    pub fn plaintext_max(&self) -> usize {
+        self.connection
+            .as_ref()
+            .map_or(0, Connection::plaintext_max)
     }
 
     /// Seals application data in place: `record` is `prefix | plaintext | suffix` with the lengths

@@ -292,14 +292,18 @@ impl Connection {
     pub(super) fn seal_application_data(&mut self, record: &mut [u8]) -> Result<(), SealError> {
         let (prefix, suffix) = self.overhead();
         let plaintext_len = record.len().checked_sub(prefix + suffix);
-        let limit = self.established.max_fragment_length;
-        let plaintext_max = limit.map_or(PLAINTEXT_MAX, MaxFragmentLength::bytes);
-        let plaintext_max = plaintext_max.min(self.limits.sent());
-        if plaintext_len.is_none_or(|length| length > plaintext_max) {
+        if plaintext_len.is_none_or(|length| length > self.plaintext_max()) {
             return Err(SealError::Length);
         }
         let sealed = self.protection.seal(ContentType::ApplicationData, record);
         sealed.map_err(|_| SealError::SequenceExhausted)
+    }
+
+    /// Most plaintext that a record of ours may carry, as the client asked.
+    pub(super) fn plaintext_max(&self) -> usize {
+        let limit = self.established.max_fragment_length;
+        let plaintext_max = limit.map_or(PLAINTEXT_MAX, MaxFragmentLength::bytes);
+        plaintext_max.min(self.limits.sent())
     }
 
     /// Seals content of any kind, as a peer that holds the keys could.

@@ -438,7 +438,8 @@ pub fn certificate(der: &[u8]) {
         assert!(verified.is_err(), "a signature that nobody made");
     }
     assert_eq!(
-        leaf.is_valid_at(1_790_000_000_000),
-        leaf.not_before_unix_s <= 1_790_000_000 && leaf.not_after_unix_s >= 1_790_000_000
+        leaf.validity.is_valid_at(1_790_000_000_000),
+        leaf.validity.not_before_unix_s <= 1_790_000_000
+            && leaf.validity.not_after_unix_s >= 1_790_000_000
     );
 }

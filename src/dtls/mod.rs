@@ -45,6 +45,7 @@ mod handshake;
 mod identity;
 #[cfg(feature = "keylog")]
 mod key_log;
+mod leaf_cache;
 mod message;
 mod received;
 mod record;

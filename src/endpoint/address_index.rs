@@ -7,6 +7,7 @@ use std::hash::{BuildHasher, RandomState};
 
 use super::PeerKey;
 use super::peer::Peer;
+use super::peer_address::PackedAddress;
 use super::slot_index::SlotIndex;
 use crate::slab::{Key, Slab};
 
@@ -27,14 +28,16 @@ impl AddressIndex {
 
     /// The peer that is listed at `place`.
     pub(super) fn find(&self, place: &PeerKey, peers: &Slab<Peer>) -> Option<Key> {
-        let key_there = |slot| {
-            let key = peers.key_of(slot)?;
-            (peers.get(key)?.place() == *place).then_some(key)
-        };
-        let slot = self
-            .slots
-            .find(self.hash(place), |slot| key_there(slot).is_some())?;
-        key_there(slot)
+        let address = PackedAddress::from(place.address);
+        let mut found = None;
+        self.slots.find(self.hash(place), |slot| {
+            found = peers.key_of(slot).filter(|&key| {
+                let peer = peers.get(key);
+                peer.is_some_and(|peer| peer.address == address && peer.port == place.port)
+            });
+            found.is_some()
+        })?;
+        found
     }
 
     /// Lists the peer in `slot` at `place`, where nobody is listed.
@@ -57,7 +60,8 @@ impl AddressIndex {
     }
 
     fn hash(&self, place: &PeerKey) -> u32 {
-        let hash = self.hasher.hash_one(place);
+        let address = PackedAddress::from(place.address);
+        let hash = self.hasher.hash_one((address, place.port));
         // Half of it is as good.
         u32::try_from(hash & u64::from(u32::MAX)).unwrap_or(0)
     }

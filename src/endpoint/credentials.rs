@@ -9,7 +9,7 @@
 //! with the queue full, the client's flight is dropped in silence: it sends it again.
 
 use super::connection_id::index_keys;
-use super::{Endpoint, Outbox, PeerKey};
+use super::{Endpoint, Note, Outbox};
 use crate::auth::request::{CredentialRequest, CredentialVerdict, PeerRef};
 use crate::drop_reason::DropReason;
 use crate::dtls::{self, CredentialLookup};
@@ -80,21 +80,20 @@ impl Endpoint {
             self.metrics.count_drop(DropReason::VerdictStale);
             return;
         };
+        let address = peer.place();
         let Some(association) = peer.association.as_mut() else {
             self.metrics.count_drop(DropReason::VerdictStale);
             return;
         };
         let was_handshaking = association.is_handshaking();
+        let was_established = association.is_established();
+        let handshake_start = association.handshake_start();
         let ids = index_keys(Some(association));
-        let address = PeerKey {
-            address: peer.address,
-            port: peer.port,
-        };
         let allowance = peer
             .path
             .as_ref()
             .map_or(usize::MAX, |path| path.allowance());
-        let mut sink = out.limited(peer.address, peer.port, allowance);
+        let mut sink = out.limited(peer.address.into(), peer.port, allowance);
         let mut drops = |reason| self.metrics.count_drop(reason);
         let mut context = dtls::Context {
             config,
@@ -122,11 +121,17 @@ impl Endpoint {
         if let Some(error) = received.failure {
             self.note_failure(address, error, out);
         }
+        if let Some(alert) = received.peer_alert {
+            out.note(Note::Alert(address.address, alert));
+        }
+        if was_established && received.established {
+            self.count_session_end(&received);
+        }
         self.count_handshake(key, was_handshaking);
         self.reindex(key, ids);
         let mut current = key;
         if received.established {
-            let Some(renewed) = self.on_established(now, key, &received) else {
+            let Some(renewed) = self.on_established(now, key, handshake_start, &received) else {
                 return;
             };
             current = renewed;

@@ -14,12 +14,15 @@ mod address_index;
 mod addresses;
 mod connection_id;
 mod credentials;
+mod goodbye;
 mod hot;
+mod inspection;
 mod observe;
 mod outbox;
 mod path;
 mod peer;
 mod peer_address;
+mod plain;
 mod revocation;
 mod settings;
 mod slot_index;
@@ -28,7 +31,6 @@ mod tests;
 mod verdict;
 mod waiting;
 
-use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -37,11 +39,13 @@ use addresses::AddressLimits;
 use connection_id::{ConnectionIds, Owner};
 pub use hot::HOT_SESSIONS;
 use hot::HotSessions;
+pub use inspection::{Inspection, SESSIONS_MAX, SessionInfo, SessionPart};
 use observe::RelationEvents;
 pub use outbox::{Handover, Note, Outbox, PeerSink, Port, Transmit};
 use path::{AMPLIFICATION_MAX, Arrival};
-use peer::{Peer, Transmission, coap_output};
+use peer::{Peer, Transmission, coap_output, coap_settings};
 use peer_address::{AddressBytes, canonical};
+use plain::PlainPeers;
 pub use settings::EndpointSettings;
 use verdict::{SERVICE_UNAVAILABLE, count_response, overloaded};
 pub use waiting::WaitingDatagram;
@@ -77,8 +81,7 @@ pub struct Endpoint {
     hot: HotSessions,
     /// The peer of the datagram in work, should that cause a panic.
     in_hand: Option<Key>,
-    /// Plain peers in the order in which they came; those that left on their own are still listed.
-    plain_peers: VecDeque<Key>,
+    plain_peers: PlainPeers,
     timers: TimerWheel,
     secure_peers: usize,
     handshakes: usize,
@@ -126,7 +129,7 @@ impl Endpoint {
                 &mut *random,
             ),
             in_hand: None,
-            plain_peers: VecDeque::new(),
+            plain_peers: PlainPeers::default(),
             timers: TimerWheel::new(now.instant),
             secure_peers: 0,
             handshakes: 0,
@@ -225,7 +228,9 @@ impl Endpoint {
         // To where nobody has shown to receive goes three times what came (RFC 9853 section 5).
         let allowance = match known.and_then(|known| self.peers.get(known)) {
             None => usize::MAX,
-            Some(peer) if peer.address != key.address => received_len * AMPLIFICATION_MAX,
+            Some(peer) if SocketAddr::from(peer.address) != key.address => {
+                received_len * AMPLIFICATION_MAX
+            }
             Some(_) if is_admitted => usize::MAX,
             Some(peer) => peer.path.as_ref().map_or(usize::MAX, |path| {
                 path.allowance() + received_len * AMPLIFICATION_MAX
@@ -241,8 +246,7 @@ impl Endpoint {
             connection_ids: &self.connection_ids,
             // A known peer's new session takes the place of its old one.
             admit_handshakes: self.handshakes < self.settings.handshakes_max
-                && (self.by_address.find(&key, &self.peers).is_some()
-                    || self.secure_peers < self.settings.sessions_max),
+                && (known.is_some() || self.secure_peers < self.settings.sessions_max),
             random: &mut *self.random,
             out: &mut sink,
             drops: &mut drops,
@@ -266,6 +270,8 @@ impl Endpoint {
             return;
         };
         let was_handshaking = association.is_handshaking();
+        let was_established = association.is_established();
+        let handshake_start = association.handshake_start();
         let ids = connection_id::index_keys(Some(association));
         let received = association.handle_datagram(now, address.as_slice(), datagram, &mut context);
         let (sent, refused) = (sink.sent(), sink.refused());
@@ -278,10 +284,17 @@ impl Endpoint {
         if !received.plaintexts.is_empty() {
             self.last_data = now.instant;
         }
-        if let Some(error) = received.failure {
-            self.note_failure(key, error, out);
+        let ended = was_established && !association.is_established();
+        match received.failure {
+            Some(error) if ended => out.note(Note::Failed(key.address, error)),
+            Some(error) => self.note_failure(key, error, out),
+            None => {}
+        }
+        if ended || (was_established && received.established) {
+            self.count_session_end(&received);
         }
         if let Some(alert) = received.peer_alert {
+            self.metrics.increment(Counter::AlertsReceived);
             out.note(Note::Alert(key.address, alert));
         }
         self.count_handshake(known, was_handshaking);
@@ -297,7 +310,7 @@ impl Endpoint {
         }
         let mut current = known;
         if received.established {
-            let Some(renewed) = self.on_established(now, known, &received) else {
+            let Some(renewed) = self.on_established(now, known, handshake_start, &received) else {
                 return;
             };
             current = renewed;
@@ -352,11 +365,12 @@ impl Endpoint {
         } = peer;
         let layer = coap.get_or_insert_with(|| Box::new(MessageLayer::new(&mut *self.random)));
         let mut request = None;
-        let way = (*address, *port, path);
+        let settings = coap_settings(&self.settings.coap, association.as_ref());
+        let way = ((*address).into(), *port, path);
         let again = Transmission::MayBeAgain;
         let mut send = coap_output(way, again, association, out, &self.metrics);
         let mut context = coap::Context {
-            settings: &self.settings.coap,
+            settings: &settings,
             random: &mut *self.random,
             out: &mut send,
             buffers: &mut self.buffers,
@@ -372,6 +386,8 @@ impl Endpoint {
                 });
                 if self.requests_in_work < self.settings.requests_max {
                     self.requests_in_work += 1;
+                    self.metrics
+                        .set(Counter::RequestsInWork, self.requests_in_work as u64);
                     request = Some(Request {
                         peer: peer_ref,
                         exchange,
@@ -480,36 +496,6 @@ impl Endpoint {
         self.secure_peers = 0;
         self.handshakes = 0;
         self.publish_gauges();
-    }
-
-    /// Says goodbye to the peers in the slots of `slots` (close_notify, RFC 5246 section 7.2.1);
-    /// returns whether there are slots after these. For the end of the server.
-    pub fn close_peers(&mut self, slots: std::ops::Range<u32>, out: &mut Outbox) -> bool {
-        let more = slots.end < self.peers.slots();
-        for key in slots
-            .filter_map(|slot| self.peers.key_of(slot))
-            .collect::<Vec<_>>()
-        {
-            let Some(peer) = self.peers.get_mut(key) else {
-                continue;
-            };
-            let config = self.settings.dtls.load();
-            if let (Some(association), Some(config)) = (&mut peer.association, config.as_ref()) {
-                association.close(&mut dtls::Context {
-                    config,
-                    cookies: &self.settings.cookies,
-                    sessions: &self.settings.sessions,
-                    revocations: &*self.settings.revocations,
-                    connection_ids: &self.connection_ids,
-                    admit_handshakes: false,
-                    random: &mut *self.random,
-                    out: &mut out.to(peer.address, peer.port),
-                    drops: &mut |reason| self.metrics.count_drop(reason),
-                });
-            }
-            self.remove(key);
-        }
-        more
     }
 
     fn publish_gauges(&self) {

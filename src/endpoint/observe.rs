@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 
-use super::peer::{Transmission, coap_output};
+use super::peer::{Transmission, coap_output, coap_settings};
 use super::{Endpoint, Outbox};
 use crate::auth::request::{
     Notification, PeerRef, RelationEnd, RelationEvent, RelationEventKind, RelationId,
@@ -122,10 +122,11 @@ impl Endpoint {
             self.metrics.count_drop(DropReason::NotificationStale);
             return;
         };
-        let way = (*address, *port, path);
+        let settings = coap_settings(&self.settings.coap, association.as_ref());
+        let way = ((*address).into(), *port, path);
         let mut send = coap_output(way, Transmission::First, association, out, &self.metrics);
         let mut context = coap::Context {
-            settings: &self.settings.coap,
+            settings: &settings,
             random: &mut *self.random,
             buffers: &mut self.buffers,
             out: &mut send,

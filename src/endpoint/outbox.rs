@@ -90,6 +90,14 @@ impl Outbox {
         self.transmits.is_empty()
     }
 
+    /// Gives the datagrams away, with the memory that they lie in, for the memory given: a transmit's
+    /// range counts from the start of `bytes` then.
+    pub fn swap_transmits(&mut self, bytes: &mut Vec<u8>, transmits: &mut Vec<Transmit>) {
+        std::mem::swap(&mut self.bytes, bytes);
+        std::mem::swap(&mut self.transmits, transmits);
+        self.clear_transmits();
+    }
+
     /// Forgets the datagrams, keeping the memory.
     pub fn clear_transmits(&mut self) {
         self.bytes.clear();
@@ -228,6 +236,12 @@ mod tests {
             sent,
             [(Port::Plain, &b"one"[..]), (Port::Secure, &b"2!"[..])]
         );
+        let (mut bytes, mut transmits) = (b"old".to_vec(), Vec::new());
+        outbox.swap_transmits(&mut bytes, &mut transmits);
+        assert!(outbox.is_sent());
+        assert_eq!(&bytes[transmits[1].range.clone()], b"2!");
+        outbox.push(to, Port::Plain, b"3");
+        assert_eq!(outbox.transmits()[0].range, 0..1);
         outbox.clear_transmits();
         assert!(outbox.is_sent());
     }

@@ -139,7 +139,8 @@ impl Endpoint {
             return;
         };
         let from = arrival.from;
-        if peer.address == from.address {
+        let address = SocketAddr::from(peer.address);
+        if address == from.address {
             let Some(path) = &mut peer.path else { return };
             path.on_received(arrival.received);
             path.on_sent(arrival.sent);
@@ -151,7 +152,7 @@ impl Endpoint {
         }
         let confirmed = match peer.path.take() {
             Some(path) => path.previous,
-            None => peer.address,
+            None => address,
         };
         self.metrics.increment(Counter::AddressChanges);
         self.readdress(key, from.address);
@@ -180,7 +181,7 @@ impl Endpoint {
         let Some(peer) = self.peers.get(key) else {
             return;
         };
-        let path = peer.path.as_ref().filter(|_| peer.address == from);
+        let path = peer.path.as_ref().filter(|_| peer.address == from.into());
         if path.is_some_and(|path| path.is_proven_by(message)) {
             self.confirm(key);
         }
@@ -233,7 +234,7 @@ impl Endpoint {
         let cookie = *cookie;
         check.sent += 1;
         check.due = now.instant + interval;
-        let mut sink = out.limited(peer.address, peer.port, path.allowance());
+        let mut sink = out.limited(peer.address.into(), peer.port, path.allowance());
         association.send_path_challenge(&cookie, &mut sink);
         let (sent, refused) = (sink.sent(), sink.refused());
         path.on_sent(sent);
@@ -248,7 +249,7 @@ impl Endpoint {
             return;
         };
         self.by_address.remove(&peer.place(), key.slot);
-        peer.address = address;
+        peer.address = address.into();
         let place = peer.place();
         self.list(&place, key);
     }

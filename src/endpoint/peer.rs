@@ -1,21 +1,23 @@
 //! A peer of a shard and the upkeep of its places: slot, indices, timer.
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 
 use super::connection_id::index_keys;
 use super::path::Path;
+use super::peer_address::PackedAddress;
 use super::{Endpoint, Outbox, PeerKey, Port};
 use crate::auth::request::Identity;
 use crate::coap::{self, MessageLayer};
 use crate::drop_reason::DropReason;
 use crate::dtls::{self, Association, PeerIdentity};
-use crate::metrics::{Counter, ShardMetrics};
+use crate::metrics::{Counter, Latency, ShardMetrics};
 use crate::slab::Key;
 use crate::time::{Duration, Instant, Now};
 
 /// One peer: an address and a socket, with what DTLS and CoAP keep for it.
 pub(super) struct Peer {
-    pub(super) address: SocketAddr,
+    pub(super) address: PackedAddress,
     pub(super) port: Port,
     /// The DTLS association; `None` for a plain peer.
     pub(super) association: Option<Association>,
@@ -25,6 +27,8 @@ pub(super) struct Peer {
     pub(super) path: Option<Box<Path>>,
     /// When a record of the peer was last authentic (DTLS) or a message arrived (plain).
     pub(super) last_activity: Instant,
+    /// When it came, or its session was established, in seconds of the monotonic clock.
+    since_s: u32,
     /// Datagrams of its handshake that wait to be handled.
     pub(super) waiting: u8,
     /// When the timer wheel will call; never later than what is due next.
@@ -33,7 +37,7 @@ pub(super) struct Peer {
 
 /// Of this, a session takes nothing else while it is idle, but for its places in the indices and in
 /// the timer wheel.
-const _: () = assert!(size_of::<Peer>() <= 256);
+const _: () = assert!(size_of::<Peer>() <= 248);
 
 /// The timer wheel will not call.
 const NOT_ARMED: Instant = Instant::from_micros(u64::MAX);
@@ -79,6 +83,23 @@ pub(super) fn coap_output<'a>(
     }
 }
 
+/// The message layer's settings for a peer, whose records may hold less than a message
+/// (max_fragment_length, record_size_limit).
+pub(super) fn coap_settings<'a>(
+    settings: &'a coap::Settings,
+    association: Option<&Association>,
+) -> Cow<'a, coap::Settings> {
+    match association.map(Association::plaintext_max) {
+        Some(message_size_max) if message_size_max < settings.message_size_max => {
+            Cow::Owned(coap::Settings {
+                message_size_max,
+                ..settings.clone()
+            })
+        }
+        _ => Cow::Borrowed(settings),
+    }
+}
+
 /// Who a session has proven to be, as the authenticator knows it.
 pub(super) const fn request_identity(identity: PeerIdentity) -> Identity {
     match identity {
@@ -90,9 +111,9 @@ pub(super) const fn request_identity(identity: PeerIdentity) -> Identity {
 
 impl Peer {
     /// What the peer can be listed under.
-    pub(super) const fn place(&self) -> PeerKey {
+    pub(super) fn place(&self) -> PeerKey {
         PeerKey {
-            address: self.address,
+            address: self.address.into(),
             port: self.port,
         }
     }
@@ -107,6 +128,11 @@ impl Peer {
         association.into_iter().chain(coap).chain(path).min()
     }
 
+    /// When it came, or its session was established; to a second.
+    pub(super) fn since(&self) -> Instant {
+        Instant::from_micros(u64::from(self.since_s) * 1_000_000)
+    }
+
     pub(super) fn is_handshaking(&self) -> bool {
         self.association
             .as_ref()
@@ -115,20 +141,6 @@ impl Peer {
 }
 
 impl Endpoint {
-    /// Makes a plain peer; the oldest one gives way when their number is at its limit.
-    pub(super) fn insert_plain(&mut self, key: PeerKey, now: Now) -> Option<Key> {
-        while self.plain_peers.len() >= self.settings.plain_peers_max {
-            let oldest = self.plain_peers.pop_front()?;
-            if self.peers.get(oldest).is_some() {
-                self.metrics.increment(Counter::PlainPeersEvicted);
-                self.remove(oldest);
-            }
-        }
-        let peer = self.insert(key, None, now)?;
-        self.plain_peers.push_back(peer);
-        Some(peer)
-    }
-
     /// Makes a peer of an association whose cookie was valid; the budgets were looked at before.
     pub(super) fn insert_secure(
         &mut self,
@@ -142,14 +154,20 @@ impl Endpoint {
         Some(peer)
     }
 
-    fn insert(&mut self, key: PeerKey, association: Option<Association>, now: Now) -> Option<Key> {
+    pub(super) fn insert(
+        &mut self,
+        key: PeerKey,
+        association: Option<Association>,
+        now: Now,
+    ) -> Option<Key> {
         let peer = Peer {
-            address: key.address,
+            address: key.address.into(),
             port: key.port,
             association,
             coap: None,
             path: None,
             last_activity: now.instant,
+            since_s: seconds(now.instant),
             waiting: 0,
             armed_at: NOT_ARMED,
         };
@@ -193,12 +211,17 @@ impl Endpoint {
         &mut self,
         now: Now,
         key: Key,
+        handshake_start: Option<Instant>,
         received: &dtls::Received,
     ) -> Option<Key> {
         self.metrics.increment(match received.resumed {
             None => Counter::HandshakesCompleted,
             Some(_) => Counter::HandshakesResumed,
         });
+        if let Some(start) = handshake_start {
+            let time = now.instant.saturating_duration_since(start);
+            self.metrics.record(Latency::Handshake, time);
+        }
         self.renew(now, key)
     }
 
@@ -216,6 +239,7 @@ impl Endpoint {
         peer.waiting = 0;
         peer.armed_at = NOT_ARMED;
         peer.last_activity = now.instant;
+        peer.since_s = seconds(now.instant);
         let ids = index_keys(peer.association.as_ref());
         let renewed = self.peers.insert(peer).ok()?;
         self.list(&place, renewed);
@@ -302,7 +326,7 @@ impl Endpoint {
         let config = self.settings.dtls.load();
         if let (Some(association), Some(config)) = (association.as_mut(), config.as_ref()) {
             let allowance = path.as_ref().map_or(usize::MAX, |path| path.allowance());
-            let mut sink = out.limited(*address, *port, allowance);
+            let mut sink = out.limited((*address).into(), *port, allowance);
             let mut drops = |reason| self.metrics.count_drop(reason);
             let mut context = dtls::Context {
                 config,
@@ -329,6 +353,9 @@ impl Endpoint {
                 self.metrics.increment(Counter::SessionsExpired);
                 alive = false;
             }
+            if association.is_handshaking() && sink.sent() > 0 {
+                self.metrics.increment(Counter::RetransmissionsDtls);
+            }
             if let Some(path) = path {
                 path.on_sent(sink.sent());
             }
@@ -337,11 +364,12 @@ impl Endpoint {
             }
         }
         if let Some(layer) = coap {
-            let way = (*address, *port, path);
+            let settings = coap_settings(&self.settings.coap, association.as_ref());
+            let way = ((*address).into(), *port, path);
             let again = Transmission::MayBeAgain;
             let mut send = coap_output(way, again, association, out, &self.metrics);
             let mut context = coap::Context {
-                settings: &self.settings.coap,
+                settings: &settings,
                 random: &mut *self.random,
                 out: &mut send,
                 buffers: &mut self.buffers,
@@ -349,6 +377,8 @@ impl Endpoint {
             let timeouts = layer.handle_timeout(now.instant, &mut context);
             self.metrics
                 .add(Counter::RetransmissionsCoap, timeouts.retransmitted.into());
+            self.metrics
+                .add(Counter::EmptyAcknowledgements, timeouts.acknowledged.into());
             drop(send);
             self.relation_events.collect(peer_ref, layer, &self.metrics);
             if layer.is_idle(now.instant) {
@@ -366,6 +396,11 @@ impl Endpoint {
             self.remove(key);
         }
     }
+}
+
+/// Whole seconds of the monotonic clock: enough for 136 years, and half the bytes.
+fn seconds(at: Instant) -> u32 {
+    u32::try_from(at.as_micros() / 1_000_000).unwrap_or(u32::MAX)
 }
 
 /// How often a plain peer's message layer is looked at for being forgotten.

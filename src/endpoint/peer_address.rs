@@ -1,6 +1,6 @@
 //! A peer's address in the forms by which it is known: one for each peer, and as bytes for its cookie.
 
-use std::net::{IpAddr, SocketAddr, SocketAddrV6};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
 /// An IPv4 peer on a dual-stack socket and on an IPv4 socket is the same peer.
 ///
@@ -14,6 +14,40 @@ pub(super) fn canonical(address: SocketAddr) -> SocketAddr {
                 SocketAddr::V4(_) => 0,
             };
             SocketAddrV6::new(ip, address.port(), 0, scope_id).into()
+        }
+    }
+}
+
+/// A canonical address and its port in 22 bytes, as a peer keeps it; a `SocketAddr` takes 32.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct PackedAddress {
+    ip: [u8; 16],
+    scope_id: [u8; 4],
+    port: [u8; 2],
+}
+
+impl From<SocketAddr> for PackedAddress {
+    fn from(address: SocketAddr) -> Self {
+        let (ip, scope_id) = match address {
+            SocketAddr::V4(address) => (address.ip().to_ipv6_mapped(), 0),
+            SocketAddr::V6(address) => (*address.ip(), address.scope_id()),
+        };
+        Self {
+            ip: ip.octets(),
+            scope_id: scope_id.to_ne_bytes(),
+            port: address.port().to_ne_bytes(),
+        }
+    }
+}
+
+impl From<PackedAddress> for SocketAddr {
+    fn from(packed: PackedAddress) -> Self {
+        let PackedAddress { ip, scope_id, port } = packed;
+        let port = u16::from_ne_bytes(port);
+        // A canonical address is never a mapped one, so what looks like one is an IPv4 address.
+        match Ipv6Addr::from(ip).to_ipv4_mapped() {
+            Some(ip) => Self::from((ip, port)),
+            None => SocketAddrV6::new(ip.into(), port, 0, u32::from_ne_bytes(scope_id)).into(),
         }
     }
 }
@@ -43,5 +77,26 @@ impl AddressBytes {
 
     pub(super) fn as_slice(&self) -> &[u8] {
         &self.bytes[..self.length]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_canonical_address_comes_back_as_it_was() {
+        for address in [
+            "192.0.2.7:5684",
+            "0.0.0.0:0",
+            "[2001:db8::1]:65535",
+            "[fe80::1%7]:5684",
+            "[::]:1",
+            "[::ffff:192.0.2.7]:5684",
+        ] {
+            let address = canonical(address.parse().unwrap());
+            assert_eq!(SocketAddr::from(PackedAddress::from(address)), address);
+        }
+        assert_eq!(size_of::<PackedAddress>(), 22);
     }
 }

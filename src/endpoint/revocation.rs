@@ -101,7 +101,7 @@ impl Endpoint {
             connection_ids: &self.connection_ids,
             admit_handshakes: false,
             random: &mut *self.random,
-            out: &mut out.to(peer.address, peer.port),
+            out: &mut out.to(peer.address.into(), peer.port),
             drops: &mut |reason| self.metrics.count_drop(reason),
         });
         // Requests in work, observations, what was acknowledged: all of it was the session's.

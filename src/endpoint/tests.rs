@@ -7,6 +7,7 @@ mod connection_id;
 mod credentials;
 mod flood;
 mod hot;
+mod inspection;
 mod observe;
 mod revocation;
 mod secure;

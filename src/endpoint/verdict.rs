@@ -1,11 +1,11 @@
 //! The pool's answers on their way back to the peers that asked.
 
-use super::peer::{Peer, Transmission, coap_output};
+use super::peer::{Peer, Transmission, coap_output, coap_settings};
 use super::{Endpoint, Outbox};
 use crate::auth::request::{PeerRef, RelationId, Request, Response, Verdict};
 use crate::coap;
 use crate::drop_reason::DropReason;
-use crate::metrics::{Counter, ShardMetrics};
+use crate::metrics::{Counter, Latency, ShardMetrics};
 use crate::slab::Key;
 use crate::time::Now;
 
@@ -46,10 +46,15 @@ impl Endpoint {
             return;
         };
         count_response(&self.metrics, response.code);
-        let way = (*address, *port, path);
+        if let Some(arrival) = layer.arrival_of(exchange, &self.settings.coap) {
+            let time = now.instant.saturating_duration_since(arrival);
+            self.metrics.record(Latency::Request, time);
+        }
+        let settings = coap_settings(&self.settings.coap, association.as_ref());
+        let way = ((*address).into(), *port, path);
         let mut send = coap_output(way, Transmission::First, association, out, &self.metrics);
         let mut context = coap::Context {
-            settings: &self.settings.coap,
+            settings: &settings,
             random: &mut *self.random,
             out: &mut send,
             buffers: &mut self.buffers,

@@ -131,10 +131,17 @@ fn quantiles_are_upper_bounds() {
     for (quantile, exact) in [(0.0, 1), (0.5, 500), (0.99, 990), (1.0, 1000)] {
         let found = sum.quantile(quantile).unwrap().as_micros();
         assert!(
-            found > exact && found <= exact * 5 / 4 + 1,
+            found > exact && found <= exact * 1251 / 1000 + 1,
             "{quantile}: {found}"
         );
     }
+    let before = sum;
+    histograms[1].record(Duration::from_micros(7000));
+    let since = HistogramSum::of(&histograms).since(&before);
+    assert_eq!((since.count(), since.total().as_micros()), (1, 7000));
+    let only = since.quantiles([0.1, 0.5, 1.0]);
+    assert!(only.iter().all(|found| *found == only[0]), "{only:?}");
+    assert!((7000..8192 + 9).contains(&only[0].unwrap().as_micros()));
     histograms[0].record(Duration::MAX);
     let sum = HistogramSum::of(&histograms);
     assert_eq!(sum.quantile(1.0), None, "beyond the last bound");

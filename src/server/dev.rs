@@ -4,6 +4,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
 use super::{Addresses, StartError};
+use crate::admin::AdminToken;
 use crate::config::Config;
 use crate::credentials::generate;
 use crate::registry::{Credential, NewCredential, NewDevice, Registry};
@@ -51,6 +52,7 @@ pub(super) fn register_devices(
     config: &Config,
     registry: &dyn Registry,
     addresses: &Addresses,
+    admin_token: &AdminToken,
 ) -> Result<(), StartError> {
     let directory = &config.tidegate.data_dir;
     let certificate = directory.join(CERTIFICATE_DEVICE).join("client.pem");
@@ -80,7 +82,7 @@ pub(super) fn register_devices(
     else {
         return Ok(());
     };
-    print!("{}", welcome(directory, &token, addresses));
+    print!("{}", welcome(directory, &token, addresses, admin_token));
     Ok(())
 }
 
@@ -127,7 +129,12 @@ fn printf(bytes: &[u8]) -> String {
         .collect()
 }
 
-fn welcome(directory: &Path, token: &str, addresses: &Addresses) -> String {
+fn welcome(
+    directory: &Path,
+    token: &str,
+    addresses: &Addresses,
+    admin_token: &AdminToken,
+) -> String {
     let data = directory.display();
     let program = std::env::current_exe()
         .ok()
@@ -144,9 +151,11 @@ fn welcome(directory: &Path, token: &str, addresses: &Addresses) -> String {
     let secure = port(addresses.secure, 5684);
     let plain = port(addresses.plain, 5683);
     let connect = addresses.secure.map_or(5684, |address| address.port());
-    let admin = addresses
-        .admin
-        .map_or_else(|| "(off)".into(), |address| format!("http://{address}/"));
+    // Behind the #, where browsers keep it for themselves.
+    let admin = addresses.admin.map_or_else(
+        || "(off)".into(),
+        |address| format!("http://{address}/#token={}", admin_token.reveal()),
+    );
     let message = printf(RAW_POST);
     // The commands find the server by its data directory.
     let program = if directory.strip_prefix(".").unwrap_or(directory) == Path::new("tidegate-data")

@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use crate::admin::AdminError;
+use crate::admin::{AdminError, TokenError};
 use crate::credentials::{CredentialError, TicketKeysError};
 use crate::store::embedded::OpenError;
 
@@ -33,6 +33,9 @@ pub enum StartError {
     /// The admin interface cannot be opened.
     #[error(transparent)]
     Admin(#[from] AdminError),
+    /// The token of the admin interface cannot be used.
+    #[error(transparent)]
+    Token(#[from] TokenError),
     /// No executor: the kernel refuses io_uring or locked memory.
     #[error(
         "a shard's executor cannot start: {0}; it needs io_uring (kernel 5.8 or newer, not forbidden \

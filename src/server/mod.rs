@@ -10,6 +10,8 @@
 
 mod credentials;
 mod dev;
+mod downlink;
+mod driver;
 mod error;
 #[cfg(feature = "keylog")]
 mod key_log;
@@ -36,9 +38,10 @@ pub(crate) use key_log::warning as key_log_warning;
 use self::credentials::CredentialWatch;
 use self::resumption::Tickets;
 use self::revocation::EndedCredentials;
-use self::status::ServerStatus;
-use crate::admin::{self, AdminSettings};
+use self::status::{ServerStatus, ShardsView};
+use crate::admin::{self, AdminSettings, AdminToken};
 use crate::auth::api::{Api, ApiSettings};
+use crate::auth::downlink::{Hub, HubThread};
 use crate::auth::pool::Pool;
 use crate::auth::request::CREDENTIAL_LOOKUPS_MAX;
 use crate::config::Config;
@@ -88,7 +91,8 @@ pub fn run(config: &Config) -> Result<(), StartError> {
     let opened = store::embedded::open(&config.tidegate.data_dir, &store_settings)?;
     let server = Server::start(config, opened)?;
     if config.tidegate.dev {
-        dev::register_devices(config, &*server.opened.registry, &server.addresses)?;
+        let registry = &*server.opened.registry;
+        dev::register_devices(config, registry, &server.addresses, &server.token)?;
     }
     let served = server.serve(config, &signals);
     server.stop();
@@ -117,6 +121,7 @@ fn signals() -> Result<mpsc::Receiver<i32>, StartError> {
 struct Server {
     opened: Opened,
     addresses: Addresses,
+    token: AdminToken,
     settings: Arc<EndpointSettings>,
     watch: Option<CredentialWatch>,
     tickets: Tickets,
@@ -125,6 +130,8 @@ struct Server {
     stop: Arc<AtomicBool>,
     shards: Vec<RunningShard>,
     pool: Arc<Pool>,
+    hub: Arc<Hub>,
+    hub_thread: HubThread,
     admin: admin::Admin,
 }
 
@@ -146,8 +153,10 @@ impl Server {
         if let Err(error) = doctor::Host::of_machine().ring() {
             return Err(StartError::Executor(error.to_owned()));
         }
+        let driver = driver::choose(config.tidegate.driver)?;
         let (dtls, watch) = credentials::dtls_config(config)?;
         let tickets = Tickets::open(config, &config.tidegate.data_dir)?;
+        let token = AdminToken::open(&config.tidegate.data_dir, &mut SystemRandom)?;
         let mut sockets: Vec<Vec<(Port, Socket)>> = (0..shards).map(|_| Vec::new()).collect();
         let mut addresses = Addresses::default();
         // Of no bytes they name no shard.
@@ -177,19 +186,20 @@ impl Server {
 
         let registry: Arc<dyn Registry> = opened.registry.clone();
         let readings: Arc<dyn Store> = opened.store.clone();
-        let api = Arc::new(Api::new(
-            Arc::clone(&registry),
-            Arc::clone(&readings),
-            ApiSettings {
-                type_cast: config.json.type_cast,
-                string_value_length_max: config.json.max_string_value_length.unwrap_or(0),
-            },
-        ));
         let workers = usize::from(config.tidegate.auth_threads);
         let (queues, workers) = RequestQueues::new(shards, REQUESTS_MAX, workers);
         let inboxes: Arc<[Arc<Inbox>]> = (0..shards)
             .map(|_| Arc::new(Inbox::new(REQUESTS_MAX)))
             .collect();
+        let hub = downlink::hub(config, &registry, &readings, &inboxes);
+        let api = Api::new(
+            Arc::clone(&registry),
+            Arc::clone(&readings),
+            Arc::clone(&hub),
+            api_settings(config),
+        );
+        let api = Arc::new(api.with_packages(Arc::clone(&opened.packages)));
+        let claims = Arc::clone(api.claims());
         let pool = Pool::start(
             Arc::clone(&queues),
             workers,
@@ -199,6 +209,8 @@ impl Server {
         )
         .map_err(|error| StartError::Process("starting the authenticator pool", error))?;
         let pool = Arc::new(pool);
+        let hub_thread = HubThread::start(&hub)
+            .map_err(|error| StartError::Process("starting the downlinks' thread", error))?;
 
         let mut master = [0; 32];
         SystemRandom.fill(&mut master);
@@ -242,6 +254,7 @@ impl Server {
                 index: u16::try_from(index).unwrap_or(u16::MAX),
                 cpu: cpus[index % cpus.len()],
                 sockets,
+                driver,
                 settings: Arc::clone(&settings),
                 metrics: Arc::clone(&metrics[index]),
                 queue: queues
@@ -261,7 +274,13 @@ impl Server {
         revocation::tell(registry.revocations(), Arc::clone(&inboxes));
 
         let status = Arc::new(ServerStatus::new(
-            metrics,
+            ShardsView {
+                metrics,
+                queues: (0..inboxes.len())
+                    .filter_map(|shard| queues.shard(shard))
+                    .collect(),
+                driver,
+            },
             Arc::clone(&pool),
             Arc::clone(&readings),
             Arc::clone(&registry),
@@ -271,13 +290,20 @@ impl Server {
         let admin_settings = AdminSettings {
             bind: config.tidegate.admin_bind,
             socket: Some(config.admin_socket()),
+            token: token.clone(),
+            remote_api: config.tidegate.admin_remote_api,
         };
-        let operations = Arc::new(admin::LocalOperations::new(registry, readings));
+        let operations = admin::LocalOperations::new(registry, readings, Arc::clone(&hub))
+            .with_packages(Arc::clone(&opened.packages))
+            .with_claims(claims)
+            .with_shards(Arc::clone(&inboxes));
+        let operations = Arc::new(operations);
         let admin = admin::spawn(&admin_settings, operations, Arc::clone(&status) as _)?;
         addresses.admin = admin.address();
         Ok(Self {
             opened,
             addresses,
+            token,
             settings,
             watch,
             tickets,
@@ -286,6 +312,8 @@ impl Server {
             stop,
             shards,
             pool,
+            hub,
+            hub_thread,
             admin,
         })
     }
@@ -354,9 +382,10 @@ impl Server {
     }
 
     /// Stops in the order in which nothing that was answered, or is in work, gets lost.
-    fn stop(self) {
+    fn stop(mut self) {
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
         self.status.set_ready(false);
+        self.hub.refuse_client_calls();
         self.stop.store(true, Ordering::Release);
         for inbox in self.inboxes.iter() {
             inbox.wake_always();
@@ -369,9 +398,22 @@ impl Server {
             }
         }
         self.pool.stop();
+        self.hub_thread.stop();
         self.opened.store.close();
         self.admin.stop();
         tracing::info!("stopped");
+    }
+}
+
+/// What of the device API can be set.
+fn api_settings(config: &Config) -> ApiSettings {
+    ApiSettings {
+        type_cast: config.json.type_cast,
+        string_value_length_max: config.json.max_string_value_length.unwrap_or(0),
+        server_limits: config.limits.server.clone(),
+        rate_limit_refusal: config.limits.refusal,
+        claiming_allowed: config.claiming.allowed,
+        claim_duration_ms: config.claiming.duration_ms,
     }
 }
 

@@ -2,15 +2,19 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use super::Addresses;
 use crate::admin::StatusSource;
 use crate::auth::pool::Pool;
+use crate::crypto::certificate::LeafInfo;
 use crate::dtls::{ResumedBy, ResumptionRefusal, Sessions};
 use crate::endpoint::EndpointSettings;
 use crate::metrics::{Counter, Encoder, ShardMetrics};
+use crate::queue::RequestQueue;
 use crate::registry::Registry;
-use crate::store::Store;
+use crate::shard::DriverKind;
+use crate::store::{Store, StoreStatus};
 
 /// The server's counters and state, read by other threads.
 pub(super) struct ServerStatus {
@@ -19,26 +23,42 @@ pub(super) struct ServerStatus {
     store: Arc<dyn Store>,
     registry: Arc<dyn Registry>,
     settings: Arc<EndpointSettings>,
+    queues: Vec<RequestQueue>,
     addresses: Addresses,
+    driver: DriverKind,
     ready: AtomicBool,
+}
+
+/// What the shards show of themselves.
+pub(super) struct ShardsView {
+    pub(super) metrics: Vec<Arc<ShardMetrics>>,
+    pub(super) queues: Vec<RequestQueue>,
+    pub(super) driver: DriverKind,
 }
 
 impl ServerStatus {
     pub(super) fn new(
-        metrics: Vec<Arc<ShardMetrics>>,
+        shards: ShardsView,
         pool: Arc<Pool>,
         store: Arc<dyn Store>,
         registry: Arc<dyn Registry>,
         settings: Arc<EndpointSettings>,
         addresses: Addresses,
     ) -> Self {
+        let ShardsView {
+            metrics,
+            queues,
+            driver,
+        } = shards;
         Self {
             metrics,
             pool,
             store,
             registry,
             settings,
+            queues,
             addresses,
+            driver,
             ready: AtomicBool::new(false),
         }
     }
@@ -46,6 +66,45 @@ impl ServerStatus {
     /// Whether devices are served from now on.
     pub(super) fn set_ready(&self, ready: bool) {
         self.ready.store(ready, Ordering::Release);
+    }
+
+    /// What values of the gauges are compared with.
+    fn encode_limits(&self, encoder: &mut Encoder) {
+        let limits = [
+            (
+                "tidegate_sessions_limit",
+                "DTLS sessions that one shard may hold, by TIDEGATE_SESSIONS_MAX.",
+                self.settings.sessions_max,
+            ),
+            (
+                "tidegate_handshakes_limit",
+                "Handshakes in progress that one shard may hold, by TIDEGATE_HANDSHAKES_MAX.",
+                self.settings.handshakes_max,
+            ),
+            (
+                "tidegate_requests_limit",
+                "Requests of one shard that the authenticator pool may have in work.",
+                self.settings.requests_max,
+            ),
+        ];
+        for (name, help, value) in limits {
+            encoder.single(name, "gauge", help, value);
+        }
+        let dtls = self.settings.dtls.load();
+        let leaf = dtls
+            .as_ref()
+            .and_then(|dtls| dtls.credentials.chain.first());
+        let expiry =
+            leaf.and_then(|der| Some(LeafInfo::parse(der).ok()?.validity.not_after_unix_s));
+        let name = "tidegate_certificate_expiry_timestamp_seconds";
+        encoder.family(
+            name,
+            "gauge",
+            "When the server's certificate expires, in seconds since the UNIX epoch; absent without DTLS.",
+        );
+        if let Some(expiry) = expiry {
+            encoder.sample(name, "", expiry);
+        }
     }
 
     fn sum(&self, counter: Counter) -> u64 {
@@ -76,9 +135,35 @@ impl StatusSource for ServerStatus {
         }
     }
 
+    fn devices(&self) -> usize {
+        self.registry.len()
+    }
+
+    fn queues(&self) -> Vec<usize> {
+        self.queues.iter().map(RequestQueue::len).collect()
+    }
+
+    fn store(&self) -> StoreStatus {
+        self.store.status()
+    }
+
     fn encode(&self, encoder: &mut Encoder) {
         let devices = self.registry.len();
         encoder.single("tidegate_devices", "gauge", "Registered devices.", devices);
+        let name = "tidegate_driver_info";
+        encoder.family(
+            name,
+            "gauge",
+            "1 for the way in which datagrams travel (TIDEGATE_DRIVER).",
+        );
+        let label = format!("driver=\"{}\"", self.driver.name());
+        encoder.sample(name, &label, 1);
+        let name = "tidegate_queue_depth";
+        let help = "Requests that wait for the authenticator pool.";
+        encoder.family(name, "gauge", help);
+        for (shard, depth) in self.queues().into_iter().enumerate() {
+            encoder.sample(name, &format!("shard=\"{shard}\""), depth);
+        }
         let store = self.store.status();
         let gauges = [
             (
@@ -105,6 +190,13 @@ impl StatusSource for ServerStatus {
         for (name, help, value) in gauges {
             encoder.single(name, "gauge", help, value);
         }
+        let seconds = Duration::from_micros(store.sync_us).as_secs_f64();
+        encoder.single(
+            "tidegate_store_sync_seconds_total",
+            "counter",
+            "Time spent in syncs to disk.",
+            seconds,
+        );
         let counters = [
             (
                 "tidegate_store_records_total",
@@ -146,6 +238,7 @@ impl StatusSource for ServerStatus {
             encoder.single(name, "counter", help, value);
         }
         encode_resumption(&self.settings.sessions, encoder);
+        self.encode_limits(encoder);
         let pool = self.pool.counts();
         encoder.single(
             "tidegate_pool_requests_total",
@@ -176,6 +269,7 @@ impl StatusSource for ServerStatus {
             ("coap".into(), address(self.addresses.plain)),
             ("coaps".into(), address(self.addresses.secure)),
             ("shards".into(), self.metrics.len().to_string()),
+            ("driver".into(), self.driver.name().into()),
             ("devices".into(), self.registry.len().to_string()),
             ("sessions".into(), self.sum(Counter::Sessions).to_string()),
             (

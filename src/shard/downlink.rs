@@ -35,9 +35,11 @@ impl Downlink {
     }
 }
 
+/// The time at which nothing is due.
+pub(super) const NEVER: Instant = Instant::from_micros(u64::MAX);
+
 /// Tells the pool what happened to relations; returns when to try again.
 pub(super) fn report(endpoint: &mut Endpoint, queue: &RequestQueue, clock: &Clock) -> Instant {
-    const NEVER: Instant = Instant::from_micros(u64::MAX);
     if !endpoint.has_relation_events() {
         return NEVER;
     }

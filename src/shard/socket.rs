@@ -1,4 +1,5 @@
-//! UDP sockets of a reuseport group, read and written in batches (recvmmsg, sendmmsg).
+//! UDP sockets of a reuseport group, read and written in batches (recvmmsg, sendmmsg), and the
+//! descriptors that a shard sleeps on.
 //!
 //! All shards bind the same address with SO_REUSEPORT and the kernel spreads the peers over them by
 //! the hash of their 4-tuple. The sockets stay in blocking mode, since a ring of the executor waits
@@ -6,10 +7,12 @@
 
 #![allow(unsafe_code)]
 
+use std::fs::File;
 use std::io;
 use std::mem::{self, MaybeUninit};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockAddr, Socket as Socket2, Type};
 
@@ -172,10 +175,8 @@ impl Socket {
     }
 }
 
-#[cfg(test)]
-impl Socket {
-    /// A socket that was bound elsewhere.
-    pub(super) fn from_std(socket: std::net::UdpSocket) -> Self {
+impl From<std::net::UdpSocket> for Socket {
+    fn from(socket: std::net::UdpSocket) -> Self {
         Self(socket.into())
     }
 }
@@ -189,6 +190,61 @@ impl AsRawFd for Socket {
 impl From<Socket> for std::os::fd::OwnedFd {
     fn from(socket: Socket) -> Self {
         socket.0.into()
+    }
+}
+
+/// A descriptor with a counter: a write adds to it, a read takes it all, and waits for it to be more
+/// than zero.
+pub(super) fn event_descriptor() -> io::Result<File> {
+    // SAFETY: a system call without pointers.
+    let descriptor = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) };
+    if descriptor < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the descriptor is open, and nobody else's.
+    Ok(File::from(unsafe { OwnedFd::from_raw_fd(descriptor) }))
+}
+
+/// A second descriptor of a socket, to wait on in the executor that runs here.
+pub(super) fn in_executor(socket: &Socket) -> io::Result<glommio::net::UdpSocket> {
+    let descriptor = OwnedFd::from(socket.try_clone()?).into_raw_fd();
+    // SAFETY: the descriptor is a UDP socket, open, and given up by its owner here.
+    Ok(unsafe { glommio::net::UdpSocket::from_raw_fd(descriptor) })
+}
+
+/// A second descriptor of an event, to read in the executor that runs here.
+pub(super) fn event_in_executor(event: &File) -> io::Result<glommio::io::BufferedFile> {
+    let descriptor = event.try_clone()?.into_raw_fd();
+    // SAFETY: the descriptor is open, and given up by its owner here.
+    Ok(unsafe { glommio::io::BufferedFile::from_raw_fd(descriptor) })
+}
+
+/// Sleeps until one of the descriptors can be read or has an error, at most `time`.
+///
+/// # Errors
+/// When the kernel has no memory for it.
+pub(super) fn wait_readable(descriptors: &mut [libc::pollfd], time: Duration) -> io::Result<()> {
+    let timeout = libc::timespec {
+        tv_sec: time.as_secs().try_into().unwrap_or(libc::time_t::MAX),
+        tv_nsec: time.subsec_nanos().into(),
+    };
+    let count = descriptors.len() as libc::nfds_t;
+    // SAFETY: `count` live entries, a live time, and no signal mask; the kernel keeps no pointer.
+    let ready = unsafe {
+        libc::ppoll(
+            descriptors.as_mut_ptr(),
+            count,
+            &raw const timeout,
+            std::ptr::null(),
+        )
+    };
+    if ready >= 0 {
+        return Ok(());
+    }
+    let error = io::Error::last_os_error();
+    match error.kind() {
+        io::ErrorKind::Interrupted => Ok(()),
+        _ => Err(error),
     }
 }
 

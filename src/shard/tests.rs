@@ -1,16 +1,19 @@
 //! Running shards, on real sockets.
 
-use std::net::UdpSocket;
+use std::net::{SocketAddr, UdpSocket};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::*;
 use crate::auth::request::Response;
+use crate::crypto::random::SystemRandom;
 use crate::crypto::signature::SigningKey;
+use crate::drop_reason::DropReason;
 use crate::dtls::client::{ClientConfig, ClientConnection, Context};
 use crate::dtls::{CookieJar, Credentials, ServerConfig};
 use crate::endpoint::Handover;
 use crate::queue::RequestQueues;
+use crate::time::Now;
 
 /// How long anything may take before a test fails.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -27,7 +30,7 @@ struct RunningShards {
 }
 
 impl RunningShards {
-    fn start(count: u16, port: Port) -> Self {
+    fn start(count: u16, port: Port, driver: DriverKind) -> Self {
         let address = "127.0.0.1:0".parse().unwrap();
         let sockets = Socket::bind_group(address, count.into()).unwrap();
         let address = sockets[0].local_addr().unwrap();
@@ -44,6 +47,7 @@ impl RunningShards {
                 index: u16::try_from(index).unwrap(),
                 cpu: 0,
                 sockets: vec![(port, socket)],
+                driver,
                 settings: Arc::clone(&settings),
                 metrics: Arc::clone(&metrics[index]),
                 queue: queues.shard(index).unwrap(),
@@ -125,9 +129,15 @@ fn socket_to(server: SocketAddr) -> UdpSocket {
     socket
 }
 
+const DRIVERS: [DriverKind; 2] = [DriverKind::Uring, DriverKind::Mmsg];
+
 #[test]
 fn what_another_shard_received_is_answered_from_the_own_socket_of_the_port() {
-    let shards = RunningShards::start(1, Port::Plain);
+    DRIVERS.into_iter().for_each(answers_from_the_own_socket);
+}
+
+fn answers_from_the_own_socket(driver: DriverKind) {
+    let shards = RunningShards::start(1, Port::Plain, driver);
     let client = socket_to(shards.address);
     let inbox = &shards.inboxes[0];
     let pings = 200_u16;
@@ -241,8 +251,12 @@ fn with_context<T>(out: &mut Vec<Vec<u8>>, step: impl FnOnce(&mut Context<'_>) -
 /// Without the kernel's help: the program is not attached here.
 #[test]
 fn a_device_at_another_port_is_served_through_whichever_shard_the_kernel_chose() {
+    DRIVERS.into_iter().for_each(serves_through_any_shard);
+}
+
+fn serves_through_any_shard(driver: DriverKind) {
     const CHANGES: u16 = 40;
-    let shards = RunningShards::start(4, Port::Secure);
+    let shards = RunningShards::start(4, Port::Secure, driver);
     let mut device = Device::connect(shards.address);
     for message_id in 0..CHANGES {
         device.socket = socket_to(shards.address);
@@ -264,5 +278,48 @@ fn a_device_at_another_port_is_served_through_whichever_shard_the_kernel_chose()
         .flat_map(|reason| shards.metrics.iter().map(move |shard| shard.drops(reason)))
         .sum();
     assert_eq!(lost, 0);
+    shards.stop();
+}
+
+/// Waits until the shard has gone to sleep in its executor `times` times.
+fn wait_until_idle(shards: &RunningShards, times: u64) {
+    for _ in 0..PATIENCE.as_millis() {
+        if shards.count(Counter::IdleSleeps) >= times {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    panic!("the shard does not come to rest");
+}
+
+#[test]
+fn a_shard_that_fell_asleep_is_woken_by_datagrams_and_by_the_inbox() {
+    DRIVERS.into_iter().for_each(wakes_a_sleeping_shard);
+}
+
+fn wakes_a_sleeping_shard(driver: DriverKind) {
+    let shards = RunningShards::start(1, Port::Plain, driver);
+    let client = socket_to(shards.address);
+    for id in 0..3_u8 {
+        wait_until_idle(&shards, u64::from(id) + 1);
+        let ping = [0x40, 0, 0, id];
+        if id == 1 {
+            let handover = Handover {
+                shard: 0,
+                from: client.local_addr().unwrap(),
+                port: Port::Plain,
+                datagram: Box::from(ping),
+            };
+            shards.inboxes[0].hand_over(handover).unwrap();
+            shards.inboxes[0].wake();
+        } else {
+            client.send(&ping).unwrap();
+        }
+        let mut answer = [0; 16];
+        let length = client.recv(&mut answer).expect("nobody woke the shard");
+        assert_eq!(answer[..length], [0x70, 0, 0, id]);
+    }
+    // Asleep or not, it ends when told to.
+    wait_until_idle(&shards, 4);
     shards.stop();
 }

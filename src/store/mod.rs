@@ -25,11 +25,29 @@ pub enum AttributeScope {
     Shared = 1,
     /// Set on the server, not visible to the device.
     Server = 2,
+    /// No attributes of anybody: the calls to the device that are kept until it answers, one a key.
+    Rpc = 3,
 }
 
 impl AttributeScope {
     /// All scopes.
-    pub const ALL: [Self; 3] = [Self::Client, Self::Shared, Self::Server];
+    pub const ALL: [Self; 4] = [Self::Client, Self::Shared, Self::Server, Self::Rpc];
+
+    /// Its name in paths and commands.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Shared => "shared",
+            Self::Server => "server",
+            Self::Rpc => "rpc",
+        }
+    }
+
+    /// The scope of attributes of that name.
+    pub fn of_name(name: &str) -> Option<Self> {
+        let scopes = [Self::Client, Self::Shared, Self::Server];
+        scopes.into_iter().find(|scope| scope.name() == name)
+    }
 }
 
 /// A value at a time.

@@ -4,6 +4,7 @@ use super::support::{PATIENCE, Server, hex};
 use serde_json::{Value, json};
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt as _;
 
 /// POST /api/v1/ACCESS01/telemetry `{"temperature":25}`, confirmable; `id` is the message id.
 fn upload(id: &str) -> Vec<u8> {
@@ -18,7 +19,8 @@ fn ask(server: &Server, method: &str, path: &str, body: &str) -> (u16, Value) {
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let request = format!(
         "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: \
-         application/json\r\nContent-Length: {}\r\n\r\n{body}",
+         application/json\r\nAuthorization: Bearer {}\r\nContent-Length: {}\r\n\r\n{body}",
+        server.admin_token(),
         body.len()
     );
     stream.write_all(request.as_bytes()).unwrap();
@@ -79,6 +81,39 @@ fn a_device_lives_and_ends_over_http() {
         "ended at once: 4.01"
     );
     assert_eq!(ask(&server, "GET", "/api/devices/d%2F1", "").0, 404);
+}
+
+#[test]
+fn the_api_opens_with_the_token_of_the_data_directory_only() {
+    let mut server = Server::start(&[]);
+    let token = server.admin_token();
+    let mode = std::fs::metadata(server.path("data/admin-token")).unwrap();
+    assert_eq!(mode.permissions().mode() & 0o777, 0o600);
+    // `http` brings none.
+    for path in ["/api/devices", "/api/sessions", "/api/anything"] {
+        let answer = server.http(path).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 401"), "{answer}");
+        assert!(
+            answer.contains("admin-token of TIDEGATE_DATA_DIR"),
+            "{answer}"
+        );
+    }
+    for path in ["/", "/metrics", "/status.json", "/api/openapi.json"] {
+        let answer = server.http(path).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        assert!(!answer.contains(&token), "{path} tells the token");
+    }
+    assert_eq!(ask(&server, "GET", "/api/devices", "").0, 200);
+    assert!(!server.log().contains(&token));
+    // It stays over a restart, and a new one is made when its file is gone.
+    assert!(server.terminate());
+    server.spawn();
+    assert_eq!(server.admin_token(), token);
+    assert!(server.terminate());
+    std::fs::remove_file(server.path("data/admin-token")).unwrap();
+    server.spawn();
+    assert_ne!(server.admin_token(), token);
+    assert_eq!(ask(&server, "GET", "/api/devices", "").0, 200);
 }
 
 #[test]

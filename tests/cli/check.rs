@@ -42,7 +42,8 @@ fn every_setting_is_printed_with_its_origin() {
         assert!(found.starts_with(&value), "{found}");
         assert!(found.contains(&format!("# {origin}")), "{found}");
     }
-    assert!(line("COAP_PSM_ACTIVITY_TIMER").ends_with("default; no effect in this version"));
+    let unused = line("TB_TRANSPORT_ACTIVITY_REPORTING_STRATEGY");
+    assert!(unused.ends_with("default; no effect in this version"));
     assert!(!out.contains("server_ks_password"));
     let explained = place.run(&["check", "--explain"]).ok();
     let meaning = "# A DTLS session idle for this long is dropped [ms]\n\

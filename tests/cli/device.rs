@@ -44,6 +44,40 @@ fn life_of_devices(run: Run<'_>, write: &dyn Fn(&str, &str)) {
     let err = run(&["device", "add", "d", "--x509", "missing.pem"]).refused();
     assert!(err.contains("--x509 missing.pem: No such file"), "{err}");
 
+    let changed = run(&[
+        "device",
+        "set-credentials",
+        "b",
+        "--token",
+        "TOKEN-B2",
+        "--json",
+    ])
+    .json();
+    assert_eq!(changed["credentialsId"], "TOKEN-B2");
+    let random = run(&["device", "set-credentials", "b", "--json"]).json();
+    assert_eq!(random["credentialsId"].as_str().unwrap().len(), 20);
+    run(&["cert", "client", "--out", "cert-b", "--cn", "b"]).ok();
+    let x509 = [
+        "device",
+        "set-credentials",
+        "b",
+        "--x509",
+        "cert-b/client.pem",
+    ];
+    assert!(run(&x509).ok().contains("X509_CERTIFICATE"));
+    let err = run(&[
+        "device",
+        "set-credentials",
+        "b",
+        "--x509",
+        "cert-c/client.pem",
+    ])
+    .refused();
+    assert!(err.contains("belongs to device \"c\" already"), "{err}");
+    let err = run(&["device", "set-credentials", "nobody"]).refused();
+    assert!(err.contains("no device named"), "{err}");
+    run(&["device", "set-credentials", "b", "--token", "TOKEN-B"]).ok();
+
     let list = run(&["device", "list", "--json"]).json();
     let names: Vec<_> = list
         .as_array()

@@ -4,10 +4,14 @@
 mod support;
 
 mod admin;
+mod attr;
 mod cert;
 mod check;
 mod data;
 mod device;
+mod manual;
+mod profile;
+mod session;
 mod usage;
 
 use std::path::{Path, PathBuf};

@@ -11,17 +11,32 @@ const COMMANDS: &[&[&str]] = &[
     &["device", "add"],
     &["device", "list"],
     &["device", "show"],
+    &["device", "set-credentials"],
     &["device", "remove"],
     &["device", "import"],
     &["data"],
     &["data", "latest"],
     &["data", "history"],
     &["data", "export"],
+    &["attr"],
+    &["attr", "get"],
+    &["attr", "set"],
+    &["attr", "delete"],
+    &["rpc"],
+    &["rpc", "send"],
+    &["rpc", "list"],
+    &["rpc", "show"],
+    &["rpc", "delete"],
+    &["session"],
+    &["session", "list"],
+    &["session", "close"],
     &["cert"],
     &["cert", "self-signed"],
     &["cert", "client"],
     &["cert", "inspect"],
     &["doctor"],
+    &["completion"],
+    &["man"],
 ];
 
 #[test]
@@ -33,6 +48,11 @@ fn every_command_explains_itself() {
         "check",
         "device",
         "data",
+        "attr",
+        "rpc",
+        "session",
+        "completion",
+        "man",
         "cert",
         "doctor",
         "Examples:",
@@ -45,7 +65,8 @@ fn every_command_explains_itself() {
         assert!(help.contains("Usage: tidegate"), "{help}");
         // Those with arguments of their own, and the groups, show how.
         let plain = [
-            "list", "show", "remove", "latest", "history", "export", "inspect",
+            "list", "show", "remove", "latest", "history", "export", "inspect", "get", "set",
+            "delete", "close",
         ];
         if !plain.contains(command.last().unwrap()) {
             assert!(
@@ -72,6 +93,23 @@ fn wrong_usage_ends_with_two() {
         &["data", "history", "a", "k", "--limit", "0"],
         &["data", "history", "a", "k", "--from", "yesterday"],
         &["cert", "client", "--out", "."],
+        &["attr", "set", "a"],
+        &["attr", "set", "a", "b"],
+        &["attr", "set", "a", "b=null"],
+        &["attr", "delete", "a"],
+        &["attr", "get", "a", "--scope", "mine"],
+        &["session", "close"],
+        &["session", "list", "--limit", "0"],
+        &[
+            "device",
+            "set-credentials",
+            "a",
+            "--token",
+            "t",
+            "--x509",
+            "c.pem",
+        ],
+        &["completion"],
         &["cert", "self-signed", "--out", ".", "--days", "soon"],
     ] {
         let ended = place.run(arguments);

@@ -18,6 +18,7 @@ mod faults;
 mod gnutls;
 mod libcoap;
 mod mbedtls;
+mod observe;
 mod openssl;
 mod peers;
 mod proxy;

@@ -398,7 +398,9 @@ impl Device {
         match input {
             ClientInput::Answer { code, .. } => self.end(now, End::Answer(code), output, dice),
             ClientInput::Reset => self.end(now, End::Reset, output, dice),
-            ClientInput::Acknowledged | ClientInput::Dropped(_) => {}
+            ClientInput::Acknowledged
+            | ClientInput::Notification { .. }
+            | ClientInput::Dropped(_) => {}
         }
     }
 

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, LazyLock};
 
 use tidegate::auth::api::{Api, ApiSettings};
+use tidegate::auth::downlink::{AlwaysReachable, Hub, HubParts, HubSettings};
 use tidegate::auth::pool::Worker;
 use tidegate::auth::request::Request;
 use tidegate::drop_reason::DropReason;
@@ -84,7 +85,21 @@ impl Server {
             .collect();
         let as_registry: Arc<dyn Registry> = Arc::clone(registry) as _;
         let as_store: Arc<dyn Store> = Arc::clone(store) as _;
-        let api = Api::new(as_registry, Arc::clone(&as_store), ApiSettings::default());
+        let hub = Hub::new(HubParts {
+            registry: Arc::clone(&as_registry),
+            store: Arc::clone(&as_store),
+            inboxes: Arc::clone(&inboxes),
+            settings: HubSettings::default(),
+            policies: Box::new(AlwaysReachable),
+            // Nothing in the simulation is timed by the hub's own clock.
+            clock: Box::new(|| 0),
+        });
+        let api = Api::new(
+            as_registry,
+            Arc::clone(&as_store),
+            hub,
+            ApiSettings::default(),
+        );
         let shards = (0..plan.shards)
             .map(|index| {
                 let metrics = Arc::new(ShardMetrics::new());

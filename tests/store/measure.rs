@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tidegate::auth::api::{Api, ApiSettings};
+use tidegate::auth::downlink::Hub;
 use tidegate::auth::pool::Pool;
 use tidegate::auth::request::{Identity, PeerRef, Request, RequestMessage};
 use tidegate::queue::{Inbox, RequestQueues};
@@ -161,7 +162,8 @@ fn measure_api_alone() {
         let opened = open(directory.path(), &StoreSettings::default()).unwrap();
         add_devices(&*opened.registry, devices);
         let store: Arc<dyn Store> = opened.store.clone();
-        let api = Api::new(opened.registry.clone(), store, ApiSettings::default());
+        let hub = Hub::without_shards(opened.registry.clone(), store.clone(), Box::new(|| 1));
+        let api = Api::new(opened.registry.clone(), store, hub, ApiSettings::default());
         let requests: Vec<_> = (0..100_000).map(|n| request(0, n, devices)).collect();
         let mut batch = Batch::with_capacity(1 << 20);
         for _ in 0..3 {
@@ -237,9 +239,11 @@ fn measure_pool_and_store() {
         let (queues, workers) = RequestQueues::new(2, 4096, 1);
         let inboxes: Arc<[Arc<Inbox>]> = (0..2).map(|_| Arc::new(Inbox::new(8192))).collect();
         let store: Arc<dyn Store> = opened.store.clone();
+        let hub = Hub::without_shards(opened.registry.clone(), store.clone(), Box::new(|| 1));
         let api = Api::new(
             opened.registry.clone(),
             Arc::clone(&store),
+            hub,
             ApiSettings::default(),
         );
         let pool = Pool::start(

@@ -48,6 +48,10 @@ pub fn tidegate() -> Command {
         }
     }
     command.env_remove("SSLKEYLOGFILE");
+    // The same tests over the way that the kernel would not be asked for (`make test`).
+    if let Ok(driver) = std::env::var("TEST_DRIVER") {
+        command.env("TIDEGATE_DRIVER", driver);
+    }
     command
 }
 
@@ -239,6 +243,13 @@ impl Server {
         text(&output.stdout)
     }
 
+    /// The token of the admin interface.
+    pub fn admin_token(&self) -> String {
+        let path = self.data_directory().join("admin-token");
+        let token = std::fs::read_to_string(path).expect("the token's file");
+        token.trim_end().to_owned()
+    }
+
     fn data_directory(&self) -> PathBuf {
         let data = self
             .settings
@@ -297,6 +308,25 @@ impl Server {
         let mut answer = String::new();
         stream.read_to_string(&mut answer).ok()?;
         Some(answer)
+    }
+
+    /// A request to the JSON API over TCP, with the token; the answer's status and body.
+    pub fn api(&self, method: &str, path: &str, body: &str) -> (u16, String) {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.admin_port)).expect("the API");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\
+             Authorization: Bearer {}\r\nContent-Type: application/json\r\n\
+             Content-Length: {}\r\n\r\n{body}",
+            self.admin_token(),
+            body.len()
+        );
+        stream.write_all(request.as_bytes()).expect("a request");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+        let status = head.split(' ').nth(1).and_then(|code| code.parse().ok());
+        (status.expect("a status"), body.to_owned())
     }
 
     /// Sends one plain CoAP datagram and returns the answer, `None` after a second of silence.

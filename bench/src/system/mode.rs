@@ -36,7 +36,15 @@ impl Mode {
         }
     }
 
-    /// Idle sessions whose memory is measured.
+    /// Idle sessions held without a kernel.
+    pub(super) const fn held_sessions(self) -> usize {
+        match self {
+            Self::Smoke => 4000,
+            Self::Quick | Self::Full => 200_000,
+        }
+    }
+
+    /// Sessions of a running server whose growth is measured.
     pub(super) const fn idle_sessions(self) -> usize {
         match self {
             Self::Smoke => 200,

@@ -13,6 +13,7 @@ pub(crate) struct Tidegate {
     process: Process,
     secure_port: u16,
     admin_port: u16,
+    admin_token_file: String,
 }
 
 /// Datagrams and handshakes that the server counted.
@@ -87,6 +88,7 @@ impl Tidegate {
             process,
             secure_port,
             admin_port,
+            admin_token_file: home.join("data/admin-token").display().to_string(),
         })
     }
 
@@ -98,6 +100,11 @@ impl Tidegate {
     /// Where devices are registered.
     pub(crate) fn admin(&self) -> String {
         format!("http://127.0.0.1:{}", self.admin_port)
+    }
+
+    /// Where the token for that is.
+    pub(crate) fn admin_token_file(&self) -> String {
+        self.admin_token_file.clone()
     }
 
     /// Its process id, as an argument.

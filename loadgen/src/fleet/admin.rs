@@ -1,6 +1,7 @@
 //! Registers devices at Tidegate's admin interface.
 
 use std::fmt::Write as _;
+use std::path::Path;
 
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Bytes;
@@ -8,6 +9,7 @@ use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::{Method, Request, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
+use tidegate::admin::{AdminToken, TOKEN_FILE};
 use tidegate::crypto::fingerprint::to_hex;
 use tidegate::crypto::pre_shared_key::PreSharedKey;
 use tidegate::time::Duration;
@@ -22,6 +24,11 @@ const IMPORT_MAX: usize = 500;
 const ANSWER_BYTES_MAX: usize = 16 << 20;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The token itself.
+const TOKEN_VARIABLE: &str = "TIDEGATE_ADMIN_TOKEN";
+/// Where a server has its data unless TIDEGATE_DATA_DIR says otherwise.
+const DATA_DIRECTORY: &str = "./tidegate-data";
 
 /// A device to be registered.
 #[derive(Clone, Debug)]
@@ -66,12 +73,18 @@ impl NewDevice {
 /// # Errors
 ///
 /// What the interface refused, or why it cannot be reached.
-pub(super) fn register(url: &str, devices: &[NewDevice], live: &mut Live) -> Result<(), String> {
+pub(super) fn register(
+    url: &str,
+    token_file: Option<&Path>,
+    devices: &[NewDevice],
+    live: &mut Live,
+) -> Result<(), String> {
     live.note(&format!(
         "registering {} devices at {url}",
         grouped(devices.len() as u64)
     ));
     let mut admin = Admin::new(url)?;
+    admin.token = find_token(token_file)?;
     let mut done = 0;
     for part in devices.chunks(IMPORT_MAX) {
         let mut taken = Vec::new();
@@ -91,6 +104,27 @@ pub(super) fn register(url: &str, devices: &[NewDevice], live: &mut Live) -> Res
     }
     live.finish();
     Ok(())
+}
+
+/// The token of the interface: from the file named, else from the environment, else from the data
+/// directory where a server of this host has it. `None`: there is none of these.
+fn find_token(file: Option<&Path>) -> Result<Option<AdminToken>, String> {
+    let parse = |origin: &str, text: &str| {
+        AdminToken::parse(text.trim()).ok_or_else(|| format!("{origin}: that is no token"))
+    };
+    if let Some(path) = file {
+        let origin = format!("--admin-token-file {}", path.display());
+        let text = std::fs::read_to_string(path).map_err(|error| format!("{origin}: {error}"))?;
+        return parse(&origin, &text).map(Some);
+    }
+    if let Ok(text) = std::env::var(TOKEN_VARIABLE) {
+        return parse(TOKEN_VARIABLE, &text).map(Some);
+    }
+    let directory = std::env::var_os("TIDEGATE_DATA_DIR");
+    let directory = directory.unwrap_or_else(|| DATA_DIRECTORY.into());
+    let found = std::fs::read_to_string(Path::new(&directory).join(TOKEN_FILE));
+    // Whether it is needed shows in the answer.
+    Ok(found.ok().and_then(|text| AdminToken::parse(text.trim())))
 }
 
 /// Why a device was not added.
@@ -131,6 +165,8 @@ impl Refusal {
 struct Admin {
     url: String,
     authority: String,
+    /// What the interface asks of whom it lets in.
+    token: Option<AdminToken>,
     runtime: Runtime,
     sender: Option<SendRequest<Full<Bytes>>>,
 }
@@ -158,6 +194,7 @@ impl Admin {
         Ok(Self {
             url: url.to_owned(),
             authority,
+            token: None,
             runtime,
             sender: None,
         })
@@ -217,6 +254,15 @@ impl Admin {
     }
 
     fn unexpected(&self, status: StatusCode, answer: &Value) -> String {
+        if status == StatusCode::UNAUTHORIZED {
+            let url = &self.url;
+            let given = if self.token.is_some() { "another" } else { "a" };
+            return format!(
+                "--admin {url}: the interface wants {given} token; give --admin-token-file \
+                 DIR/{TOKEN_FILE}, where DIR is the server's TIDEGATE_DATA_DIR, or set \
+                 {TOKEN_VARIABLE} to what is in that file"
+            );
+        }
         let Refusal { message, .. } = Refusal::read(answer);
         format!("--admin {}: answered {status}: {message}", self.url)
     }
@@ -230,11 +276,13 @@ impl Admin {
         let Self {
             url,
             authority,
+            token,
             runtime,
             sender,
         } = self;
+        let token = token.as_ref().map(AdminToken::reveal);
         let exchanged = runtime.block_on(async {
-            let exchange = exchange(sender, authority, method, path, body);
+            let exchange = exchange(sender, (authority, token), method, path, body);
             match tokio::time::timeout(ANSWER_TIMEOUT, exchange).await {
                 Ok(answer) => answer,
                 Err(_) => Err(format!("no answer within {} s", ANSWER_TIMEOUT.as_secs())),
@@ -251,7 +299,7 @@ impl Admin {
 
 async fn exchange(
     sender: &mut Option<SendRequest<Full<Bytes>>>,
-    authority: &str,
+    (authority, token): (&str, Option<&str>),
     method: Method,
     path: &str,
     body: &Value,
@@ -270,7 +318,11 @@ async fn exchange(
     } else {
         body.to_string().into()
     };
-    let request = Request::builder()
+    let mut request = Request::builder();
+    if let Some(token) = token {
+        request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+    }
+    let request = request
         .method(method)
         .uri(path)
         .header(header::HOST, authority)
@@ -400,7 +452,7 @@ mod tests {
             NewDevice::with_token("b", "B"),
             NewDevice::with_certificate("c", "PEM"),
         ];
-        register(&url, &devices, &mut Live::new()).unwrap();
+        register(&url, None, &devices, &mut Live::new()).unwrap();
         let devices = thread.join().unwrap();
         assert_eq!(devices["a"]["mark"], "kept");
         assert_eq!(devices["b"]["token"], "B");
@@ -410,8 +462,13 @@ mod tests {
     #[test]
     fn refusals_and_silence_are_told_with_the_remedy() {
         let (url, thread) = interface(BTreeMap::new());
-        let error =
-            register(&url, &[NewDevice::with_token("bad", "A")], &mut Live::new()).unwrap_err();
+        let error = register(
+            &url,
+            None,
+            &[NewDevice::with_token("bad", "A")],
+            &mut Live::new(),
+        )
+        .unwrap_err();
         assert!(error.contains("bad name; choose another"), "{error}");
         thread.join().unwrap();
         let closed = TcpListener::bind("127.0.0.1:0")
@@ -420,10 +477,46 @@ mod tests {
             .unwrap();
         let error = register(
             &format!("http://{closed}"),
+            None,
             &[NewDevice::with_token("a", "A")],
             &mut Live::new(),
         );
         assert!(error.unwrap_err().contains("TIDEGATE_ADMIN_BIND"));
         assert!(Admin::new("http://h:1/x").is_err());
+    }
+
+    #[test]
+    fn the_token_goes_with_each_request() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join(TOKEN_FILE);
+        std::fs::write(&file, "short\n").unwrap();
+        assert!(find_token(Some(&file)).is_err());
+        std::fs::write(&file, "THE-TOKEN-OF-THE-TEST\n").unwrap();
+        let token = find_token(Some(&file)).unwrap().unwrap();
+        assert_eq!(token.reveal(), "THE-TOKEN-OF-THE-TEST");
+        let missing = directory.path().join("none");
+        let error = find_token(Some(&missing)).unwrap_err();
+        assert!(error.starts_with("--admin-token-file"), "{error}");
+
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let thread = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut head = [0; 4096];
+            let length = stream.read(&mut head).unwrap();
+            stream
+                .write_all(b"HTTP/1.1 401 X\r\ncontent-length: 2\r\n\r\n{}")
+                .unwrap();
+            String::from_utf8(head[..length].to_vec()).unwrap()
+        });
+        let devices = [NewDevice::with_token("a", "A")];
+        let error = register(&url, Some(&file), &devices, &mut Live::new()).unwrap_err();
+        assert!(error.contains("wants another token"), "{error}");
+        assert!(!error.contains("THE-TOKEN"), "{error}");
+        let head = thread.join().unwrap();
+        assert!(
+            head.contains("authorization: Bearer THE-TOKEN-OF-THE-TEST\r\n"),
+            "{head}"
+        );
     }
 }

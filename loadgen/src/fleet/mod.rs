@@ -128,7 +128,7 @@ fn register(
         };
         (tokens.into_iter().map(identity).collect(), devices)
     };
-    admin::register(url, &devices, live)?;
+    admin::register(url, plan.admin_token_file.as_deref(), &devices, live)?;
     Ok(identities)
 }
 

@@ -1,7 +1,7 @@
-//! What devices have sent: readings, and attributes.
+//! What devices have sent: readings.
 
 use super::{Answer, Failure, Feature, Shared, Shares, limited, read_name, read_query, run};
-use crate::admin::operations::{Attributes, Latest, Reading};
+use crate::admin::operations::{Latest, Reading};
 use crate::admin::timestamp;
 use crate::store::{HistoryQuery, Order};
 use axum::extract::rejection::{PathRejection, QueryRejection};
@@ -20,9 +20,7 @@ pub(super) const FEATURE: Feature = Feature {
 pub(in crate::admin) const READINGS_MAX: usize = 10_000;
 
 fn routes() -> Router<Arc<Shared>> {
-    Router::new()
-        .route("/api/devices/{name}/telemetry", get(telemetry))
-        .route("/api/devices/{name}/attributes", get(attributes))
+    Router::new().route("/api/devices/{name}/telemetry", get(telemetry))
 }
 
 #[derive(Deserialize)]
@@ -91,14 +89,4 @@ fn history_query(query: &TelemetryQuery) -> Result<HistoryQuery, Failure> {
             Some(_) => return Err(Failure::invalid("order is unknown", "write asc or desc")),
         },
     })
-}
-
-async fn attributes(
-    State(shared): Shares,
-    name: Result<Path<String>, PathRejection>,
-) -> Answer<Attributes> {
-    let name = read_name(name)?;
-    Ok(Json(
-        run(shared, move |operations| operations.attributes(&name)).await?,
-    ))
 }

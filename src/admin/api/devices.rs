@@ -3,12 +3,12 @@
 use super::{
     Answer, Failure, Feature, Shared, Shares, limited, read_json, read_name, read_query, run,
 };
-use crate::admin::operations::{DevicePage, DeviceView, NewDevice, OperationError};
+use crate::admin::operations::{DevicePage, DeviceView, NewCredentials, NewDevice, OperationError};
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
 use axum::extract::{DefaultBodyLimit, Path, Query, State};
 use axum::http::{HeaderMap, StatusCode};
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -30,6 +30,7 @@ fn routes() -> Router<Arc<Shared>> {
     Router::new()
         .route("/api/devices", get(list).post(add))
         .route("/api/devices/{name}", get(show).delete(remove))
+        .route("/api/devices/{name}/credentials", put(set_credentials))
         .route("/api/import", import)
 }
 
@@ -80,6 +81,20 @@ async fn remove(
     let name = read_name(name)?;
     run(shared, move |operations| operations.remove(&name)).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+async fn set_credentials(
+    State(shared): Shares,
+    name: Result<Path<String>, PathRejection>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Answer<DeviceView> {
+    let name = read_name(name)?;
+    let credentials: NewCredentials = read_json(&headers, body)?;
+    let changed = run(shared, move |operations| {
+        operations.set_credentials(&name, &credentials)
+    });
+    Ok(Json(changed.await?))
 }
 
 /// Body of an import.

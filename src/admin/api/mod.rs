@@ -4,8 +4,10 @@
 //! a JSON file of the same name beside it. [`FEATURES`] lists them.
 
 use crate::admin::StatusSource;
+use crate::admin::glance::Glance;
 use crate::admin::guard::{self, Access};
 use crate::admin::operations::{ErrorKind, OperationError, Operations};
+use crate::admin::token::AdminToken;
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
 use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
@@ -17,10 +19,17 @@ use serde::de::DeserializeOwned;
 use std::sync::Arc;
 use std::time::Duration;
 
+mod attributes;
+mod claims;
 pub(super) mod data;
 mod description;
 pub(super) mod devices;
+mod ota;
+mod page;
 mod probes;
+mod profiles;
+pub(super) mod rpc;
+pub(super) mod sessions;
 
 /// Largest body of a request, bytes.
 const BODY_MAX: usize = 128 << 10;
@@ -33,6 +42,8 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 pub(super) struct Shared {
     pub(super) operations: Arc<dyn Operations>,
     pub(super) status: Arc<dyn StatusSource>,
+    pub(super) token: AdminToken,
+    pub(super) glance: Glance,
 }
 
 /// A part of the interface.
@@ -43,21 +54,26 @@ struct Feature {
 }
 
 /// All parts, in the order in which they are described.
-const FEATURES: &[Feature] = &[probes::FEATURE, devices::FEATURE, data::FEATURE];
+const FEATURES: &[Feature] = &[
+    page::FEATURE,
+    probes::FEATURE,
+    devices::FEATURE,
+    profiles::FEATURE,
+    data::FEATURE,
+    attributes::FEATURE,
+    sessions::FEATURE,
+    rpc::FEATURE,
+    ota::FEATURE,
+    claims::FEATURE,
+];
 
 /// The routes, for requests that come in with `access`.
 pub(super) fn router(shared: Arc<Shared>, access: Access) -> Router {
+    let token = shared.token.clone();
     let routes = FEATURES.iter().map(|feature| (feature.routes)());
     routes
         .fold(Router::new(), Router::merge)
-        .fallback(|| async {
-            Failure::new(
-                StatusCode::NOT_FOUND,
-                ErrorKind::NotFound,
-                "no such page",
-                "/api/openapi.json describes those there are",
-            )
-        })
+        .fallback(|| async { no_such_page() })
         .method_not_allowed_fallback(|| async {
             let status = StatusCode::METHOD_NOT_ALLOWED;
             Failure::new(
@@ -68,14 +84,16 @@ pub(super) fn router(shared: Arc<Shared>, access: Access) -> Router {
             )
         })
         .layer(DefaultBodyLimit::max(BODY_MAX))
-        .layer(from_fn(move |request, next| govern(access, request, next)))
+        .layer(from_fn(move |request, next| {
+            govern(access, token.clone(), request, next)
+        }))
         .with_state(shared)
 }
 
 /// Around every request: who may ask, how long it may take, and headers for browsers.
-async fn govern(access: Access, request: Request, next: Next) -> Response {
-    let mut response = match guard::check(access, &request) {
-        Ok(()) => tokio::time::timeout(REQUEST_TIMEOUT, next.run(request))
+async fn govern(access: Access, token: AdminToken, request: Request, next: Next) -> Response {
+    let mut response = match guard::check(access, &token, &request) {
+        Ok(()) => tokio::time::timeout(patience(&request), next.run(request))
             .await
             .unwrap_or_else(|_| {
                 let status = StatusCode::SERVICE_UNAVAILABLE;
@@ -83,19 +101,49 @@ async fn govern(access: Access, request: Request, next: Next) -> Response {
                 Failure::new(status, ErrorKind::Failed, message, "try again").into_response()
             }),
         Err(denial) => {
-            let kind = ErrorKind::Forbidden;
+            let kind = match denial.status {
+                StatusCode::UNAUTHORIZED => ErrorKind::Unauthenticated,
+                _ => ErrorKind::Forbidden,
+            };
             Failure::new(denial.status, kind, denial.message, denial.remedy).into_response()
         }
     };
+    if response.status() == StatusCode::UNAUTHORIZED {
+        let scheme = HeaderValue::from_static("Bearer realm=\"tidegate\"");
+        response
+            .headers_mut()
+            .insert(header::WWW_AUTHENTICATE, scheme);
+    }
     for (name, value) in [
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
         (header::CACHE_CONTROL, "no-store"),
-        (header::CONTENT_SECURITY_POLICY, "default-src 'none'"),
+        (
+            header::CONTENT_SECURITY_POLICY,
+            "default-src 'none'; frame-ancestors 'none'",
+        ),
     ] {
-        let value = HeaderValue::from_static(value);
-        response.headers_mut().insert(name, value);
+        let headers = response.headers_mut();
+        // The page has its own.
+        if !headers.contains_key(&name) {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
     }
     response
+}
+
+/// How long a request may take.
+fn patience(request: &Request) -> Duration {
+    rpc::patience(request.uri().path()).unwrap_or(REQUEST_TIMEOUT)
+}
+
+fn no_such_page() -> Failure {
+    Failure::new(
+        StatusCode::NOT_FOUND,
+        ErrorKind::NotFound,
+        "no such page",
+        "/api/openapi.json describes those there are",
+    )
 }
 
 /// An answer that is not what was asked for.
@@ -128,7 +176,10 @@ impl From<OperationError> for Failure {
             ErrorKind::NotFound => StatusCode::NOT_FOUND,
             ErrorKind::Conflict => StatusCode::CONFLICT,
             ErrorKind::Invalid => StatusCode::BAD_REQUEST,
+            ErrorKind::Unauthenticated => StatusCode::UNAUTHORIZED,
             ErrorKind::Forbidden => StatusCode::FORBIDDEN,
+            ErrorKind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            ErrorKind::Unanswered => StatusCode::GATEWAY_TIMEOUT,
             ErrorKind::Failed => StatusCode::INTERNAL_SERVER_ERROR,
         };
         Self { status, error }
@@ -172,7 +223,7 @@ fn read_query<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, Failure> 
         .map_err(|rejection| Failure::invalid(rejection.body_text(), "see /api/openapi.json"))
 }
 
-fn read_name(name: Result<Path<String>, PathRejection>) -> Result<String, Failure> {
+fn read_name<T>(name: Result<Path<T>, PathRejection>) -> Result<T, Failure> {
     name.map(|Path(name)| name)
         .map_err(|rejection| Failure::invalid(rejection.body_text(), "percent-encode it as UTF-8"))
 }

@@ -1,4 +1,4 @@
-//! What monitoring asks, and the pages for people.
+//! What monitoring asks, and the description of the interface.
 
 use super::{Feature, Shared, Shares, description};
 use crate::admin::pages;
@@ -17,15 +17,10 @@ pub(super) const FEATURE: Feature = Feature {
 
 fn routes() -> Router<Arc<Shared>> {
     Router::new()
-        .route("/", get(status_page))
         .route("/metrics", get(metrics))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/api/openapi.json", get(openapi))
-}
-
-async fn status_page(State(shared): Shares) -> String {
-    pages::status(&*shared.status)
 }
 
 async fn metrics(State(shared): Shares) -> impl IntoResponse {

@@ -14,9 +14,13 @@ pub const NOT_FOUND: u8 = 0x84;
 pub const METHOD_NOT_ALLOWED: u8 = 0x85;
 /// 4.13 Request Entity Too Large.
 pub const REQUEST_ENTITY_TOO_LARGE: u8 = 0x8d;
+/// 4.29 Too Many Requests (RFC 8516).
+pub const TOO_MANY_REQUESTS: u8 = 0x9d;
 /// 5.00 Internal Server Error.
 pub const INTERNAL_SERVER_ERROR: u8 = 0xa0;
 /// 5.01 Not Implemented.
 pub const NOT_IMPLEMENTED: u8 = 0xa1;
 /// 5.03 Service Unavailable.
 pub const SERVICE_UNAVAILABLE: u8 = 0xa3;
+/// 5.04 Gateway Timeout.
+pub const GATEWAY_TIMEOUT: u8 = 0xa4;

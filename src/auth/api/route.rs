@@ -4,7 +4,7 @@
 //! token form : /api/v1/{token}/{feature}[/{n}][/...]
 //! cert form  : /api/v1/{feature}[/{n}]
 //! provision  : /api/v1/provision, /api/v1/{anything}/provision
-//! OTA        : /fw/{token}, /sw/{token}
+//! OTA        : /fw/{token}, /sw/{token}; beyond ThingsBoard, for certificates: /fw, /sw
 //! Efento     : /efento/{m|i|c|t}
 //! ```
 //!
@@ -14,6 +14,7 @@
 
 use super::code;
 use crate::auth::request::RequestMessage;
+use crate::registry::packages::PackageKind;
 
 const GET: u8 = 1;
 const POST: u8 = 2;
@@ -25,8 +26,13 @@ pub(super) enum Action {
     PostAttributes,
     ReadAttributes,
     Claim,
-    Rpc,
-    Ota,
+    /// `GET rpc` with Observe, 0 registers; or for a later block of a call.
+    ObserveRpc,
+    /// A call of the device.
+    Call,
+    /// Its reply to the call with this number.
+    Reply(i32),
+    Ota(PackageKind),
 }
 
 /// What a request asks for.
@@ -106,7 +112,8 @@ pub(super) fn route<'a>(message: &RequestMessage, segments: &[&'a [u8]]) -> Rout
             GET | POST => device_api(message, rest),
             _ => Route::Refused(code::METHOD_NOT_ALLOWED),
         },
-        (b"fw" | b"sw", rest) => only(GET, method, ota(rest)),
+        (b"fw", rest) => only(GET, method, ota(PackageKind::Firmware, rest)),
+        (b"sw", rest) => only(GET, method, ota(PackageKind::Software, rest)),
         (b"efento", rest) => efento(method, rest),
         _ => Route::Refused(code::NOT_FOUND),
     }
@@ -167,21 +174,31 @@ fn device_api<'a>(message: &RequestMessage, rest: &[&'a [u8]]) -> Route<'a> {
         (POST, Feature::Provision) => return Route::Provision,
         (POST, Feature::Telemetry) => Action::PostTelemetry,
         (POST, Feature::Attributes) => Action::PostAttributes,
-        (POST, Feature::Rpc) => Action::Rpc,
+        (POST, Feature::Rpc) => call_number(rest).map_or(Action::Call, Action::Reply),
         (POST, Feature::Claim) => Action::Claim,
         (GET, Feature::Attributes) => Action::ReadAttributes,
-        (GET, Feature::Rpc) if message.observe.is_some() => Action::Rpc,
+        // A later block of a call that was notified comes without Observe (RFC 7959 section 2.6).
+        (GET, Feature::Rpc) if message.observe.is_some() || message.block2.is_some() => {
+            Action::ObserveRpc
+        }
         _ => return refused,
     };
     Route::Device { action, token }
 }
 
-/// A path below `/fw` or `/sw`: exactly one segment, the token.
-fn ota<'a>(rest: &[&'a [u8]]) -> Route<'a> {
+/// The number of the call that is replied to: the fifth segment of the path, or the fourth of four. What is no
+/// 32-bit integer is no number, and the request a call of the device.
+fn call_number(rest: &[&[u8]]) -> Option<i32> {
+    let segment = rest.get(2).or_else(|| rest.get(1))?;
+    std::str::from_utf8(segment).ok()?.parse().ok()
+}
+
+/// A path below `/fw` or `/sw`: one segment, the token, or none for a device with a certificate.
+fn ota<'a>(kind: PackageKind, rest: &[&'a [u8]]) -> Route<'a> {
     match rest {
-        [token] => Route::Device {
-            action: Action::Ota,
-            token: Some(*token),
+        [] | [_] => Route::Device {
+            action: Action::Ota(kind),
+            token: rest.first().copied(),
         },
         _ => Route::Refused(code::UNAUTHORIZED),
     }
@@ -242,11 +259,16 @@ mod tests {
                 &["api", "v1", "T", "telemetry", ""],
                 "PostTelemetry T",
             ),
-            (POST, &["api", "v1", "T", "rpc", "5"], "Rpc T"),
+            (POST, &["api", "v1", "T", "rpc", "5"], "Reply(5) T"),
+            (POST, &["api", "v1", "T", "rpc", "5", "6"], "Reply(5) T"),
+            (POST, &["api", "v1", "T", "rpc", "2147483648"], "Call T"),
+            (POST, &["api", "v1", "T", "rpc", "x"], "Call T"),
+            (POST, &["api", "v1", "T", "rpc"], "Call T"),
+            (POST, &["api", "v1", "rpc"], "Call -"),
             (POST, &["api", "v1", "T", "claim"], "Claim T"),
             // Certificate form.
             (POST, &["api", "v1", "telemetry"], "PostTelemetry -"),
-            (POST, &["api", "v1", "rpc", "5"], "Rpc rpc"),
+            (POST, &["api", "v1", "rpc", "5"], "Reply(5) rpc"),
             (GET, &["api", "v1", "attributes"], "ReadAttributes -"),
             (GET, &["api", "v1", "attributes", "updates"], "4.00"),
             (
@@ -286,8 +308,10 @@ mod tests {
             (POST, &["sw", "T"], "4.05"),
             (POST, &["fw"], "4.05"),
             // OTA.
-            (GET, &["fw", "T"], "Ota T"),
-            (GET, &["fw"], "4.01"),
+            (GET, &["fw", "T"], "Ota(Firmware) T"),
+            (GET, &["sw", "T"], "Ota(Software) T"),
+            (GET, &["fw"], "Ota(Firmware) -"),
+            (GET, &["sw"], "Ota(Software) -"),
             (GET, &["sw", "T", "x"], "4.01"),
             // Efento.
             (POST, &["efento", "m"], "Efento"),
@@ -330,7 +354,10 @@ mod tests {
 
     #[test]
     fn rpc_is_read_only_by_observing() {
-        assert_eq!(routed(GET, &["api", "v1", "T", "rpc"], Some(0)), "Rpc T");
+        assert_eq!(
+            routed(GET, &["api", "v1", "T", "rpc"], Some(0)),
+            "ObserveRpc T"
+        );
         assert_eq!(
             routed(GET, &["api", "v1", "T", "telemetry"], Some(0)),
             "4.00"

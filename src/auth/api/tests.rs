@@ -2,6 +2,9 @@
 //! and store. The vectors' own bytes go through the CoAP codec elsewhere; here the request begins as
 //! its options.
 
+mod features;
+mod provisioning;
+
 use super::*;
 use crate::auth::request::{PeerRef, RequestMessage};
 use crate::crypto::fingerprint::device_fingerprint;
@@ -51,10 +54,13 @@ impl Bench {
                 })
                 .unwrap()
         };
+        let clock = Box::new(|| NOW);
+        let hub = Hub::without_shards(opened.registry.clone(), opened.store.clone(), clock);
         Self {
             token_device: add("token", NewCredential::AccessToken("ACCESS01".into())),
             certificate_device: add("cert", NewCredential::Certificate(CERTIFICATE.into())),
-            api: Api::new(opened.registry.clone(), opened.store.clone(), settings),
+            api: Api::new(opened.registry.clone(), opened.store.clone(), hub, settings)
+                .with_packages(opened.packages.clone()),
             opened,
             _directory: directory,
         }
@@ -68,6 +74,7 @@ impl Bench {
                 assert!(batch.is_empty(), "nothing is left over");
                 response
             }
+            Outcome::Elsewhere => panic!("the hub answers {request:?}"),
             Outcome::Durable(response) => {
                 assert!(!batch.is_empty());
                 let (sender, receiver) = mpsc::channel();
@@ -202,11 +209,11 @@ fn vector_5_paths_tokens_and_methods() {
         // The token is tested before the payload.
         (POST, "/api/v1/WRONG/attributes", "4.01"),
         // What is not there yet says so, to those who may ask.
-        (POST, "/api/v1/ACCESS01/rpc", "5.01"),
-        (POST, "/api/v1/ACCESS01/rpc/1", "5.01"),
-        (POST, "/api/v1/ACCESS01/claim", "5.01"),
-        (POST, "/api/v1/provision", "5.01"),
-        (GET, "/fw/ACCESS01", "5.01"),
+        (POST, "/api/v1/ACCESS01/rpc/1", "2.01"),
+        (POST, "/api/v1/ACCESS01/rpc/1/more", "2.01"),
+        (POST, "/api/v1/WRONG/rpc/1", "4.01"),
+        (GET, "/fw/ACCESS01", "4.04"),
+        (GET, "/sw", "4.01"),
         (POST, "/efento/m", "5.01"),
         (POST, "/api/v1/WRONG/rpc", "4.01"),
         (POST, "/api/v1/WRONG/claim", "4.01"),
@@ -370,6 +377,7 @@ fn settings_of_the_dialect() {
     let strict = Bench::with(ApiSettings {
         type_cast: false,
         string_value_length_max: 3,
+        ..ApiSettings::default()
     });
     for (body, expected) in [
         (r#"{"v":"25"}"#, "2.01"),
@@ -504,10 +512,12 @@ fn vector_8_reading_attributes() {
     let mut other_format = request(GET, ATTRIBUTES, "");
     other_format.message.content_format = Some(11542);
     assert_eq!(bench.answer(&other_format).content_format, Some(11542));
-    // RFC 7641 section 2: who does not know Observe answers as to a plain GET.
-    let mut observing = request(GET, ATTRIBUTES, "");
-    observing.message.observe = Some(0);
-    assert_eq!(bench.answer(&observing).payload, &both.as_bytes()[5..]);
+    // Who cancels an observation is answered as to a plain GET (RFC 7641 section 3.6).
+    let mut cancelling = request(GET, ATTRIBUTES, "");
+    cancelling.message.observe = Some(1);
+    let answer = bench.answer(&cancelling);
+    assert_eq!(answer.payload, &both.as_bytes()[5..]);
+    assert_eq!(answer.relation, None);
 }
 
 #[test]

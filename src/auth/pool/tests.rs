@@ -43,9 +43,11 @@ impl Running {
     fn new(registry: Arc<dyn Registry>, store: Arc<dyn Store>) -> Self {
         let (queues, workers) = RequestQueues::new(2, 4096, 2);
         let inboxes: Arc<[Arc<Inbox>]> = (0..2).map(|_| Arc::new(Inbox::new(8192))).collect();
+        let hub = Hub::without_shards(Arc::clone(&registry), Arc::clone(&store), Box::new(|| 1));
         let api = Arc::new(Api::new(
             registry,
             Arc::clone(&store),
+            hub,
             ApiSettings::default(),
         ));
         let pool = Pool::start(

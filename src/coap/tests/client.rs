@@ -76,7 +76,11 @@ fn template() -> RequestTemplate {
 }
 
 fn answer(code: u8, payload: std::ops::Range<usize>) -> ClientInput {
-    ClientInput::Answer { code, payload }
+    ClientInput::Answer {
+        code,
+        observe: None,
+        payload,
+    }
 }
 
 const UNMATCHED: ClientInput = ClientInput::Dropped(DropReason::CoapUnmatched);
@@ -237,4 +241,40 @@ fn what_is_no_answer_is_rejected() {
     assert_eq!(device.receive("80457003"), dropped(DropReason::CoapVersion));
     assert!(!device.exchange.is_idle());
     assert_eq!(device.sent(), [""; 0]);
+}
+
+/// RFC 7641 sections 3.1, 3.2 and 4.2: an Observe option in the answer begins an observation, a
+/// notification without it ends one, and what nobody observes is rejected (section 3.6).
+#[test]
+fn the_client_observes_under_the_token_of_its_request() {
+    let (mut device, id, token) = Device::started(true);
+    let answer = device.receive(&format!("6445{id}{token}60"));
+    assert!(matches!(
+        answer,
+        ClientInput::Answer {
+            observe: Some(0),
+            ..
+        }
+    ));
+    let under = device.exchange.token();
+    assert_eq!(device.exchange.observations(), [under]);
+    let notification = |observe, payload| ClientInput::Notification {
+        token: under,
+        code: 0x45,
+        observe,
+        payload,
+    };
+    let first = format!("44450101{token}6101ff31");
+    assert_eq!(device.receive(&first), notification(Some(1), 11..12));
+    assert_eq!(device.sent(), ["60000101"]);
+    // It came again: acknowledged again, and not told again.
+    let again = device.receive(&first);
+    assert_eq!(again, ClientInput::Dropped(DropReason::CoapDuplicate));
+    assert_eq!(device.sent(), ["60000101"]);
+    let last = device.receive(&format!("44450102{token}"));
+    assert_eq!(last, notification(None, 8..8));
+    assert!(device.exchange.observations().is_empty());
+    device.sent();
+    assert_eq!(device.receive(&format!("44450103{token}6102")), UNMATCHED);
+    assert_eq!(device.sent(), ["70000103"]);
 }

@@ -150,7 +150,7 @@ impl Link {
             }
             Event::ToClient(message) => {
                 let input = self.with_client(|client, _, cx| client.handle_message(&message, cx));
-                let ClientInput::Answer { code, payload } = input else {
+                let ClientInput::Answer { code, payload, .. } = input else {
                     return None;
                 };
                 assert_eq!(code, code::CONTENT);

@@ -1,7 +1,7 @@
 //! The last flight of a handshake, kept for a peer that did not get it (RFC 6347 section 4.2.4): the
 //! server's in a full one, the client's in an abbreviated one.
 
-use super::flight::{Flight, PlainWriter, RetransmissionTimer};
+use super::flight::{Flight, PlainWriter, Repetitions};
 use crate::dtls::cookie::equal;
 use crate::dtls::error::Error;
 use crate::dtls::message::{Fragment, HandshakeType, MaxFragmentLength, VERIFY_DATA_LEN};
@@ -18,16 +18,19 @@ const LIFETIME: Duration = Duration::from_secs(240);
 #[derive(Debug)]
 pub(in crate::dtls) struct FinalFlight {
     plain: PlainWriter,
-    timer: RetransmissionTimer,
+    repetitions: Repetitions,
     expires: Instant,
-    ticket: Option<Vec<u8>>,
+    ticket: Option<Box<[u8]>>,
     fragment_length: Option<MaxFragmentLength>,
     message_seq: u16,
     verify_data: [u8; VERIFY_DATA_LEN],
     peer_message_seq: u16,
     peer_verify_data: [u8; VERIFY_DATA_LEN],
-    datagram_max: usize,
+    datagram_max: u16,
 }
+
+/// Each session has one for a while.
+const _: () = assert!(size_of::<FinalFlight>() <= 96);
 
 /// What a [`FinalFlight`] is made of.
 #[derive(Clone, Debug)]
@@ -52,19 +55,17 @@ impl FinalFlight {
         protection: &mut Protection,
         out: &mut dyn DatagramSink,
     ) -> Result<Self, Error> {
-        let mut timer = RetransmissionTimer::new(now, LIFETIME);
-        timer.stop();
         let mut this = Self {
             plain: parts.plain,
-            timer,
+            repetitions: Repetitions::new(now),
             expires: now + LIFETIME,
-            ticket: parts.ticket,
+            ticket: parts.ticket.map(Vec::into_boxed_slice),
             fragment_length: parts.fragment_length,
             message_seq: parts.message_seq,
             verify_data: parts.verify_data,
             peer_message_seq: parts.peer_message_seq,
             peer_verify_data: parts.peer_verify_data,
-            datagram_max: parts.datagram_max,
+            datagram_max: u16::try_from(parts.datagram_max).unwrap_or(u16::MAX),
         };
         this.emit(protection, out)?;
         Ok(this)
@@ -87,7 +88,7 @@ impl FinalFlight {
         let same = fragment.is_whole()
             && fragment.header.message_seq == self.peer_message_seq
             && equal(fragment.body, &self.peer_verify_data);
-        if same && self.timer.on_peer_repetition(now) {
+        if same && self.repetitions.allow(now) {
             // Out of sequence numbers: nothing can be sent any more, nor need it be.
             let _ = self.emit(protection, out);
         }
@@ -112,6 +113,11 @@ impl FinalFlight {
         flight.push(HandshakeType::Finished, message_seq, |out| {
             out.extend_from_slice(&body);
         });
-        flight.emit(self.datagram_max, &mut self.plain, Some(protection), out)
+        flight.emit(
+            self.datagram_max.into(),
+            &mut self.plain,
+            Some(protection),
+            out,
+        )
     }
 }

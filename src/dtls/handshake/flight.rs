@@ -149,6 +149,12 @@ impl Flight {
         &self.bytes[start..]
     }
 
+    /// Makes room for the messages of a usual flight 4 at once.
+    pub(in crate::dtls) fn reserve(&mut self) {
+        self.items.reserve(6);
+        self.bytes.reserve(1024);
+    }
+
     /// No record gets more plaintext than this, the ServerHello's included (RFC 6066 section 4).
     pub(in crate::dtls) const fn limit(&mut self, fragment_length: Option<MaxFragmentLength>) {
         self.fragment_length = fragment_length;
@@ -315,8 +321,35 @@ pub(in crate::dtls) struct RetransmissionTimer {
     due: Option<Instant>,
     retransmissions: u8,
     retransmissions_max: u8,
+    repetitions: Repetitions,
+}
+
+/// Limits how often a flight is repeated because the peer repeated its own.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::dtls) struct Repetitions {
     last_sent: Instant,
-    repetitions: u8,
+    count: u8,
+}
+
+impl Repetitions {
+    /// Of a flight that is sent now.
+    pub(in crate::dtls) const fn new(now: Instant) -> Self {
+        Self {
+            last_sent: now,
+            count: 0,
+        }
+    }
+
+    /// Whether the flight is to be sent again.
+    pub(in crate::dtls) fn allow(&mut self, now: Instant) -> bool {
+        let recent = now.saturating_duration_since(self.last_sent) < REPETITION_SPACING;
+        if recent || self.count == REPETITIONS_MAX {
+            return false;
+        }
+        self.count += 1;
+        self.last_sent = now;
+        true
+    }
 }
 
 impl RetransmissionTimer {
@@ -327,8 +360,7 @@ impl RetransmissionTimer {
             due: Some(now + interval),
             retransmissions: 0,
             retransmissions_max: RETRANSMISSIONS_MAX,
-            last_sent: now,
-            repetitions: 0,
+            repetitions: Repetitions::new(now),
         }
     }
 
@@ -354,23 +386,18 @@ impl RetransmissionTimer {
         self.retransmissions += 1;
         self.interval = (self.interval * 2).min(INTERVAL_MAX);
         self.due = Some(now + self.interval);
-        self.last_sent = now;
+        self.repetitions.last_sent = now;
         TimerAction::Retransmit
     }
 
     /// Whether the flight is to be sent again because the peer repeated its own (RFC 6347 section
     /// 4.2.4: the other end lost it). The timer starts anew then.
     pub(in crate::dtls) fn on_peer_repetition(&mut self, now: Instant) -> bool {
-        let recent = now.saturating_duration_since(self.last_sent) < REPETITION_SPACING;
-        if recent || self.repetitions == REPETITIONS_MAX {
-            return false;
-        }
-        self.repetitions += 1;
-        self.last_sent = now;
-        if self.due.is_some() {
+        let allowed = self.repetitions.allow(now);
+        if allowed && self.due.is_some() {
             self.due = Some(now + self.interval);
         }
-        true
+        allowed
     }
 
     /// The peer seems to be gone: no more retransmissions of our own accord. Returns how long it

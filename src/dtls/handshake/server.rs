@@ -70,6 +70,7 @@ struct Core {
     flight: Flight,
     timer: Option<RetransmissionTimer>,
     deadline: Instant,
+    start: Instant,
     /// The connection id in records of epoch 1 to us, once it is settled; empty when they have none.
     local_connection_id: Box<[u8]>,
     /// When the handshake started, in ms of UNIX: what it looks up is looked up later.
@@ -89,6 +90,7 @@ impl ServerHandshake {
             unreadable: 0,
             core: Core {
                 deadline: now.instant + config.handshake_timeout,
+                start: now.instant,
                 started_unix_ms: now.unix_ms,
                 // RFC 6347 section 4.2.1: the ServerHello's record repeats the sequence number of
                 // the ClientHello's, and later ones count from there.
@@ -100,6 +102,11 @@ impl ServerHandshake {
                 hello,
             },
         }
+    }
+
+    /// When the ClientHello came whose cookie was valid.
+    pub(in crate::dtls) const fn start(&self) -> Instant {
+        self.core.start
     }
 
     /// Whether `random` is that of the ClientHello which started this handshake.

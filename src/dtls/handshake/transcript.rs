@@ -15,13 +15,16 @@ pub(in crate::dtls) struct Transcript {
     bytes: Vec<u8>,
 }
 
+/// Bytes of a usual handshake with a client certificate.
+const USUAL_LEN: usize = 2048;
+
 impl Transcript {
     /// An empty transcript for a suite whose PRF uses `hash`.
     pub(in crate::dtls) fn new(hash: Hash) -> Self {
         Self {
             hash,
             context: HashContext::new(hash),
-            bytes: Vec::new(),
+            bytes: Vec::with_capacity(USUAL_LEN),
         }
     }
 

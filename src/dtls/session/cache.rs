@@ -10,8 +10,10 @@
 //! that cannot be put away at once gets no second chance. No operation looks at more than two
 //! sessions. Secrets are wiped when their session goes.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, TryLockError};
+
+use hashbrown::HashTable;
 
 use super::{SESSION_ID_LEN, Session, SessionId};
 use crate::dtls::cookie::equal;
@@ -32,8 +34,8 @@ pub struct SessionCache {
 
 #[derive(Debug, Default)]
 struct Part {
-    /// Boxed, so that a growing map copies no secrets. Keyed by bytes that we drew.
-    sessions: HashMap<u64, Box<Kept>>,
+    /// Boxed, so that a growing table copies no secrets. By the tags, which we drew.
+    sessions: HashTable<Box<Kept>>,
     /// Oldest first; those that were forgotten are still listed.
     order: VecDeque<u64>,
 }
@@ -42,6 +44,43 @@ struct Part {
 struct Kept {
     id: SessionId,
     session: Session,
+}
+
+impl Kept {
+    fn tag(&self) -> u64 {
+        SessionCache::tag(&self.id)
+    }
+}
+
+/// What 176 bytes of the allocator have room for.
+const _: () = assert!(size_of::<Kept>() <= 168);
+
+impl Part {
+    fn get(&self, tag: u64) -> Option<&Kept> {
+        let found = self.sessions.find(spread(tag), |kept| kept.tag() == tag);
+        found.map(|kept| &**kept)
+    }
+
+    fn insert(&mut self, kept: Box<Kept>) {
+        self.remove(kept.tag());
+        let hash = spread(kept.tag());
+        self.sessions
+            .insert_unique(hash, kept, |kept| spread(kept.tag()));
+    }
+
+    fn remove(&mut self, tag: u64) {
+        let found = self
+            .sessions
+            .find_entry(spread(tag), |kept| kept.tag() == tag);
+        if let Ok(entry) = found {
+            entry.remove();
+        }
+    }
+}
+
+/// Tags are random, but those of one part are alike in their last bits.
+const fn spread(tag: u64) -> u64 {
+    (tag ^ (tag >> 32)).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
 impl SessionCache {
@@ -90,17 +129,18 @@ impl SessionCache {
             let Some(&oldest) = part.order.front() else {
                 break;
             };
-            let oldest_kept = part.sessions.get(&oldest);
-            let is_over = oldest_kept.is_none_or(|kept| !kept.session.is_current(now_unix_ms));
+            let is_over = part
+                .get(oldest)
+                .is_none_or(|kept| !kept.session.is_current(now_unix_ms));
             let is_full = part.order.len() >= self.part_max;
             if !is_full && !is_over {
                 break;
             }
             part.order.pop_front();
-            part.sessions.remove(&oldest);
+            part.remove(oldest);
         }
         part.order.push_back(tag);
-        part.sessions.insert(tag, Box::new(Kept { id, session }));
+        part.insert(Box::new(Kept { id, session }));
     }
 
     /// A copy of the session of `id`, if it is kept.
@@ -108,7 +148,7 @@ impl SessionCache {
         let id: &[u8; SESSION_ID_LEN] = id.try_into().ok()?;
         let tag = Self::tag(id);
         let part = self.part(tag)?;
-        let kept = part.sessions.get(&tag)?;
+        let kept = part.get(tag)?;
         equal(&kept.id, id).then(|| kept.session.clone())
     }
 
@@ -116,7 +156,7 @@ impl SessionCache {
     /// must not be resumed (RFC 5246 section 7.2.2).
     pub(in crate::dtls) fn forget(&self, tag: u64) {
         if let Some(mut part) = self.part(tag) {
-            part.sessions.remove(&tag);
+            part.remove(tag);
         }
     }
 

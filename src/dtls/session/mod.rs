@@ -30,6 +30,7 @@ pub use self::resumable::ResumableSession;
 pub use self::ticket::{TICKET_KEYS_MAX, TicketKey, TicketKeys};
 use super::handshake::MasterSecret;
 use super::identity::PeerIdentity;
+use super::leaf_cache::LeafCache;
 use super::message::MaxFragmentLength;
 use crate::crypto::key_exchange::NamedGroup;
 use crate::crypto::suite::CipherSuite;
@@ -55,7 +56,7 @@ pub(super) struct Session {
     /// Whether connection ids were negotiated.
     pub(super) connection_id: bool,
     /// Hash of the client's server_name, if it sent one.
-    pub(super) server_name: Option<[u8; 32]>,
+    pub(super) server_name: Option<Box<[u8; 32]>>,
     /// When the full handshake began; credentials that changed since end the session.
     pub(super) issued_unix_ms: u64,
     /// When it can no longer be resumed.
@@ -114,7 +115,7 @@ impl Session {
         };
         out.push(kind);
         out.extend_from_slice(identity);
-        out.extend_from_slice(&self.server_name.unwrap_or_default());
+        out.extend_from_slice(self.server_name.as_deref().unwrap_or(&[0; 32]));
         out.extend_from_slice(self.master_secret.bytes());
         debug_assert_eq!(out.len(), ENCODED_LEN);
         out
@@ -161,7 +162,7 @@ impl Session {
             group: known_group,
             max_fragment_length,
             connection_id: flags & CONNECTION_ID != 0,
-            server_name: (flags & SERVER_NAME != 0).then_some(server_name),
+            server_name: (flags & SERVER_NAME != 0).then(|| Box::new(server_name)),
             issued_unix_ms,
             expires_unix_ms,
         }))
@@ -229,6 +230,8 @@ impl ResumptionRefusal {
 #[derive(Debug)]
 pub struct Sessions {
     cache: Option<SessionCache>,
+    /// Certificates of those who made full handshakes.
+    leaves: LeafCache,
     ticket_keys: ArcSwapOption<TicketKeys>,
     by_id: AtomicU64,
     by_ticket: AtomicU64,
@@ -244,6 +247,7 @@ impl Sessions {
     pub const fn new(cache: Option<SessionCache>) -> Self {
         Self {
             cache,
+            leaves: LeafCache::new(),
             ticket_keys: ArcSwapOption::const_empty(),
             by_id: AtomicU64::new(0),
             by_ticket: AtomicU64::new(0),
@@ -259,6 +263,10 @@ impl Sessions {
 
     pub(super) const fn cache(&self) -> Option<&SessionCache> {
         self.cache.as_ref()
+    }
+
+    pub(super) const fn leaves(&self) -> &LeafCache {
+        &self.leaves
     }
 
     pub(super) fn ticket_keys(&self) -> Option<Arc<TicketKeys>> {

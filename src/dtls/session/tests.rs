@@ -12,7 +12,7 @@ fn session(master: u8) -> Session {
         group: Some(NamedGroup::X25519),
         max_fragment_length: Some(MaxFragmentLength::Bytes1024),
         connection_id: true,
-        server_name: Some([4; 32]),
+        server_name: Some(Box::new([4; 32])),
         issued_unix_ms: NOW_MS,
         expires_unix_ms: NOW_MS + 3_600_000,
     }

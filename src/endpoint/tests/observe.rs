@@ -269,3 +269,40 @@ fn relations_end_with_a_revoked_or_an_idle_session() {
     assert_eq!(events(&mut bench.endpoint), [session_ended(second, 2)]);
     assert_eq!(bench.metrics.value(Counter::RelationsSessionEnded), 2);
 }
+
+/// Whoever can send from many addresses must not end what others observe.
+#[test]
+fn a_flood_of_plain_peers_leaves_observers_alone() {
+    let mut endpoint = endpoint(|settings| {
+        settings.plain_peers_max = 6;
+        settings.requests_max = 1000;
+    });
+    let observers: Vec<_> = (1..=4)
+        .map(|port| plain_observer(&mut endpoint, port))
+        .collect();
+    for port in 100..200 {
+        receive(&mut endpoint, at(2), peer(port), POST);
+        assert!(endpoint.peers.len() <= 6);
+    }
+    // A half of the places: the fourth was too many.
+    assert_eq!(events(&mut endpoint), [session_ended(observers[3], 1)]);
+    // One that cancels gives its place up, and another may have it.
+    receive(
+        &mut endpoint,
+        at(3),
+        peer(2),
+        b"\x41\x01\x00\x02\x77\x61\x01",
+    );
+    let cancelled = RelationEventKind::Ended(RelationEnd::Cancelled);
+    assert_eq!(events(&mut endpoint), [event(observers[1], 1, cancelled)]);
+    let fifth = plain_observer(&mut endpoint, 5);
+    for port in 200..300 {
+        receive(&mut endpoint, at(4), peer(port), POST);
+        assert!(endpoint.peers.len() <= 6);
+    }
+    for observer in [observers[0], observers[2], fifth] {
+        let mut out = Outbox::default();
+        endpoint.handle_notification(at(5), notification(observer, 1, 1), &mut out);
+        assert_eq!(out.transmits().len(), 1);
+    }
+}

@@ -181,3 +181,30 @@ fn a_reading_before_close_notify_in_one_datagram_has_its_sender() {
     assert!(matches!(requests[0].identity, Identity::Certificate(_)));
     assert_eq!(bench.metrics.value(Counter::Sessions), 0);
 }
+
+/// RFC 6066 section 4: a client with small records gets its answer in blocks that fit (RFC 7959
+/// section 2.3).
+#[test]
+fn answers_fit_the_records_of_their_client() {
+    let mut bench = Bench::new(|_| ());
+    let config = ClientConfig {
+        max_fragment_length: Some(dtls::MaxFragmentLength::Bytes512),
+        ..ClientConfig::default()
+    };
+    let (mut device, hello) = bench.start(peer(7), config);
+    bench.talk(&mut device, hello);
+    let asked = device.seal(b"\x41\x01\x00\x01\x77\xb1a");
+    let request = bench.talk(&mut device, vec![asked]).pop().unwrap();
+    let verdict = request.into_verdict(Response {
+        payload: vec![b'x'; 1000],
+        ..Response::empty(0x45)
+    });
+    let mut out = Outbox::default();
+    bench.endpoint.handle_verdict(bench.now, verdict, &mut out);
+    bench.hand_over(&mut device, &out);
+    let [answer] = std::mem::take(&mut device.received).try_into().unwrap();
+    let packet = coap_lite::Packet::from_bytes(&answer).unwrap();
+    assert_eq!(packet.payload.len(), 256);
+    let block2 = packet.get_first_option(coap_lite::CoapOption::Block2);
+    assert_eq!(block2, Some(&vec![0x0c]));
+}

@@ -130,7 +130,7 @@ fn a_group_of_one_keeps_everything() {
 fn the_kernel_s_refusal_is_an_error_and_not_the_end() {
     // Not a member of any group.
     let alone = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let alone = Socket::from_std(alone);
+    let alone = Socket::from(alone);
     assert!(attach(&alone).is_err());
 }
 

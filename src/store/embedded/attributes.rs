@@ -87,7 +87,7 @@ impl Changes {
 /// All attributes of a device.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct AttributeSet {
-    scopes: [Vec<Attribute>; 3],
+    scopes: [Vec<Attribute>; AttributeScope::ALL.len()],
     bytes: usize,
 }
 

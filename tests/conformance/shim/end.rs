@@ -7,8 +7,8 @@ use tidegate::crypto::random::SystemRandom;
 use tidegate::drop_reason::DropReason;
 use tidegate::dtls::client::{self, ClientConnection, ResumableSession};
 use tidegate::dtls::{
-    self, Accepted, Association, CookieJar, NoRevocations, RandomConnectionIds, Received,
-    SealError, ServerConfig, Sessions,
+    self, Accepted, Association, CookieJar, PeerIdentity, RandomConnectionIds, Received,
+    Revocations, SealError, ServerConfig, Sessions,
 };
 use tidegate::time::{Duration, Instant, Now};
 
@@ -57,7 +57,22 @@ pub(crate) enum End<'a> {
 pub(crate) struct Server<'a> {
     config: Arc<ServerConfig>,
     kept: &'a Kept,
+    /// Whether there is a pre-shared key; none ends.
+    keys: Keys,
     association: Option<Association>,
+}
+
+#[derive(Debug)]
+struct Keys(bool);
+
+impl Revocations for Keys {
+    fn is_revoked(&self, _: &PeerIdentity, _: u64) -> bool {
+        false
+    }
+
+    fn has_pre_shared_keys(&self) -> bool {
+        self.0
+    }
 }
 
 impl Server<'_> {
@@ -70,7 +85,7 @@ impl Server<'_> {
             config: &self.config,
             cookies: &self.kept.cookies,
             sessions: &self.kept.sessions,
-            revocations: &NoRevocations,
+            revocations: &self.keys,
             connection_ids: &RandomConnectionIds,
             admit_handshakes: true,
             random: &mut SystemRandom,
@@ -94,6 +109,7 @@ impl<'a> End<'a> {
             return Ok(Self::Server(Box::new(Server {
                 config: Arc::new(settings.server_config(flags.resume_count > 0)?),
                 kept,
+                keys: Keys(settings.pre_shared_key().is_some()),
                 association: None,
             })));
         }
@@ -109,12 +125,19 @@ impl<'a> End<'a> {
         &mut self,
         now: Now,
         datagram: &mut [u8],
+        settings: &Settings,
         effects: &mut Effects,
     ) -> Received {
         match self {
             Self::Server(server) => server.with(effects, |association, cx| {
                 if let Some(association) = association {
-                    return association.handle_datagram(now, PEER, datagram, cx);
+                    let received = association.handle_datagram(now, PEER, datagram, cx);
+                    let Some(lookup) = association.poll_lookup() else {
+                        return received;
+                    };
+                    let key = settings.pre_shared_key();
+                    let key = key.filter(|_| settings.is_psk_identity(&lookup.identity));
+                    return association.handle_credential(now, &lookup, key.as_ref(), cx);
                 }
                 let mut received = Received::default();
                 match dtls::accept(now, PEER, datagram, cx) {

@@ -132,9 +132,12 @@ impl<'a> Exchange<'a> {
                 if self.end.is_established() {
                     pass(&mut self.now, STEP_WHEN_ESTABLISHED);
                 }
-                let received = self
-                    .end
-                    .handle_datagram(self.now, &mut datagram, &mut self.effects);
+                let received = self.end.handle_datagram(
+                    self.now,
+                    &mut datagram,
+                    self.settings,
+                    &mut self.effects,
+                );
                 self.flush()?;
                 self.note(&received)?;
                 let ranges = received.plaintexts.iter();

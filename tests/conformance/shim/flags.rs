@@ -8,10 +8,11 @@ use std::fs;
 use std::sync::Arc;
 
 use tidegate::crypto::key_exchange::NamedGroup;
+use tidegate::crypto::pre_shared_key::{PreSharedKey, psk_identity_hash};
 use tidegate::crypto::random::SystemRandom;
 use tidegate::crypto::signature::{SignatureScheme, SigningKey};
 use tidegate::crypto::suite::CipherSuite;
-use tidegate::dtls::client::{ClientConfig, ServerVerification};
+use tidegate::dtls::client::{ClientConfig, ClientPreSharedKey, ServerVerification};
 use tidegate::dtls::{Credentials, ServerConfig, SessionCache, Sessions, TicketKey, TicketKeys};
 use tidegate::random::Random;
 use tidegate::time::Duration;
@@ -60,6 +61,8 @@ pub(crate) struct Flags {
 pub(crate) struct Settings {
     certificate_file: Option<String>,
     key_file: Option<String>,
+    pre_shared_key: Option<String>,
+    psk_identity: String,
     groups: Vec<NamedGroup>,
     suites: Vec<CipherSuite>,
     retransmission_timeout: Duration,
@@ -91,6 +94,8 @@ impl Default for Settings {
         Self {
             certificate_file: None,
             key_file: None,
+            pre_shared_key: None,
+            psk_identity: String::new(),
             groups: Vec::new(),
             suites: Vec::new(),
             retransmission_timeout: RETRANSMISSION_TIMEOUT,
@@ -211,6 +216,8 @@ impl Settings {
             "trust-cert" => drop(values.text()?),
             "cert-file" => self.certificate_file = Some(values.text()?.to_owned()),
             "key-file" => self.key_file = Some(values.text()?.to_owned()),
+            "psk" => self.pre_shared_key = Some(values.text()?.to_owned()),
+            "psk-identity" => self.psk_identity = values.text()?.to_owned(),
             "curves" => {
                 let id = values.number()?;
                 let group = NamedGroup::from_id(id);
@@ -280,6 +287,16 @@ impl Settings {
         Ok(Some(Arc::new(Credentials { chain, key })))
     }
 
+    /// The key that both ends are to have in common.
+    pub(crate) fn pre_shared_key(&self) -> Option<PreSharedKey> {
+        PreSharedKey::new(self.pre_shared_key.as_ref()?.as_bytes())
+    }
+
+    /// Whether a client's identity, by its SHA-256, is the one that has the key.
+    pub(crate) fn is_psk_identity(&self, hash: &[u8; 32]) -> bool {
+        psk_identity_hash(self.psk_identity.as_bytes()) == *hash
+    }
+
     /// What a server keeps, and seals with keys of its own.
     pub(crate) fn sessions(&self) -> Sessions {
         let sessions = Sessions::new(Some(SessionCache::new(16, SESSION_LIFETIME)));
@@ -298,9 +315,13 @@ impl Settings {
         if self.refuse_peer && !resumes {
             return Err(Outcome::unimplemented("refusing clients in the handshake"));
         }
-        let credentials = self.credentials()?;
-        let missing = || Outcome::unimplemented("a server without a certificate");
-        let mut config = ServerConfig::new(credentials.ok_or_else(missing)?);
+        let credentials = match self.credentials()? {
+            Some(credentials) => credentials,
+            // Ours has one always; with a pre-shared key it is not shown.
+            None if self.pre_shared_key.is_some() => some_certificate()?,
+            None => return Err(Outcome::unimplemented("a server without a certificate")),
+        };
+        let mut config = ServerConfig::new(credentials);
         config.retransmission_timeout = self.retransmission_timeout;
         config.max_transmission_unit = self.max_transmission_unit;
         config.retransmissions_max = RETRANSMISSIONS_MAX;
@@ -321,8 +342,13 @@ impl Settings {
             Some(file) => ServerVerification::Certificates(read_certificates(file)?),
             None => ServerVerification::None,
         };
+        let pre_shared_key = self.pre_shared_key().map(|key| {
+            let identity = self.psk_identity.clone().into_bytes();
+            Arc::new(ClientPreSharedKey { identity, key })
+        });
         let mut config = ClientConfig {
             credentials: self.credentials()?,
+            pre_shared_key,
             verification,
             server_name: self.server_name.clone(),
             session_tickets: !self.no_tickets,
@@ -337,6 +363,18 @@ impl Settings {
         choose(&mut config.cipher_suites, &self.suites);
         Ok(config)
     }
+}
+
+/// A certificate that is nobody's in particular.
+fn some_certificate() -> Result<Arc<Credentials>, Outcome> {
+    let failed = |error: &dyn std::fmt::Display| Outcome::Failed(error.to_string());
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]);
+    let made = made.map_err(|error| failed(&error))?;
+    let key = SigningKey::from_der(&made.signing_key.serialize_der());
+    Ok(Arc::new(Credentials {
+        chain: vec![made.cert.der().to_vec()],
+        key: key.map_err(|error| failed(&error))?,
+    }))
 }
 
 /// Replaces `all` by what the runner asked for, if it did.

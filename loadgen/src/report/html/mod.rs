@@ -38,9 +38,9 @@ const STYLE: &str = "\
 @media(prefers-color-scheme:dark){:root{--ink:#e6eaf0;--soft:#9aa6b5;--line:#333c48;--ground:#14181d;--a:#62a8f5;--b:#f0914f;--c:#7f8894}}\
 body{font:15px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--ground);max-width:60rem;margin:2rem auto;padding:0 1rem}\
 h1{font-size:1.4rem;margin:0}h2{font-size:1.05rem;margin:2rem 0 .3rem}p{color:var(--soft);margin:.2rem 0}\
-table{border-collapse:collapse;font-variant-numeric:tabular-nums}th,td{padding:.15rem .9rem .15rem 0;text-align:right}\
+table{border-collapse:collapse;font-variant-numeric:tabular-nums}th,td{padding:.15rem .9rem .15rem 0;text-align:right;white-space:nowrap}\
 th:first-child,td:first-child{text-align:left}th{color:var(--soft);font-weight:normal}\
-.wide{overflow-x:auto}svg{width:100%;height:auto;font:12px system-ui,sans-serif}svg text{fill:var(--soft)}\
+.wide{overflow-x:auto}svg{width:100%;min-width:36rem;height:auto;font:12px system-ui,sans-serif}svg text{fill:var(--soft)}\
 .grid{stroke:var(--line)}.a{stroke:var(--a)}.b{stroke:var(--b)}.c{stroke:var(--c)}\
 path.a,path.b,path.c{fill:none;stroke-width:1.6}.bad{color:var(--b)}details{margin-top:2rem}pre{overflow-x:auto}";
 

@@ -10,7 +10,8 @@ const WIDTH: f64 = 860.0;
 const HEIGHT: f64 = 260.0;
 const LEFT: f64 = 80.0;
 const RIGHT: f64 = 20.0;
-const TOP: f64 = 12.0;
+/// Above the frame, for the legend.
+const TOP: f64 = 28.0;
 const BOTTOM: f64 = 28.0;
 
 /// A mark on an axis.
@@ -198,7 +199,7 @@ impl Plot {
         let labelled = self.lines.iter().filter(|line| !line.label.is_empty());
         let mut x = LEFT + 10.0;
         for line in labelled.rev() {
-            let y = TOP + 12.0;
+            let y = TOP / 2.0;
             let _ = write!(
                 svg,
                 "<line class=\"{}\" stroke-width=\"3\" x1=\"{x}\" x2=\"{}\" y1=\"{y}\" y2=\"{y}\"/>\

@@ -372,7 +372,8 @@ impl ExpectCertificate {
         {
             return Err(Error::UntrustedCertificate);
         }
-        let info = LeafInfo::parse(leaf).map_err(|_| Error::BadCertificate)?;
+        let parsed = LeafInfo::parse_with_key(leaf);
+        let (info, server_key) = parsed.map_err(|_| Error::BadCertificate)?;
         let authentication = match info.key_type {
             KeyType::EcdsaP256 | KeyType::EcdsaP384 => Authentication::Ecdsa,
             KeyType::Rsa => Authentication::Rsa,
@@ -380,7 +381,6 @@ impl ExpectCertificate {
         if authentication != parameters.suite.authentication() {
             return Err(Error::UnsupportedCertificate);
         }
-        let server_key = info.verifying_key().map_err(|_| Error::BadCertificate)?;
         parameters.transcript.add(message);
         Ok(ExpectServerKeyExchange {
             parameters,

@@ -10,8 +10,6 @@ use super::connection_id::NegotiatedIds;
 use super::pre_shared_key::{AwaitCredential, ExpectIdentity};
 use super::resume::{ExpectResumedFinished, Proven, Resumability, resume};
 use crate::crypto::CryptoError;
-use crate::crypto::certificate::LeafInfo;
-use crate::crypto::fingerprint::device_fingerprint;
 use crate::crypto::key_exchange::{EphemeralKey, NamedGroup};
 use crate::crypto::signature::{SignatureScheme, VerifyingKey};
 use crate::crypto::suite::CipherSuite;
@@ -133,7 +131,7 @@ impl Expect {
                 expect.handle(message, core, now, cx)
             }
             (Self::Certificate(expect), HandshakeType::Certificate) => {
-                expect.handle(message, &core.config, now)
+                expect.handle(message, &core.config, now, cx)
             }
             (Self::ClientKeyExchange(expect), HandshakeType::ClientKeyExchange) => {
                 expect.handle(message)
@@ -272,6 +270,7 @@ impl Parameters {
         core: &mut Core,
     ) -> Result<(), Error> {
         let Core { config, flight, .. } = core;
+        flight.reserve();
         flight.limit(negotiated.max_fragment_length);
         let ecdh = key.map(|key| EcdhParameters {
             group: key.group(),
@@ -348,13 +347,14 @@ impl ExpectCertificate {
         message: &HandshakeMessage<'_>,
         config: &ServerConfig,
         now: Now,
+        cx: &Context<'_>,
     ) -> Result<Next, Error> {
         let Self {
             mut parameters,
             key,
         } = self;
         let leaf = match Certificate::decode(message.body)?.leaf {
-            Some(der) => Some(Leaf::read(der, config, now)?),
+            Some(der) => Some(Leaf::read(der, config, now, cx)?),
             None => None,
         };
         parameters.transcript.add(message);
@@ -371,22 +371,25 @@ impl ExpectCertificate {
 impl Leaf {
     /// Reads the leaf. Any issuer, any name: only its key and its dates count (TB 3.2). Dates of
     /// the certificates behind it are not looked at, as nothing is concluded from these.
-    fn read(der: &[u8], config: &ServerConfig, now: Now) -> Result<Self, Error> {
-        let info = LeafInfo::parse(der).map_err(|error| match error {
-            CryptoError::Unsupported
-            | CryptoError::UnsupportedCurve
-            | CryptoError::ExplicitCurve => Error::UnsupportedCertificate,
-            _ => Error::BadCertificate,
-        })?;
-        if !config.skip_client_validity_check && !info.is_valid_at(now.unix_ms) {
+    fn read(der: &[u8], config: &ServerConfig, now: Now, cx: &Context<'_>) -> Result<Self, Error> {
+        let leaf = cx
+            .sessions
+            .leaves()
+            .read(der)
+            .map_err(|error| match error {
+                CryptoError::Unsupported
+                | CryptoError::UnsupportedCurve
+                | CryptoError::ExplicitCurve => Error::UnsupportedCertificate,
+                _ => Error::BadCertificate,
+            })?;
+        let is_judged = !config.skip_client_validity_check;
+        if is_judged && !leaf.validity.is_valid_at(now.unix_ms) {
             return Err(Error::BadCertificate);
         }
-        let key = info.verifying_key().map_err(|_| Error::BadCertificate)?;
         Ok(Self {
-            key,
-            fingerprint: device_fingerprint(der),
-            not_after_unix_ms: (!config.skip_client_validity_check)
-                .then(|| info.end_of_validity_unix_ms()),
+            not_after_unix_ms: is_judged.then(|| leaf.validity.end_unix_ms()),
+            key: leaf.key,
+            fingerprint: leaf.fingerprint,
         })
     }
 }

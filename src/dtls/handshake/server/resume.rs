@@ -144,7 +144,7 @@ fn check(
         && group_fits
         // RFC 6066 section 3: another name MUST NOT be resumed; section 4: the limit is the
         // session's.
-        && session.server_name == server_name_hash(hello)
+        && session.server_name.as_deref() == server_name_hash(hello).as_ref()
         && session.max_fragment_length == hello.extensions.max_fragment_length
         && session.connection_id == hello.extensions.connection_id.is_some();
     if fits {
@@ -377,7 +377,7 @@ impl Resumability {
             group: proven.group,
             max_fragment_length: proven.max_fragment_length,
             connection_id: self.connection_id,
-            server_name: self.server_name,
+            server_name: self.server_name.map(Box::new),
             issued_unix_ms: self.issued_unix_ms,
             // A resumed session must not outlive the certificate that it stands for.
             expires_unix_ms: proven

@@ -1,0 +1,26 @@
+//! Which way the datagrams travel.
+
+use super::StartError;
+use crate::config::value::DriverChoice;
+use crate::shard::DriverKind;
+
+/// Chooses as the setting says, and tells the log.
+pub(super) fn choose(choice: DriverChoice) -> Result<DriverKind, StartError> {
+    let kind = match (choice, DriverKind::probe_uring()) {
+        (DriverChoice::Mmsg, _) => DriverKind::Mmsg,
+        (_, Ok(())) => DriverKind::Uring,
+        (DriverChoice::Auto, Err(error)) => {
+            tracing::info!(%error, "the kernel has no io_uring for datagrams");
+            DriverKind::Mmsg
+        }
+        (DriverChoice::Uring, Err(error)) => {
+            return Err(StartError::Setting {
+                setting: "TIDEGATE_DRIVER",
+                problem: format!("uring: the kernel cannot do it: {error}"),
+                remedy: "set it to auto or mmsg, or use Linux 6.1 or newer",
+            });
+        }
+    };
+    tracing::info!(driver = kind.name(), "datagrams travel");
+    Ok(kind)
+}

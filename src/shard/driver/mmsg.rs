@@ -1,0 +1,115 @@
+//! Datagrams by recvmmsg and sendmmsg: a system call per batch and direction, on any kernel.
+
+use std::io;
+use std::mem;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Counts, Received};
+use crate::endpoint::{Outbox, Port};
+use crate::shard::socket::{BATCH, Datagram, ReceiveBatch, Socket, wait_readable};
+use crate::shard::wake::Wake;
+
+/// A shard's sockets.
+pub(in crate::shard) struct MmsgDriver {
+    ports: Vec<(Port, Socket)>,
+    batch: ReceiveBatch,
+    wake: Arc<Wake>,
+    counts: Counts,
+}
+
+impl MmsgDriver {
+    pub(super) fn new(ports: Vec<(Port, Socket)>, wake: Arc<Wake>) -> Self {
+        Self {
+            ports,
+            batch: ReceiveBatch::default(),
+            wake,
+            counts: Counts::default(),
+        }
+    }
+
+    pub(super) fn sockets(&self) -> impl Iterator<Item = &Socket> {
+        self.ports.iter().map(|(_, socket)| socket)
+    }
+
+    /// What was done since the last call.
+    pub(super) fn take_counts(&mut self) -> Counts {
+        mem::take(&mut self.counts)
+    }
+
+    /// Gives the datagrams that arrived, at most a batch of each port, to `handle`.
+    pub(super) fn receive(&mut self, handle: &mut dyn FnMut(Port, Datagram<'_>)) -> Received {
+        let mut received = Received {
+            datagrams: 0,
+            is_empty: true,
+        };
+        for (port, socket) in &self.ports {
+            let Ok(count) = socket.receive(&mut self.batch) else {
+                self.counts.receive_errors += 1;
+                continue;
+            };
+            received.datagrams += count;
+            received.is_empty &= count < BATCH;
+            for datagram in self.batch.datagrams() {
+                handle(*port, datagram);
+            }
+        }
+        received
+    }
+
+    /// Sends the outbox's datagrams and empties it.
+    pub(super) fn send(&mut self, outbox: &mut Outbox) {
+        for (port, socket) in &self.ports {
+            send(*port, socket, outbox, &mut self.counts);
+        }
+        outbox.clear_transmits();
+    }
+
+    /// Sleeps until a datagram is there or the shard is woken, at most `time`.
+    pub(super) fn wait(&self, time: Duration) -> io::Result<()> {
+        let entry = |fd| libc::pollfd {
+            fd,
+            events: libc::POLLIN,
+            revents: 0,
+        };
+        let event = self.wake.event();
+        // Two ports and the event; few enough to build them anew.
+        let mut descriptors = Vec::with_capacity(self.ports.len() + 1);
+        descriptors.push(entry(event.as_raw_fd()));
+        descriptors.extend(self.sockets().map(|socket| entry(socket.as_raw_fd())));
+        wait_readable(&mut descriptors, time)?;
+        if descriptors[0].revents != 0 {
+            self.wake.clear();
+        }
+        Ok(())
+    }
+}
+
+fn send(port: Port, socket: &Socket, outbox: &Outbox, counts: &mut Counts) {
+    let mut pending = outbox.transmits().iter().filter(|t| t.port == port);
+    loop {
+        let batch = pending
+            .clone()
+            .take(BATCH)
+            .map(|t| (t.to, outbox.datagram(t)));
+        let (offered, sent) = match socket.send(batch) {
+            Ok(sent) => (sent.max(1), sent),
+            Err(_) => (1, 0),
+        };
+        let mut any = false;
+        for (index, transmit) in pending.by_ref().take(offered).enumerate() {
+            any = true;
+            if index < sent {
+                counts.add_sent(port, 1, transmit.range.len() as u64);
+            } else {
+                // Not taken, for whatever reason. As for any datagram that is lost, the
+                // retransmission of whoever misses it is the remedy.
+                counts.refused += 1;
+            }
+        }
+        if !any {
+            return;
+        }
+    }
+}

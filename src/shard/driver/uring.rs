@@ -1,0 +1,691 @@
+//! Datagrams on an io_uring of our own, inside the shard's executor.
+//!
+//! ```text
+//! receive   a multishot recvmsg per port -> provided buffers -> handled in place -> buffers back
+//! send      the outbox's arena moves into a flight -> a send per datagram -> all completed: arena free
+//! wake      a read of the shard's event descriptor, armed again after each
+//!
+//! one io_uring_enter per turn: submits the turn's sends and rearmed operations, runs the kernel's
+//! part of what arrived, and posts its completions
+//! ```
+//!
+//! A provided buffer holds one datagram behind its header:
+//!
+//! ```text
+//! | io_uring_recvmsg_out: namelen controllen payloadlen flags | sender's address | payload ... |
+//! 0                                                           16                 48         STRIDE
+//! ```
+//!
+//! Bounds: [`RingSizes::buffers`] datagrams received and not handled, [`FLIGHTS`] outboxes being sent.
+//! Without a buffer the kernel ends the multishot (ENOBUFS) and keeps what comes in the socket's own
+//! buffer; the operation is armed again once buffers are back. The completion queue holds what all
+//! buffers and a full submission queue can complete; should it overflow, the kernel keeps the rest
+//! until the next enter. Both are counted.
+//!
+//! # Memory that the kernel uses
+//!
+//! All of it is in [`Memory`]: the buffers, the flights, the header and the value of the event. It is
+//! freed only after every operation has completed ([`RingDriver::quiesce`]); when the kernel does not
+//! say so within a second, it is left allocated, as nothing else is safe then.
+//!
+//! DEFER_TASKRUN: the kernel does its part of an operation when the shard enters this ring, and at no
+//! other time, so that a shard that gathers ([`crate::pace`]) is not woken by each datagram, as it is with
+//! COOP_TASKRUN. While the shard sleeps in the executor's ring, the event descriptor tells of work that
+//! waits for an enter as well as of completions.
+
+#![allow(unsafe_code)]
+
+use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io;
+use std::mem::{self, ManuallyDrop};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::os::fd::AsRawFd;
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
+
+use io_uring::types::{BufRingEntry, CancelBuilder, Fd, Fixed, SubmitArgs, Timespec};
+use io_uring::{IoUring, cqueue, opcode, squeue};
+use socket2::SockAddr;
+
+use super::{Counts, Received};
+use crate::endpoint::{Outbox, Port, Transmit};
+use crate::shard::socket::{BATCH, DATAGRAM_MAX, Datagram, Socket, event_descriptor};
+use crate::shard::wake::Wake;
+
+/// Outboxes that may be under way at once; usually each completes while it is submitted.
+const FLIGHTS: usize = 4;
+/// Bytes before the sender's address in a provided buffer: four numbers of 32 bits.
+const OUT_HEADER: usize = 16;
+/// Room for a sender's address: a sockaddr_in6 has 28 bytes.
+const NAME_ROOM: usize = 32;
+/// Where the payload begins.
+const PAYLOAD: usize = OUT_HEADER + NAME_ROOM;
+/// Bytes from one buffer to the next, a whole number of cache lines.
+const STRIDE: usize = (PAYLOAD + DATAGRAM_MAX).next_multiple_of(64);
+/// The one group of provided buffers.
+const GROUP: u16 = 0;
+/// The kernel wants the buffer ring on a page of its own.
+const PAGE: usize = 4096;
+/// How long an end waits for operations that are under way, in all.
+const QUIESCE_STEP: Duration = Duration::from_millis(20);
+const QUIESCE_STEPS: u32 = 50;
+
+/// How much a ring holds; all powers of two.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RingSizes {
+    /// Datagrams received and not handled yet.
+    pub(super) buffers: u16,
+    /// Entries of the submission queue.
+    pub(super) submissions: u32,
+    /// Entries of the completion queue.
+    pub(super) completions: u32,
+}
+
+impl Default for RingSizes {
+    /// Four batches of datagrams, about a MiB.
+    fn default() -> Self {
+        Self {
+            buffers: 256,
+            submissions: 256,
+            completions: 1024,
+        }
+    }
+}
+
+/// What an operation is, in its user data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Operation {
+    Receive { port: u8 },
+    Send { port: u8, flight: u8 },
+    Wake,
+}
+
+impl Operation {
+    const fn encode(self) -> u64 {
+        let bytes = match self {
+            Self::Receive { port } => [0, port, 0],
+            Self::Send { port, flight } => [1, port, flight],
+            Self::Wake => [2, 0, 0],
+        };
+        u64::from_le_bytes([bytes[0], bytes[1], bytes[2], 0, 0, 0, 0, 0])
+    }
+
+    const fn decode(user_data: u64) -> Option<Self> {
+        match user_data.to_le_bytes() {
+            [0, port, ..] => Some(Self::Receive { port }),
+            [1, port, flight, ..] => Some(Self::Send { port, flight }),
+            [2, ..] => Some(Self::Wake),
+            _ => None,
+        }
+    }
+}
+
+/// A datagram in a provided buffer.
+#[derive(Clone, Copy, Debug)]
+struct Arrival {
+    port: u8,
+    buffer: u16,
+    length: usize,
+}
+
+/// One of a shard's sockets, which the ring holds; its place in the list is its number there.
+struct RingPort {
+    port: Port,
+    armed: bool,
+}
+
+/// A shard's sockets on a ring.
+pub(in crate::shard) struct RingDriver {
+    ring: IoUring,
+    ports: Vec<RingPort>,
+    memory: ManuallyDrop<Memory>,
+    arrivals: VecDeque<Arrival>,
+    /// Operations that the kernel has, or will have with the next enter, and not completed.
+    under_way: usize,
+    /// The ring's own event descriptor, written by the kernel while [`Self::prepare_idle`] says so.
+    event: File,
+    wake: Arc<Wake>,
+    wake_armed: bool,
+    closing: bool,
+    send_flags: i32,
+    counts: Counts,
+}
+
+impl RingDriver {
+    /// A ring for these sockets. Call on the thread that uses it.
+    ///
+    /// # Errors
+    /// What the kernel lacks or refuses.
+    pub(super) fn open(
+        ports: Vec<(Port, Socket)>,
+        wake: Arc<Wake>,
+        sizes: RingSizes,
+    ) -> io::Result<Self> {
+        let ring = IoUring::builder()
+            .setup_single_issuer()
+            .setup_defer_taskrun()
+            .setup_taskrun_flag()
+            .setup_submit_all()
+            .setup_cqsize(sizes.completions)
+            .build(sizes.submissions)?;
+        let files: Vec<_> = ports.iter().map(|(_, socket)| socket.as_raw_fd()).collect();
+        ring.submitter().register_files(&files)?;
+        let event = event_descriptor()?;
+        ring.submitter().register_eventfd(event.as_raw_fd())?;
+        let mut driver = Self {
+            ring,
+            ports: ports
+                .into_iter()
+                .map(|(port, _)| RingPort { port, armed: false })
+                .collect(),
+            memory: ManuallyDrop::new(Memory::new(sizes.buffers)),
+            arrivals: VecDeque::with_capacity(sizes.buffers.into()),
+            under_way: 0,
+            event,
+            wake,
+            wake_armed: false,
+            closing: false,
+            send_flags: libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL,
+            counts: Counts::default(),
+        };
+        driver.ring.completion().disable_eventfd();
+        let buffers = &mut driver.memory.buffers;
+        // SAFETY: the ring of entries is page-aligned, as long as said, and stays where it is until it
+        // is unregistered or, with `Memory`, never freed.
+        unsafe {
+            driver.ring.submitter().register_buf_ring_with_flags(
+                buffers.entries.as_ptr() as u64,
+                buffers.count,
+                GROUP,
+                0,
+            )?;
+        }
+        for id in 0..buffers.count {
+            buffers.give(id);
+        }
+        buffers.publish();
+        driver.arm();
+        driver.enter(0, None)?;
+        Ok(driver)
+    }
+
+    /// The descriptor that becomes readable with the next completion, between
+    /// [`Self::prepare_idle`] and [`Self::end_idle`].
+    pub(super) const fn event(&self) -> &File {
+        &self.event
+    }
+
+    /// What was done since the last call.
+    pub(super) fn take_counts(&mut self) -> Counts {
+        mem::take(&mut self.counts)
+    }
+
+    /// Gives the datagrams that arrived, at most a batch, to `handle`.
+    pub(super) fn receive(
+        &mut self,
+        handle: &mut dyn FnMut(Port, Datagram<'_>),
+    ) -> io::Result<Received> {
+        self.reap();
+        if self.arrivals.is_empty() && self.has_kernel_work() {
+            self.enter(0, None)?;
+        }
+        let mut received = Received {
+            datagrams: 0,
+            is_empty: self.arrivals.len() < BATCH,
+        };
+        for _ in 0..BATCH {
+            let Some(arrival) = self.arrivals.pop_front() else {
+                break;
+            };
+            received.datagrams += 1;
+            let buffers = &mut self.memory.buffers;
+            if let Some(port) = self.ports.get(usize::from(arrival.port))
+                && let Some(datagram) = parse(buffers.bytes(arrival.buffer, arrival.length))
+            {
+                handle(port.port, datagram);
+            }
+            buffers.give(arrival.buffer);
+        }
+        if received.datagrams > 0 {
+            self.memory.buffers.publish();
+        }
+        self.arm();
+        Ok(received)
+    }
+
+    /// Whether an enter would bring something: entries to submit, or work that waits for one.
+    fn has_kernel_work(&mut self) -> bool {
+        let submissions = self.ring.submission();
+        !submissions.is_empty() || submissions.taskrun() || submissions.cq_overflow()
+    }
+
+    /// Sends the outbox's datagrams and empties it.
+    pub(super) fn send(&mut self, outbox: &mut Outbox) -> io::Result<()> {
+        if outbox.is_sent() {
+            return Ok(());
+        }
+        let mut free = self.memory.free_flight();
+        if free.is_none() {
+            self.enter(0, None)?;
+            free = self.memory.free_flight();
+        }
+        let Some(number) = free else {
+            // The kernel has not completed four outboxes: as for any datagram that is lost, the
+            // retransmission of whoever misses it is the remedy.
+            self.counts.refused += outbox.transmits().len() as u64;
+            outbox.clear_transmits();
+            return Ok(());
+        };
+        self.memory.flights[number].load(outbox);
+        for index in 0..self.memory.flights[number].transmits.len() {
+            if self.ring.submission().is_full() {
+                self.enter(0, None)?;
+            }
+            let flight = &mut self.memory.flights[number];
+            let transmit = &flight.transmits[index];
+            let port = self.ports.iter().position(|p| p.port == transmit.port);
+            let Some(port) = port.and_then(|port| u8::try_from(port).ok()) else {
+                self.counts.refused += 1;
+                continue;
+            };
+            let entry = flight
+                .entry(index, port, self.send_flags)
+                .user_data(send(port, number).encode());
+            // SAFETY: payload and address lie in the flight, which is not touched before all its
+            // sends have completed, and is part of `Memory`.
+            let pushed = unsafe { self.ring.submission().push(&entry) };
+            if pushed.is_ok() {
+                self.memory.flights[number].under_way += 1;
+                self.under_way += 1;
+            } else {
+                self.counts.refused += 1;
+            }
+        }
+        self.enter(0, None)
+    }
+
+    /// Sleeps until something completes, at most `time`.
+    pub(super) fn wait(&mut self, time: Duration) -> io::Result<()> {
+        self.wait_for(1, time)
+    }
+
+    /// Sleeps for `time`, or until half a batch has completed. A socket counts once, however much is in
+    /// it, so that it is mostly the time.
+    pub(super) fn gather(&mut self, time: Duration) -> io::Result<()> {
+        self.wait_for(BATCH / 2, time)
+    }
+
+    fn wait_for(&mut self, completions: usize, time: Duration) -> io::Result<()> {
+        self.reap();
+        // A wake-up may have come already, with whatever system call was the last.
+        if !self.arrivals.is_empty() || !self.wake_armed {
+            return Ok(());
+        }
+        self.enter(completions, Some(time))
+    }
+
+    /// Lets the kernel write the event descriptor from now on. `false`: there is something already.
+    pub(super) fn prepare_idle(&mut self) -> io::Result<bool> {
+        self.enter(0, None)?;
+        self.ring.completion().enable_eventfd();
+        self.reap();
+        let is_idle = self.arrivals.is_empty() && self.wake_armed && !self.has_kernel_work();
+        if !is_idle {
+            self.end_idle();
+        }
+        Ok(is_idle)
+    }
+
+    /// Takes back [`Self::prepare_idle`].
+    pub(super) fn end_idle(&mut self) {
+        self.ring.completion().disable_eventfd();
+    }
+
+    /// Queues what must always be under way and is not.
+    fn arm(&mut self) {
+        if self.closing {
+            return;
+        }
+        for (number, port) in (0_u8..).zip(&mut self.ports) {
+            if port.armed {
+                continue;
+            }
+            let header = &raw const *self.memory.header;
+            let entry = opcode::RecvMsgMulti::new(Fixed(number.into()), header, GROUP)
+                .build()
+                .user_data(Operation::Receive { port: number }.encode());
+            // SAFETY: the header is part of `Memory`; the buffers come from the registered ring.
+            let pushed = unsafe { self.ring.submission().push(&entry) };
+            port.armed = pushed.is_ok();
+            self.under_way += usize::from(port.armed);
+        }
+        if !self.wake_armed {
+            let event = Fd(self.wake.event().as_raw_fd());
+            let value = (&raw mut *self.memory.wake_value).cast();
+            let entry = opcode::Read::new(event, value, 8)
+                .build()
+                .user_data(Operation::Wake.encode());
+            // SAFETY: the eight bytes are part of `Memory`, and nobody else looks at them.
+            let pushed = unsafe { self.ring.submission().push(&entry) };
+            self.wake_armed = pushed.is_ok();
+            self.under_way += usize::from(self.wake_armed);
+        }
+    }
+
+    /// Enters the kernel once: submits what is queued, and waits for `want` completions or `time`.
+    fn enter(&mut self, want: usize, time: Option<Duration>) -> io::Result<()> {
+        if self.ring.submission().cq_overflow() {
+            // The kernel has kept them, and posts them now.
+            self.counts.completions_overflowed += 1;
+        }
+        let submitter = self.ring.submitter();
+        let entered = match time {
+            None => submitter.submit_and_wait(want),
+            Some(time) => {
+                let time = Timespec::from(time);
+                submitter.submit_with_args(want, &SubmitArgs::new().timespec(&time))
+            }
+        };
+        self.reap();
+        match entered {
+            Ok(_) => Ok(()),
+            Err(error) => match error.raw_os_error() {
+                // Time is over, or the kernel is short of something: what is queued stays queued.
+                Some(libc::ETIME | libc::EINTR | libc::EAGAIN | libc::EBUSY) => Ok(()),
+                _ => Err(error),
+            },
+        }
+    }
+
+    /// Takes all completions that are there.
+    fn reap(&mut self) {
+        let mut completions = self.ring.completion();
+        for completion in &mut completions {
+            let flags = completion.flags();
+            if !cqueue::more(flags) {
+                self.under_way = self.under_way.saturating_sub(1);
+            }
+            let result = completion.result();
+            match Operation::decode(completion.user_data()) {
+                Some(Operation::Receive { port }) => {
+                    if let Some(buffer) = cqueue::buffer_select(flags) {
+                        let length = usize::try_from(result).unwrap_or(0);
+                        self.arrivals.push_back(Arrival {
+                            port,
+                            buffer,
+                            length,
+                        });
+                    }
+                    match -result {
+                        libc::ENOBUFS => self.counts.buffers_exhausted += 1,
+                        libc::ECANCELED => {}
+                        error if error > 0 => self.counts.receive_errors += 1,
+                        _ => {}
+                    }
+                    if !cqueue::more(flags)
+                        && let Some(port) = self.ports.get_mut(usize::from(port))
+                    {
+                        port.armed = false;
+                    }
+                }
+                Some(Operation::Send { port, flight }) => {
+                    self.memory.end_send(flight.into());
+                    let port = self.ports.get(usize::from(port)).map(|port| port.port);
+                    match (u64::try_from(result), port) {
+                        (Ok(bytes), Some(port)) => self.counts.add_sent(port, 1, bytes),
+                        _ => self.counts.refused += 1,
+                    }
+                }
+                Some(Operation::Wake) => self.wake_armed = false,
+                None => {}
+            }
+        }
+    }
+
+    /// Ends every operation and waits until the kernel has let go of [`Memory`]; whether it did.
+    fn quiesce(&mut self) -> bool {
+        self.closing = true;
+        // What is queued must be under way before it can be cancelled.
+        let mut is_well = self.enter(0, None).is_ok();
+        let step = Timespec::from(QUIESCE_STEP);
+        for _ in 0..QUIESCE_STEPS {
+            if self.under_way == 0 || !is_well {
+                break;
+            }
+            // Fails when nothing is left to cancel, or what is left takes its time: that is counted.
+            let submitter = self.ring.submitter();
+            let _ = submitter.register_sync_cancel(Some(step), CancelBuilder::any());
+            is_well = self.enter(0, Some(Duration::ZERO)).is_ok();
+            if self.under_way > 0 {
+                is_well &= self.enter(1, Some(QUIESCE_STEP)).is_ok();
+            }
+        }
+        // Without operations nobody looks at the buffers, whatever these say. The port is free at once
+        // when the ring lets go of its sockets here: it ends later than the descriptor.
+        let _ = self.ring.submitter().unregister_buf_ring(GROUP);
+        let _ = self.ring.submitter().unregister_files();
+        self.under_way == 0
+    }
+}
+
+impl Drop for RingDriver {
+    fn drop(&mut self) {
+        if self.quiesce() {
+            // SAFETY: dropped once, here, and not used afterwards; no operation of the kernel is
+            // left that could use it.
+            unsafe { ManuallyDrop::drop(&mut self.memory) };
+        } else {
+            tracing::warn!(
+                operations = self.under_way,
+                "the kernel holds operations of a ring that ends: its memory stays allocated"
+            );
+        }
+    }
+}
+
+/// Everything that operations under way point to.
+struct Memory {
+    buffers: BufferRing,
+    flights: [Flight; FLIGHTS],
+    /// What a multishot recvmsg is told: how much room the address has.
+    header: Box<libc::msghdr>,
+    /// Where the count of an event goes; only its arrival matters.
+    wake_value: Box<u64>,
+}
+
+impl Memory {
+    fn new(buffers: u16) -> Self {
+        // SAFETY: all-zero bytes are a valid msghdr: null pointers with zero lengths.
+        let mut header: libc::msghdr = unsafe { mem::zeroed() };
+        header.msg_namelen = NAME_LENGTH;
+        Self {
+            buffers: BufferRing::new(buffers),
+            flights: Default::default(),
+            header: Box::new(header),
+            wake_value: Box::default(),
+        }
+    }
+
+    fn free_flight(&self) -> Option<usize> {
+        self.flights.iter().position(|flight| flight.under_way == 0)
+    }
+
+    fn end_send(&mut self, flight: usize) {
+        if let Some(flight) = self.flights.get_mut(flight) {
+            flight.under_way = flight.under_way.saturating_sub(1);
+        }
+    }
+}
+
+#[allow(clippy::cast_possible_truncation, reason = "32")]
+const NAME_LENGTH: libc::socklen_t = NAME_ROOM as _;
+
+fn send(port: u8, flight: usize) -> Operation {
+    // A place in an array of four.
+    let flight = u8::try_from(flight).unwrap_or(u8::MAX);
+    Operation::Send { port, flight }
+}
+
+/// An outbox under way: the arena in which its datagrams were built, and their addresses.
+#[derive(Default)]
+struct Flight {
+    bytes: Vec<u8>,
+    transmits: Vec<Transmit>,
+    addresses: Vec<SockAddr>,
+    under_way: usize,
+}
+
+impl Flight {
+    /// Takes over the outbox's arena, and gives it the one of the last time.
+    fn load(&mut self, outbox: &mut Outbox) {
+        outbox.swap_transmits(&mut self.bytes, &mut self.transmits);
+        self.addresses.clear();
+        let addresses = self.transmits.iter().map(|t| SockAddr::from(t.to));
+        self.addresses.extend(addresses);
+    }
+
+    /// The send of one of its datagrams. The pointers are good until the next [`Self::load`].
+    fn entry(&self, index: usize, port: u8, flags: i32) -> squeue::Entry {
+        let bytes = &self.bytes[self.transmits[index].range.clone()];
+        let address = &self.addresses[index];
+        let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        opcode::Send::new(Fixed(port.into()), bytes.as_ptr(), length)
+            .flags(flags)
+            .dest_addr(address.as_ptr().cast())
+            .dest_addr_len(address.len())
+            .build()
+    }
+}
+
+/// The provided buffers, and the ring of entries that lends them to the kernel.
+///
+/// A buffer is the kernel's from [`Self::give`] until a completion names it, then ours until it is
+/// given again.
+struct BufferRing {
+    entries: NonNull<BufRingEntry>,
+    memory: NonNull<u8>,
+    count: u16,
+    tail: u16,
+}
+
+impl BufferRing {
+    /// `count` buffers, a power of two; none is given yet.
+    fn new(count: u16) -> Self {
+        let entries = allocate(Self::entries_layout(count)).cast();
+        let memory = allocate(Self::memory_layout(count));
+        Self {
+            entries,
+            memory,
+            count,
+            tail: 0,
+        }
+    }
+
+    fn entries_layout(count: u16) -> Layout {
+        let size = usize::from(count) * mem::size_of::<BufRingEntry>();
+        Layout::from_size_align(size, PAGE).unwrap_or_else(|_| unreachable!("at most a MiB"))
+    }
+
+    fn memory_layout(count: u16) -> Layout {
+        let size = usize::from(count) * STRIDE;
+        Layout::from_size_align(size, 64).unwrap_or_else(|_| unreachable!("at most 300 MiB"))
+    }
+
+    fn buffer(&self, id: u16) -> NonNull<u8> {
+        assert!(
+            id < self.count,
+            "the kernel names buffers that it was given"
+        );
+        // SAFETY: within the allocation, as the assertion says.
+        unsafe { self.memory.add(usize::from(id) * STRIDE) }
+    }
+
+    /// Lends a buffer to the kernel with the next [`Self::publish`].
+    fn give(&mut self, id: u16) {
+        let address = self.buffer(id).as_ptr() as u64;
+        let place = self.tail & (self.count - 1);
+        // SAFETY: within the allocation; the kernel does not read entries beyond the published tail.
+        let entry = unsafe { self.entries.add(usize::from(place)).as_mut() };
+        entry.set_addr(address);
+        entry.set_len(BUFFER_LENGTH);
+        entry.set_bid(id);
+        self.tail = self.tail.wrapping_add(1);
+    }
+
+    /// Tells the kernel of all buffers given so far.
+    fn publish(&mut self) {
+        // SAFETY: the first entry is initialized (zeroed at least).
+        let tail = unsafe { BufRingEntry::tail(self.entries.as_ptr()) };
+        // SAFETY: the tail is an aligned 16-bit number, which the kernel reads and only we write.
+        let tail = unsafe { AtomicU16::from_ptr(tail.cast_mut()) };
+        tail.store(self.tail, Ordering::Release);
+    }
+
+    /// The first `length` bytes of a buffer that a completion named and that was not given since.
+    fn bytes(&mut self, id: u16, length: usize) -> &mut [u8] {
+        let start = self.buffer(id);
+        // SAFETY: within the buffer, and initialized (zeroed at least); the kernel has given it up, and
+        // the borrow of `self` keeps it from being lent again.
+        unsafe { std::slice::from_raw_parts_mut(start.as_ptr(), length.min(STRIDE)) }
+    }
+}
+
+impl Drop for BufferRing {
+    fn drop(&mut self) {
+        // SAFETY: allocated with this layout; no slice of it can be alive.
+        unsafe { dealloc(self.memory.as_ptr(), Self::memory_layout(self.count)) };
+        let entries = self.entries.as_ptr().cast();
+        // SAFETY: the same.
+        unsafe { dealloc(entries, Self::entries_layout(self.count)) };
+    }
+}
+
+#[allow(clippy::cast_possible_truncation, reason = "a few thousand")]
+const BUFFER_LENGTH: u32 = (PAYLOAD + DATAGRAM_MAX) as u32;
+
+fn allocate(layout: Layout) -> NonNull<u8> {
+    assert!(layout.size() > 0, "a ring has buffers");
+    // SAFETY: the layout is not empty.
+    let memory = unsafe { alloc_zeroed(layout) };
+    NonNull::new(memory).unwrap_or_else(|| handle_alloc_error(layout))
+}
+
+/// Takes a received buffer apart; `None` when the address is none of the internet's.
+fn parse(buffer: &mut [u8]) -> Option<Datagram<'_>> {
+    let (header, rest) = buffer.split_at_mut_checked(OUT_HEADER)?;
+    let (name, bytes) = rest.split_at_mut_checked(NAME_ROOM)?;
+    let flags = u32::from_ne_bytes(header[12..16].try_into().ok()?);
+    Some(Datagram {
+        from: address(name)?,
+        bytes,
+        truncated: flags & MSG_TRUNC != 0,
+    })
+}
+
+const MSG_TRUNC: u32 = libc::MSG_TRUNC.cast_unsigned();
+
+/// A sockaddr_in or sockaddr_in6.
+fn address(name: &[u8]) -> Option<SocketAddr> {
+    let family = u16::from_ne_bytes(name.first_chunk().copied()?);
+    let port = u16::from_be_bytes(name.get(2..4)?.try_into().ok()?);
+    match i32::from(family) {
+        libc::AF_INET => {
+            let ip: [u8; 4] = name.get(4..8)?.try_into().ok()?;
+            Some(SocketAddrV4::new(Ipv4Addr::from(ip), port).into())
+        }
+        libc::AF_INET6 => {
+            let flow = u32::from_ne_bytes(name.get(4..8)?.try_into().ok()?);
+            let ip: [u8; 16] = name.get(8..24)?.try_into().ok()?;
+            let scope = u32::from_ne_bytes(name.get(24..28)?.try_into().ok()?);
+            Some(SocketAddrV6::new(Ipv6Addr::from(ip), port, flow, scope).into())
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,171 @@
+//! What only a ring has: buffers and queues that run out, and memory that the kernel holds.
+
+use std::net::UdpSocket;
+
+use super::*;
+use crate::shard::clock::Clock;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn open(sizes: RingSizes) -> (RingDriver, UdpSocket) {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+    client.connect(socket.local_addr().unwrap()).unwrap();
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    let ports = vec![(Port::Secure, Socket::from(socket))];
+    let wake = Arc::new(Wake::new().unwrap());
+    (RingDriver::open(ports, wake, sizes).unwrap(), client)
+}
+
+/// Takes `count` datagrams, whose first byte must count up from 0.
+fn receive_in_order(driver: &mut RingDriver, count: u8) {
+    let mut next = 0;
+    let clock = Clock::start();
+    let end = clock.instant() + PATIENCE;
+    while next < count {
+        assert!(clock.instant() < end, "{next} of {count}");
+        driver
+            .receive(&mut |_, datagram| {
+                assert_eq!(datagram.bytes, [next; 40]);
+                next += 1;
+            })
+            .unwrap();
+        driver.wait(Duration::from_millis(1)).unwrap();
+    }
+}
+
+#[test]
+fn when_the_buffers_run_out_datagrams_wait_in_the_socket() {
+    let (mut driver, client) = open(RingSizes {
+        buffers: 4,
+        submissions: 8,
+        completions: 16,
+    });
+    for round in 0..3 {
+        for number in 0..100 {
+            client.send(&[number; 40]).unwrap();
+        }
+        receive_in_order(&mut driver, 100);
+        let counts = driver.take_counts();
+        assert!(counts.buffers_exhausted > 0, "round {round}: {counts:?}");
+        assert_eq!(counts.receive_errors, 0);
+    }
+}
+
+#[test]
+fn when_the_completion_queue_is_full_the_kernel_keeps_the_rest() {
+    let (mut driver, client) = open(RingSizes {
+        buffers: 128,
+        submissions: 4,
+        completions: 8,
+    });
+    for round in 0..3 {
+        for number in 0..100 {
+            client.send(&[number; 40]).unwrap();
+        }
+        receive_in_order(&mut driver, 100);
+        let counts = driver.take_counts();
+        assert!(
+            counts.completions_overflowed > 0,
+            "round {round}: {counts:?}"
+        );
+    }
+}
+
+#[test]
+fn an_outbox_longer_than_the_submission_queue_is_sent_whole() {
+    let (mut driver, client) = open(RingSizes {
+        buffers: 4,
+        submissions: 4,
+        completions: 8,
+    });
+    let mut outbox = Outbox::default();
+    let to = client.local_addr().unwrap();
+    for number in 0..100 {
+        outbox.push(to, Port::Secure, &[number; 40]);
+    }
+    driver.send(&mut outbox).unwrap();
+    for number in 0..100 {
+        let mut buffer = [0; 64];
+        let length = client.recv(&mut buffer).unwrap();
+        assert_eq!(buffer[..length], [number; 40]);
+    }
+    driver.wait(Duration::ZERO).unwrap();
+    driver.receive(&mut |_, _| {}).unwrap();
+    assert_eq!(driver.take_counts().sent[Port::Secure as usize], 100);
+    assert_eq!(driver.memory.free_flight(), Some(0));
+}
+
+#[test]
+fn when_all_flights_are_under_way_an_outbox_is_lost_and_counted() {
+    let (mut driver, client) = open(RingSizes::default());
+    let to = client.local_addr().unwrap();
+    let mut outbox = Outbox::default();
+    for flight in &mut driver.memory.flights {
+        flight.under_way += 1;
+    }
+    outbox.push(to, Port::Secure, b"lost");
+    driver.send(&mut outbox).unwrap();
+    assert!(outbox.is_sent());
+    assert_eq!(driver.take_counts().refused, 1);
+    driver.memory.end_send(2);
+    outbox.push(to, Port::Secure, b"sent");
+    driver.send(&mut outbox).unwrap();
+    let mut buffer = [0; 64];
+    let length = client.recv(&mut buffer).unwrap();
+    assert_eq!(&buffer[..length], b"sent");
+}
+
+/// Sends that the kernel's own threads carry on while the ring ends.
+#[test]
+fn memory_of_sends_outlives_their_end() {
+    for _ in 0..20 {
+        let (mut driver, client) = open(RingSizes::default());
+        let to = client.local_addr().unwrap();
+        let mut outbox = Outbox::default();
+        for number in 0..50 {
+            outbox.push(to, Port::Secure, &[number; 1000]);
+        }
+        driver.memory.flights[0].load(&mut outbox);
+        for index in 0..50 {
+            let entry = driver.memory.flights[0]
+                .entry(index, 0, libc::MSG_NOSIGNAL)
+                .flags(squeue::Flags::ASYNC)
+                .user_data(send(0, 0).encode());
+            // SAFETY: as in `RingDriver::send`.
+            unsafe { driver.ring.submission().push(&entry) }.unwrap();
+            driver.memory.flights[0].under_way += 1;
+            driver.under_way += 1;
+        }
+        driver.enter(0, None).unwrap();
+        assert!(driver.quiesce(), "{} are left", driver.under_way);
+        assert_eq!(driver.memory.free_flight(), Some(0));
+        let counts = driver.take_counts();
+        let sent = counts.sent[Port::Secure as usize];
+        assert_eq!(sent + counts.refused, 50);
+        drop(driver);
+        for _ in 0..sent {
+            let mut buffer = [0; 2000];
+            let length = loop {
+                // What the kernel does for a ring that ends may interrupt.
+                match client.recv(&mut buffer) {
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    received => break received.unwrap(),
+                }
+            };
+            assert_eq!(buffer[..length], [buffer[0]; 1000]);
+        }
+    }
+}
+
+#[test]
+fn a_ring_that_ends_frees_its_port() {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    let ports = vec![(Port::Plain, Socket::from(socket))];
+    let wake = Arc::new(Wake::new().unwrap());
+    let driver = RingDriver::open(ports, wake, RingSizes::default()).unwrap();
+    assert!(UdpSocket::bind(address).is_err());
+    drop(driver);
+    UdpSocket::bind(address).unwrap();
+}
