@@ -297,6 +297,17 @@ impl World {
             16 => self.serve_one(),
             17 => self.endpoint.begin_turn(step >> 5 != 0),
             18 => self.revoke(),
+            // The device's address has changed, or somebody was faster with a copy of its record.
+            19 => {
+                let bytes = program.vec16().ok()?;
+                let content = &bytes[..bytes.len().min(4096)];
+                let connection = &mut self.devices[who].connection;
+                if let Some(record) = fuzzing::seal_content(connection, 3, content) {
+                    let address = SocketAddr::from(([203, 0, 113, 9], 4002));
+                    self.strangers.0 += worth(&record);
+                    self.receive(address, Port::Secure, &record, Some(who));
+                }
+            }
             _ => {
                 // An idle moment.
                 self.advance(Duration::from_millis(u64::from(step & 31)));

@@ -160,7 +160,7 @@ impl Server {
         let named = named
             .map(usize::from)
             .filter(|&shard| shard < self.shards.len());
-        named.unwrap_or((usize::from(from.port()) / 7) % self.shards.len())
+        named.unwrap_or_else(|| (usize::from(from.port()) / 7) % self.shards.len())
     }
 
     /// A datagram arrives at a shard.
