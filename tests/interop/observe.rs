@@ -59,7 +59,6 @@ fn every_update_arrives(client: &str, count: u64, patience: Duration) {
 /// A lost datagram costs its repetition's two to three seconds (RFC 7252 section 4.2), so a minute or
 /// so goes by.
 #[test]
-#[ignore = "fails: libcoap 4.3.1 stays silent to a repeated notification, and the relation ends"]
 fn libcoap_gets_every_update_over_a_lossy_link() {
     std::thread::scope(|scope| {
         for client in ["coap-client-openssl", "coap-client-gnutls"] {
