@@ -1,8 +1,13 @@
 //! Operations on a registry and a store of this process.
 
 mod attributes;
+mod claims;
+mod ota;
+mod profiles;
 mod rpc;
 mod sessions;
+
+pub(crate) use profiles::patched;
 
 use crate::admin::operations::{
     Added, Attributes, CredentialsType, DevicePage, DeviceView, ErrorKind, KeyText, Latest,
@@ -12,6 +17,8 @@ use crate::auth::downlink::Hub;
 use crate::crypto::certificate::{CERTIFICATE_LENGTH_MAX, LeafInfo};
 use crate::crypto::fingerprint::to_hex;
 use crate::queue::Inbox;
+use crate::registry::claim::Claims;
+use crate::registry::packages::Packages;
 use crate::registry::{
     self, Credential, Device, NewCredential, Registry, RegistryError, pre_shared_key_of_hex,
 };
@@ -34,6 +41,8 @@ pub struct LocalOperations {
     registry: Arc<dyn Registry>,
     store: Arc<dyn Store>,
     hub: Arc<Hub>,
+    packages: Option<Arc<Packages>>,
+    claims: Option<Arc<Claims>>,
     /// Of the shards, when this process is a server.
     inboxes: Option<Arc<[Arc<Inbox>]>>,
 }
@@ -45,8 +54,24 @@ impl LocalOperations {
             registry,
             store,
             hub,
+            packages: None,
+            claims: None,
             inboxes: None,
         }
+    }
+
+    /// The same with packages for devices.
+    #[must_use]
+    pub fn with_packages(mut self, packages: Arc<Packages>) -> Self {
+        self.packages = Some(packages);
+        self
+    }
+
+    /// The same with the offers that devices make to the server which runs.
+    #[must_use]
+    pub fn with_claims(mut self, claims: Arc<Claims>) -> Self {
+        self.claims = Some(claims);
+        self
     }
 
     /// The same with the shards of a running server, by their inboxes.
@@ -116,6 +141,7 @@ impl Operations for LocalOperations {
 
     fn add(&self, device: &NewDevice) -> Result<DeviceView, OperationError> {
         let added = self.registry.add(new_device(device)?)?;
+        self.tell_new(std::slice::from_ref(&added))?;
         Ok(view_once(&added, device.psk.is_some()))
     }
 
@@ -125,7 +151,10 @@ impl Operations for LocalOperations {
         for device in devices {
             outcomes.push(new_device(device).map(|device| accepted.push(device)));
         }
-        let mut results = self.registry.add_many(accepted).into_iter();
+        let results = self.registry.add_many(accepted);
+        let added: Vec<_> = results.iter().flatten().cloned().collect();
+        self.tell_new(&added)?;
+        let mut results = results.into_iter();
         for outcome in outcomes.iter_mut().filter(|outcome| outcome.is_ok()) {
             let result = results.next().unwrap_or_else(|| {
                 let reason = "the registry gave no answer".to_owned();
@@ -210,6 +239,7 @@ fn view(device: &Device) -> DeviceView {
         Credential::X509 { fingerprint, .. } => {
             (CredentialsType::X509Certificate, to_hex(fingerprint))
         }
+        Credential::MqttBasic(mqtt) => (CredentialsType::MqttBasic, mqtt.id()),
         Credential::PreSharedKey { identity, .. } => {
             (CredentialsType::PreSharedKey, identity.to_string())
         }
@@ -331,11 +361,21 @@ impl From<RegistryError> for OperationError {
                 ErrorKind::NotFound,
                 "`tidegate device list` shows those there are",
             ),
+            RegistryError::UnknownProfile(_) => (
+                ErrorKind::NotFound,
+                "`tidegate profile list` shows those there are",
+            ),
+            RegistryError::ProfileTaken(_) => (
+                ErrorKind::Conflict,
+                "choose another name, or change that profile",
+            ),
+            RegistryError::ProfileInUse(..) => (ErrorKind::Conflict, "remove its devices first"),
             RegistryError::NameTaken(_) => (
                 ErrorKind::Conflict,
                 "choose another name, or remove that device first",
             ),
             RegistryError::TokenTaken
+            | RegistryError::MqttBasicTaken(_)
             | RegistryError::CertificateTaken(_)
             | RegistryError::PskIdentityTaken(_) => (
                 ErrorKind::Conflict,
@@ -346,9 +386,12 @@ impl From<RegistryError> for OperationError {
             }
             RegistryError::Name(..)
             | RegistryError::Profile(..)
+            | RegistryError::ProfileSettings(..)
+            | RegistryError::Options(_)
             | RegistryError::Token(_)
             | RegistryError::PskIdentity(..)
             | RegistryError::PreSharedKey(_)
+            | RegistryError::MqttBasic(_)
             | RegistryError::Certificate(_) => (ErrorKind::Invalid, ""),
         };
         Self::new(kind, error.to_string(), remedy)
@@ -360,4 +403,16 @@ impl From<StoreError> for OperationError {
         let remedy = "look at the disk of TIDEGATE_DATA_DIR";
         Self::new(ErrorKind::Failed, error.to_string(), remedy)
     }
+}
+
+/// The time of an administrator's change.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "an administrator acts by the clock"
+)]
+pub(super) fn now_ms() -> u64 {
+    let since = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

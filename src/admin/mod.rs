@@ -33,6 +33,7 @@ pub mod timestamp;
 mod token;
 
 pub use listen::AdminError;
+pub(crate) use local::patched;
 pub use local::{LocalOperations, certificate_der};
 pub use operations::{OperationError, Operations};
 pub use remote::RemoteOperations;

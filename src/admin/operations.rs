@@ -1,12 +1,20 @@
 //! What an administrator can do, wherever the registry and the store are.
 
+pub mod claims;
+pub mod ota;
+pub mod profiles;
 pub mod rpc;
 pub mod sessions;
 
 use crate::auth::downlink::ActivityView;
 use crate::store::{AttributeScope, HistoryQuery};
+use claims::ClaimOperations;
+use ota::OtaOperations;
+use profiles::ProfileOperations;
+use rpc::RpcOperations;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use sessions::SessionOperations;
 use std::collections::BTreeMap;
 use std::fmt;
 use zeroize::Zeroize;
@@ -91,6 +99,9 @@ pub enum CredentialsType {
     /// A key in common.
     #[serde(rename = "PRE_SHARED_KEY")]
     PreSharedKey,
+    /// Client id, user and password of MQTT, which nobody proves here.
+    #[serde(rename = "MQTT_BASIC")]
+    MqttBasic,
 }
 
 /// A device as it is shown.
@@ -203,6 +214,13 @@ impl OperationError {
     }
 }
 
+impl OperationError {
+    /// Of an implementation that lacks the operation.
+    pub(crate) fn not_offered() -> Self {
+        Self::new(ErrorKind::Failed, "this is not offered here", "")
+    }
+}
+
 impl fmt::Display for OperationError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)?;
@@ -217,7 +235,15 @@ impl fmt::Display for OperationError {
 impl std::error::Error for OperationError {}
 
 /// What an administrator can do. Calls block; none is for a shard's thread.
-pub trait Operations: rpc::RpcOperations + sessions::SessionOperations + Send + Sync {
+pub trait Operations:
+    ProfileOperations
+    + OtaOperations
+    + ClaimOperations
+    + RpcOperations
+    + SessionOperations
+    + Send
+    + Sync
+{
     /// Up to `limit` devices whose names come after `after` (from the first when `None`).
     ///
     /// # Errors

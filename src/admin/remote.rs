@@ -1,5 +1,8 @@
 //! Operations on a running server, over its unix socket.
 
+mod claims;
+mod ota;
+mod profiles;
 mod rpc;
 mod sessions;
 
@@ -77,12 +80,22 @@ impl RemoteOperations {
         target: &str,
         body: &impl Serialize,
     ) -> Result<T, OperationError> {
-        let answer = self.send(Method::POST, target, body)?;
+        self.send(Method::POST, target, body)
+    }
+
+    /// Sends a body as JSON; reads the answer.
+    fn send<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        target: &str,
+        body: &impl Serialize,
+    ) -> Result<T, OperationError> {
+        let answer = self.send_only(method, target, body)?;
         self.read(&answer)
     }
 
-    /// Sends a request with a JSON body.
-    fn send(
+    /// Sends a body as JSON.
+    fn send_only(
         &self,
         method: Method,
         target: &str,
@@ -98,7 +111,7 @@ impl RemoteOperations {
         serde_json::from_slice(answer).map_err(|error| unreachable_server(&self.socket, &error))
     }
 
-    /// Sends a request; gives the body of an answer that is a success.
+    /// Sends a request whose body is JSON, or empty.
     fn exchange(&self, method: Method, target: &str, body: Bytes) -> Result<Bytes, OperationError> {
         self.exchange_within(ANSWER_TIMEOUT, method, target, body)
     }
@@ -111,11 +124,34 @@ impl RemoteOperations {
         target: &str,
         body: Bytes,
     ) -> Result<Bytes, OperationError> {
+        self.exchange_typed(timeout, "application/json", method, target, body)
+    }
+
+    /// Sends a request whose body is bytes.
+    fn exchange_bytes(
+        &self,
+        method: Method,
+        target: &str,
+        body: Bytes,
+    ) -> Result<Bytes, OperationError> {
+        let content_type = "application/octet-stream";
+        self.exchange_typed(ANSWER_TIMEOUT, content_type, method, target, body)
+    }
+
+    /// Sends a request; gives the body of an answer that is a success.
+    fn exchange_typed(
+        &self,
+        timeout: Duration,
+        content_type: &str,
+        method: Method,
+        target: &str,
+        body: Bytes,
+    ) -> Result<Bytes, OperationError> {
         let request = Request::builder()
             .method(method)
             .uri(target)
             .header(header::HOST, "localhost")
-            .header(header::CONTENT_TYPE, "application/json")
+            .header(header::CONTENT_TYPE, content_type)
             .header(header::CONNECTION, "close")
             .body(Full::new(body))
             .map_err(|error| unreachable_server(&self.socket, &error))?;
@@ -214,8 +250,7 @@ impl Operations for RemoteOperations {
         credentials: &NewCredentials,
     ) -> Result<DeviceView, OperationError> {
         let target = format!("{}/credentials", device_path(name));
-        let answer = self.send(Method::PUT, &target, credentials)?;
-        self.read(&answer)
+        self.send(Method::PUT, &target, credentials)
     }
 
     fn latest(&self, name: &str) -> Result<Latest, OperationError> {
@@ -255,7 +290,7 @@ impl Operations for RemoteOperations {
         attributes: &NewAttributes,
     ) -> Result<(), OperationError> {
         let target = format!("{}/attributes/{}", device_path(name), scope.name());
-        self.send(Method::PUT, &target, attributes).map(drop)
+        self.send_only(Method::PUT, &target, attributes).map(drop)
     }
 
     fn delete_attributes(

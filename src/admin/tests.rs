@@ -1,4 +1,5 @@
 mod fake;
+mod features;
 mod pages;
 
 use super::operations::sessions::*;

@@ -60,7 +60,8 @@ impl Access {
         let clock = Box::new(unix_ms);
         let hub = Hub::without_shards(Arc::clone(&registry), Arc::clone(&store), clock);
         let hub_thread = HubThread::start(&hub).map_err(Failure::new)?;
-        let local = LocalOperations::new(registry, store, hub);
+        let local =
+            LocalOperations::new(registry, store, hub).with_packages(Arc::clone(&opened.packages));
         Ok(Self {
             operations: Box::new(local),
             hub_thread: Some(hub_thread),

@@ -52,6 +52,12 @@ pub(super) enum Command {
     Rpc(RpcArguments),
     /// Show and close the DTLS sessions of a running server
     Session(SessionArguments),
+    /// Define and change device profiles: payloads, limits, power saving, provisioning
+    Profile(crate::cli::profile::ProfileArguments),
+    /// Add firmware and software packages, and assign them
+    Ota(crate::cli::ota::OtaArguments),
+    /// Assign devices that offer themselves to customers
+    Claim(crate::cli::claim::ClaimArguments),
     /// Make and inspect certificates
     Cert(CertArguments),
     /// Look at the host: what would stop or slow the server, why, and the command that mends it
@@ -244,6 +250,19 @@ Examples:
         /// is given
         #[arg(long, value_name = "HEX", requires = "psk_identity")]
         psk: Option<String>,
+    },
+    /// Show or change what is set for a device alone
+    #[command(after_help = "\
+Example:
+  tidegate device set tracker-1 powerSaving.mode=E_DRX powerSaving.pagingTransmissionWindow=5000
+FIELD= takes a field back. provisioned=false lets a device fetch its credentials once more.")]
+    Set {
+        /// Its name
+        name: String,
+        /// powerSaving.mode, powerSaving.psmActivityTimer, powerSaving.edrxCycle,
+        /// powerSaving.pagingTransmissionWindow (milliseconds), provisioned
+        #[arg(value_name = "FIELD=VALUE")]
+        fields: Vec<String>,
     },
     /// Remove a device and its data; its credentials end at once
     Remove {

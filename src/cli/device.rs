@@ -5,7 +5,7 @@ use crate::admin::{Operations, timestamp};
 use crate::auth::downlink::ActivityView;
 use crate::cli::access::{Access, Missing};
 use crate::cli::arguments::{DeviceArguments, DeviceCommand};
-use crate::cli::{Failure, import, output};
+use crate::cli::{Failure, import, output, profile};
 use std::io::{Read as _, Write};
 use std::path::Path;
 
@@ -54,6 +54,7 @@ pub(super) fn run(arguments: &DeviceArguments) -> Result<(), Failure> {
             let access = open(Missing::Refuse)?;
             print(&access.set_credentials(name, &credentials)?, json)
         }
+        DeviceCommand::Set { name, fields } => profile::set_device(&arguments.place, name, fields),
         DeviceCommand::Remove { name } => {
             open(Missing::Refuse)?.remove(name)?;
             let mut out = output::stdout();
@@ -100,6 +101,7 @@ fn print(device: &DeviceView, json: bool) -> Result<(), Failure> {
             CredentialsType::AccessToken => "token",
             CredentialsType::X509Certificate => "fingerprint",
             CredentialsType::PreSharedKey => "identity",
+            CredentialsType::MqttBasic => "client|user",
         };
         let mut fields = vec![
             ("name", device.name.clone()),
@@ -152,6 +154,7 @@ const fn type_name(device: &DeviceView) -> &'static str {
         CredentialsType::AccessToken => "ACCESS_TOKEN",
         CredentialsType::X509Certificate => "X509_CERTIFICATE",
         CredentialsType::PreSharedKey => "PRE_SHARED_KEY",
+        CredentialsType::MqttBasic => "MQTT_BASIC",
     }
 }
 

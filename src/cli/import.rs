@@ -107,6 +107,9 @@ fn to_operation(device: registry::NewDevice) -> NewDevice {
         NewCredential::RandomToken => {}
         NewCredential::AccessToken(token) => new.token = Some(token),
         NewCredential::Certificate(der) => new.certificate = Some(base64(&der)),
+        // No line of a file makes one.
+        NewCredential::MqttBasic(_) => {}
+        NewCredential::CertificateText(text) => new.certificate = Some(text),
         NewCredential::PreSharedKey { identity, key } => {
             new.psk_identity = Some(identity);
             new.psk = key.map(|key| KeyText(to_hex(key.as_bytes())));

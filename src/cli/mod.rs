@@ -8,12 +8,15 @@ mod arguments;
 mod attr;
 mod cert;
 mod check;
+mod claim;
 mod data;
 mod device;
 mod doctor;
 mod import;
 mod manual;
+mod ota;
 mod output;
+mod profile;
 mod rpc;
 mod serve;
 mod session;
@@ -37,6 +40,9 @@ pub fn main() -> ExitCode {
         Command::Attr(arguments) => attr::run(arguments),
         Command::Rpc(arguments) => rpc::run(arguments),
         Command::Session(arguments) => session::run(arguments),
+        Command::Profile(arguments) => profile::run(arguments),
+        Command::Ota(arguments) => ota::run(arguments),
+        Command::Claim(arguments) => claim::run(arguments),
         Command::Cert(arguments) => cert::run(arguments),
         Command::Doctor(arguments) => doctor::run(arguments),
         Command::Completion(arguments) => manual::complete(arguments),

@@ -24,6 +24,7 @@ mod tests;
 pub use error::{ConfigError, Problem};
 pub use resolve::{EffectiveSetting, Origin};
 
+use crate::auth::api::{RateLimitRefusal, ServerLimits};
 use crate::config::value::{DriverChoice, LogFormat};
 use crate::credentials::CredentialSettings;
 use crate::crypto::suite::CipherSuite;
@@ -45,6 +46,10 @@ pub struct Config {
     pub x509: X509,
     /// How uploads are read.
     pub json: Json,
+    /// Devices that offer to be claimed.
+    pub claiming: Claiming,
+    /// How much may be sent.
+    pub limits: Limits,
     /// Reload of the server's credentials.
     pub reload: Reload,
     /// What is ours.
@@ -143,6 +148,24 @@ pub struct Json {
     pub type_cast: bool,
     /// `JSON_MAX_STRING_VALUE_LENGTH` in characters; `None`: no limit.
     pub max_string_value_length: Option<usize>,
+}
+
+/// Devices that offer to be claimed.
+#[derive(Clone, Copy, Debug)]
+pub struct Claiming {
+    /// `SECURITY_CLAIM_ALLOW_CLAIMING_BY_DEFAULT`.
+    pub allowed: bool,
+    /// `SECURITY_CLAIM_DURATION`.
+    pub duration_ms: u64,
+}
+
+/// How much may be sent.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// `TIDEGATE_RATE_LIMIT_*`: of all devices together.
+    pub server: ServerLimits,
+    /// `TIDEGATE_RATE_LIMIT_RESPONSE`.
+    pub refusal: RateLimitRefusal,
 }
 
 /// Reload of the server's credentials when their files change.

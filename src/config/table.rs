@@ -17,6 +17,10 @@ pub enum Group {
     X509,
     /// Uploads.
     Payload,
+    /// Devices that offer to be claimed.
+    Claiming,
+    /// How much may be sent.
+    Limits,
     /// Reload of credentials.
     Reload,
     /// Ours.
@@ -33,6 +37,8 @@ impl Group {
             Self::Credentials => "Server credentials",
             Self::X509 => "Client certificates and sessions",
             Self::Payload => "Uploads",
+            Self::Claiming => "Claiming",
+            Self::Limits => "Rate limits",
             Self::Reload => "Reload",
             Self::Tidegate => "Tidegate",
         }
@@ -107,7 +113,7 @@ const fn planned(
     }
 }
 
-use Group::{Coap, Credentials, Downlink, Dtls, Payload, Reload, Tidegate, X509};
+use Group::{Claiming, Coap, Credentials, Downlink, Dtls, Limits, Payload, Reload, Tidegate, X509};
 
 /// A positive number of milliseconds, up to a year.
 const MILLIS: Kind = Kind::Integer {
@@ -160,6 +166,12 @@ pub const SETTINGS: &[Setting] = &[
     setting(X509, "TB_COAP_X509_DTLS_SESSION_REPORT_TIMEOUT", MILLIS, "1800000", "ms", "Period of that clean-up"),
     setting(Payload, "JSON_TYPE_CAST_ENABLED", Kind::Boolean, "true", "", "Strings that look like numbers become numbers"),
     setting(Payload, "JSON_MAX_STRING_VALUE_LENGTH", Kind::Integer { min: 0, max: i32::MAX as i64 }, "0", "characters", "Longest string value; longer: 4.00. 0: no limit"),
+    setting(Claiming, "SECURITY_CLAIM_ALLOW_CLAIMING_BY_DEFAULT", Kind::Boolean, "true", "", "Whether devices can offer to be claimed; false: only those with the server attribute claimingAllowed true"),
+    setting(Claiming, "SECURITY_CLAIM_DURATION", MILLIS, "86400000", "ms", "How long such an offer lasts when the device does not say"),
+    setting(Limits, "TIDEGATE_RATE_LIMIT_MESSAGES", Kind::RateLimit, "", "", "Messages without readings, of all devices together: COUNT:SECONDS[,COUNT:SECONDS...]; empty: any number. Limits of each device are in its profile"),
+    setting(Limits, "TIDEGATE_RATE_LIMIT_TELEMETRY_MESSAGES", Kind::RateLimit, "", "", "The same of messages with readings or attributes"),
+    setting(Limits, "TIDEGATE_RATE_LIMIT_TELEMETRY_DATA_POINTS", Kind::RateLimit, "", "", "The same of keys and values in them"),
+    setting(Limits, "TIDEGATE_RATE_LIMIT_RESPONSE", Kind::Choice(&["4.29", "5.00"]), "4.29", "", "Answer beyond a limit: 4.29 with Max-Age (RFC 8516), or ThingsBoard's 5.00"),
     setting(Reload, "TB_TRANSPORT_SSL_CERTIFICATE_RELOAD_ENABLED", Kind::Boolean, "true", "", "Reload the server's certificate and key when their files change"),
     setting(Reload, "TB_TRANSPORT_SSL_CERTIFICATE_RELOAD_CHECK_INTERVAL_SECONDS", Kind::Integer { min: 1, max: 366 * 86_400 }, "60", "s", "How often the files are looked at"),
     setting(Tidegate, "TIDEGATE_DATA_DIR", Kind::Path, "./tidegate-data", "", "Registry, store, generated certificates and admin socket (mode 0700)"),

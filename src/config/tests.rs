@@ -47,6 +47,8 @@ const THINGSBOARD: &[(&str, &str)] = &[
     ("TB_TRANSPORT_SESSIONS_REPORT_TIMEOUT", "3000"),
     ("JSON_TYPE_CAST_ENABLED", "true"),
     ("JSON_MAX_STRING_VALUE_LENGTH", "0"),
+    ("SECURITY_CLAIM_ALLOW_CLAIMING_BY_DEFAULT", "true"),
+    ("SECURITY_CLAIM_DURATION", "86400000"),
     ("CLIENT_SIDE_RPC_TIMEOUT", "60000"),
     ("TB_TRANSPORT_ACTIVITY_REPORTING_STRATEGY", "LAST"),
     ("DEFAULT_INACTIVITY_TIMEOUT", "600"),
@@ -586,4 +588,25 @@ fn an_unreadable_file_stops_the_start() {
     assert!(load(latin1.path()).contains("line 2 is not UTF-8"));
     let large = conf_file(&"#".repeat(1 << 21));
     assert!(load(large.path()).contains("larger than 1 MiB"));
+}
+
+#[test]
+fn rate_limits_and_claims() {
+    let config = load(&[
+        ("TIDEGATE_RATE_LIMIT_MESSAGES", "10:1,300:60"),
+        ("TIDEGATE_RATE_LIMIT_RESPONSE", "5.00"),
+        ("SECURITY_CLAIM_ALLOW_CLAIMING_BY_DEFAULT", "false"),
+        ("SECURITY_CLAIM_DURATION", "60000"),
+    ])
+    .unwrap();
+    assert_eq!(config.limits.server.messages.to_string(), "10:1,300:60");
+    assert!(config.limits.server.telemetry_messages.is_unlimited());
+    let refusal = crate::auth::api::RateLimitRefusal::InternalServerError;
+    assert_eq!(config.limits.refusal, refusal);
+    assert!(!config.claiming.allowed);
+    assert_eq!(config.claiming.duration_ms, 60_000);
+    let bad = problem("TIDEGATE_RATE_LIMIT_MESSAGES", "10");
+    assert!(bad.contains("COUNT:SECONDS"), "{bad}");
+    problem("TIDEGATE_RATE_LIMIT_RESPONSE", "4.03");
+    problem("SECURITY_CLAIM_DURATION", "0");
 }

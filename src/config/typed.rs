@@ -1,11 +1,15 @@
 //! From parsed values to the fields of [`Config`], and the rules that join several settings.
 
+use crate::auth::api::{RateLimitRefusal, ServerLimits};
 use crate::config::error::{ConfigError, Problem};
 use crate::config::resolve::{EffectiveSetting, Resolved, ResolvedSetting, shown};
 use crate::config::value::{DriverChoice, LogFormat, Value};
-use crate::config::{Coap, Config, Downlink, Dtls, Json, Reload, Sources, Tidegate, X509};
+use crate::config::{
+    Claiming, Coap, Config, Downlink, Dtls, Json, Limits, Reload, Sources, Tidegate, X509,
+};
 use crate::credentials::{CredentialSettings, CredentialsType};
 use crate::crypto::suite::CipherSuite;
+use crate::registry::profile::RateLimit;
 use crate::store::embedded::Retention;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -74,6 +78,13 @@ impl Values<'_> {
         }
     }
 
+    fn rate_limit(&self, name: &str) -> RateLimit {
+        match &self.find(name).value {
+            Value::RateLimit(limit) => limit.clone(),
+            other => unreachable!("{name} is {other:?}"),
+        }
+    }
+
     fn path(&self, name: &str) -> PathBuf {
         match &self.find(name).value {
             Value::Path(value) => value.clone(),
@@ -126,6 +137,11 @@ pub(super) fn build(resolved: Resolved, sources: &Sources) -> Result<Config, Con
             max_string_value_length: Some(values.number("JSON_MAX_STRING_VALUE_LENGTH"))
                 .filter(|&length| length > 0),
         },
+        claiming: Claiming {
+            allowed: values.boolean("SECURITY_CLAIM_ALLOW_CLAIMING_BY_DEFAULT"),
+            duration_ms: values.number("SECURITY_CLAIM_DURATION"),
+        },
+        limits: limits(&values),
         reload: Reload {
             enabled: values.boolean("TB_TRANSPORT_SSL_CERTIFICATE_RELOAD_ENABLED"),
             check_interval: Duration::from_secs(
@@ -194,6 +210,21 @@ fn dtls(values: &Values<'_>, sources: &Sources) -> Dtls {
             .filter(|file| !file.is_empty())
             .map(PathBuf::from),
         session_cache_size: values.number("TIDEGATE_SESSION_CACHE_SIZE"),
+    }
+}
+
+fn limits(values: &Values<'_>) -> Limits {
+    Limits {
+        server: ServerLimits {
+            messages: values.rate_limit("TIDEGATE_RATE_LIMIT_MESSAGES"),
+            telemetry_messages: values.rate_limit("TIDEGATE_RATE_LIMIT_TELEMETRY_MESSAGES"),
+            telemetry_data_points: values.rate_limit("TIDEGATE_RATE_LIMIT_TELEMETRY_DATA_POINTS"),
+        },
+        refusal: if values.text("TIDEGATE_RATE_LIMIT_RESPONSE") == "5.00" {
+            RateLimitRefusal::InternalServerError
+        } else {
+            RateLimitRefusal::TooManyRequests
+        },
     }
 }
 

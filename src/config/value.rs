@@ -2,6 +2,7 @@
 
 use crate::config::nearest::nearest;
 use crate::crypto::suite::CipherSuite;
+use crate::registry::profile::RateLimit;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 
@@ -49,6 +50,8 @@ pub enum Kind {
     Suites,
     /// A filter of `tracing`.
     LogFilter,
+    /// `count:seconds[,count:seconds...]`, or empty.
+    RateLimit,
 }
 
 /// A text that was understood.
@@ -71,6 +74,8 @@ pub enum Value {
     Path(PathBuf),
     /// Of [`Kind::Suites`].
     Suites(Vec<CipherSuite>),
+    /// Of [`Kind::RateLimit`].
+    RateLimit(RateLimit),
 }
 
 /// How datagrams travel between the kernel and the shards.
@@ -147,6 +152,9 @@ impl Kind {
             Self::Path => path(text).map(Value::Path),
             Self::Suites => suites(trimmed).map(Value::Suites),
             Self::LogFilter => log_filter(trimmed).map(Value::Text),
+            Self::RateLimit => RateLimit::parse(trimmed)
+                .map(Value::RateLimit)
+                .map_err(|_| Refusal::new("not a rate limit", RateLimit::REMEDY)),
         }
     }
 }

@@ -13,6 +13,11 @@ pub fn device_fingerprint(der: &[u8]) -> [u8; 32] {
     sha3_256(STANDARD.encode(der).as_bytes())
 }
 
+/// The fingerprint of a certificate whose base64 is `text`.
+pub fn text_fingerprint(text: &str) -> [u8; 32] {
+    sha3_256(text.as_bytes())
+}
+
 /// Lower-case hexadecimal of `bytes`.
 pub fn to_hex(bytes: &[u8]) -> String {
     let mut out = String::with_capacity(bytes.len() * 2);

@@ -19,6 +19,7 @@ pub mod pre_shared_key;
 pub mod prf;
 pub mod random;
 pub mod sealing;
+pub mod secret;
 pub mod signature;
 pub mod suite;
 

@@ -2,6 +2,8 @@
 //!
 //! ```text
 //! devices:  id u64 big-endian -> device record (see `record`)
+//! profiles: name -> settings (see `profiles`)
+//! options:  id u64 big-endian -> what is set for a device alone
 //! meta:     "next-device" -> u64 big-endian, above every id given so far
 //!           "revoked" | identity[33] -> u64 big-endian, when its credential ended
 //! ```
@@ -11,14 +13,17 @@
 //! it is written: the time of its end is that from which nobody finds it any more.
 
 mod index;
+mod profiles;
 mod record;
+mod staged;
 
+use super::profile::{Profile, ProfileSettings, Profiles};
 use super::revocation::{Revocation, RevocationList, SessionIdentity};
 use super::{
-    Credential, DEFAULT_PROFILE, Device, DeviceChange, DeviceId, DeviceObserver, NewCredential,
-    NewDevice, Registry, RegistryError, validate,
+    Credential, DEFAULT_PROFILE, Device, DeviceChange, DeviceId, DeviceObserver, DeviceOptions,
+    MqttBasic, NewCredential, NewDevice, Registry, RegistryError, validate,
 };
-use crate::crypto::fingerprint::{device_fingerprint, to_hex};
+use crate::crypto::fingerprint::{device_fingerprint, text_fingerprint, to_hex};
 use crate::crypto::pre_shared_key::{PreSharedKey, psk_identity_hash};
 use crate::crypto::random::SystemRandom;
 use crate::store::embedded::MARKER;
@@ -26,6 +31,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode};
 use index::{FingerprintEntry, Index, PskEntry, TokenEntry};
+use profiles::OptionsEntry;
+use staged::Staged;
 use std::borrow::Borrow;
 use std::cmp::Ordering;
 use std::collections::{BTreeSet, HashMap};
@@ -42,12 +49,16 @@ pub struct EmbeddedRegistry {
     by_token: Index<TokenEntry>,
     by_fingerprint: Index<FingerprintEntry>,
     by_psk_identity: Index<PskEntry>,
+    /// Nobody is found by it; it sees to it that no two devices have the same.
+    by_mqtt: Index<TokenEntry>,
     /// Entries in it.
     pre_shared_keys: AtomicUsize,
     by_id: Index<Arc<Device>>,
     by_name: RwLock<BTreeSet<ByName>>,
     revocations: Arc<RevocationList>,
     observer: OnceLock<DeviceObserver>,
+    profiles: Profiles,
+    options: Index<OptionsEntry>,
     /// Held by whoever changes something.
     writer: Mutex<Writer>,
     /// Keeps the data directory locked as long as the database may be in use.
@@ -58,10 +69,12 @@ pub struct EmbeddedRegistry {
 struct Writer {
     database: Database,
     devices: Keyspace,
+    profiles: Keyspace,
+    options: Keyspace,
     meta: Keyspace,
     next_device: u64,
     /// One text for each profile in use.
-    profiles: HashMap<Box<str>, Arc<str>>,
+    profile_names: HashMap<Box<str>, Arc<str>>,
 }
 
 /// A device in the order of names.
@@ -82,26 +95,34 @@ impl EmbeddedRegistry {
             database.keyspace(name, options).map_err(|e| e.to_string())
         };
         let (devices, meta) = (keyspace("devices")?, keyspace("meta")?);
+        let (profiles, options) = (keyspace("profiles")?, keyspace("options")?);
+        let packages = keyspace("packages")?;
+        profiles::check_markers(database, &meta, [&profiles, &options, &packages])?;
         let next = meta.get(NEXT_DEVICE).map_err(|e| e.to_string())?;
         let registry = Self {
             by_token: Index::new(),
             by_fingerprint: Index::new(),
             by_psk_identity: Index::new(),
+            by_mqtt: Index::new(),
             pre_shared_keys: AtomicUsize::new(0),
             by_id: Index::new(),
             by_name: RwLock::default(),
             revocations: Arc::default(),
             observer: OnceLock::new(),
+            profiles: profiles::read_profiles(&profiles)?,
+            options: profiles::read_options(&options)?,
             writer: Mutex::new(Writer {
                 database: database.clone(),
                 devices,
+                profiles,
+                options,
                 meta,
                 next_device: next
                     .map_or(Some(1), |bytes| {
                         bytes.as_ref().try_into().ok().map(u64::from_be_bytes)
                     })
                     .ok_or("the number of the next device is damaged")?,
-                profiles: HashMap::new(),
+                profile_names: HashMap::new(),
             }),
             _directory: directory,
         };
@@ -115,7 +136,7 @@ impl EmbeddedRegistry {
                 continue;
             }
             let id = key.as_ref().try_into().map(u64::from_be_bytes);
-            let mut profile = |name: &str| intern(&mut writer.profiles, name);
+            let mut profile = |name: &str| intern(&mut writer.profile_names, name);
             let device = id
                 .ok()
                 .filter(|&id| id < next_device)
@@ -148,6 +169,9 @@ impl EmbeddedRegistry {
                 fingerprint,
                 device: device.id,
             }),
+            Credential::MqttBasic(ref mqtt) => {
+                self.by_mqtt.insert(TokenEntry::new(&mqtt.id(), device.id));
+            }
             Credential::PreSharedKey {
                 ref identity,
                 ref key,
@@ -169,6 +193,7 @@ impl EmbeddedRegistry {
         match &device.credential {
             Credential::AccessToken(token) => self.by_token.remove(token.as_bytes()),
             Credential::X509 { fingerprint } => self.by_fingerprint.remove(fingerprint),
+            Credential::MqttBasic(mqtt) => self.by_mqtt.remove(mqtt.id().as_bytes()),
             Credential::PreSharedKey { identity, .. } => {
                 let hash = psk_identity_hash(identity.as_bytes());
                 self.by_psk_identity.remove(&hash);
@@ -217,6 +242,15 @@ impl EmbeddedRegistry {
                 let fingerprint = device_fingerprint(der);
                 Ok((Credential::X509 { fingerprint }, STANDARD.encode(der)))
             }
+            NewCredential::CertificateText(text) => {
+                validate::certificate_text(text)?;
+                let fingerprint = text_fingerprint(text);
+                Ok((Credential::X509 { fingerprint }, text.clone()))
+            }
+            NewCredential::MqttBasic(mqtt) => {
+                mqtt.check().map_err(RegistryError::MqttBasic)?;
+                Ok((Credential::MqttBasic(mqtt.clone()), String::new()))
+            }
             NewCredential::PreSharedKey { identity, key } => {
                 validate::psk_identity(identity)?;
                 let key = match key {
@@ -246,6 +280,13 @@ impl EmbeddedRegistry {
             Credential::X509 { fingerprint } => {
                 match other(self.device_by_fingerprint(fingerprint)) {
                     Some(device) => Err(RegistryError::CertificateTaken(device.name.to_string())),
+                    None => Ok(()),
+                }
+            }
+            Credential::MqttBasic(mqtt) => {
+                let found = self.by_mqtt.find(mqtt.id().as_bytes());
+                match other(found.and_then(|entry| self.device(entry.device))) {
+                    Some(device) => Err(RegistryError::MqttBasicTaken(device.name.to_string())),
                     None => Ok(()),
                 }
             }
@@ -279,7 +320,7 @@ impl EmbeddedRegistry {
         let device = Device {
             id: DeviceId(writer.next_device),
             name: new.name.as_str().into(),
-            profile: intern(&mut writer.profiles, profile),
+            profile: intern(&mut writer.profile_names, profile),
             created_unix_ms: unix_ms(),
             credential,
             credential_generation: 0,
@@ -292,53 +333,6 @@ impl EmbeddedRegistry {
         );
         staged.insert(&device);
         Ok(Arc::new(device))
-    }
-}
-
-/// What the devices before it in the same call take.
-#[derive(Default)]
-struct Staged {
-    names: HashMap<Box<str>, ()>,
-    tokens: HashMap<Box<str>, ()>,
-    fingerprints: HashMap<[u8; 32], Box<str>>,
-    psk_identities: HashMap<Box<str>, Box<str>>,
-}
-
-impl Staged {
-    fn check(&self, name: &str, credential: &Credential) -> Result<(), RegistryError> {
-        if self.names.contains_key(name) {
-            return Err(RegistryError::NameTaken(name.into()));
-        }
-        match credential {
-            Credential::AccessToken(token) if self.tokens.contains_key(token) => {
-                Err(RegistryError::TokenTaken)
-            }
-            Credential::X509 { fingerprint } => match self.fingerprints.get(fingerprint) {
-                Some(owner) => Err(RegistryError::CertificateTaken(owner.to_string())),
-                None => Ok(()),
-            },
-            Credential::PreSharedKey { identity, .. } => match self.psk_identities.get(identity) {
-                Some(owner) => Err(RegistryError::PskIdentityTaken(owner.to_string())),
-                None => Ok(()),
-            },
-            Credential::AccessToken(_) => Ok(()),
-        }
-    }
-
-    fn insert(&mut self, device: &Device) {
-        self.names.insert(device.name.clone(), ());
-        match &device.credential {
-            Credential::AccessToken(token) => {
-                self.tokens.insert(token.clone(), ());
-            }
-            Credential::X509 { fingerprint } => {
-                self.fingerprints.insert(*fingerprint, device.name.clone());
-            }
-            Credential::PreSharedKey { identity, .. } => {
-                let owner = device.name.clone();
-                self.psk_identities.insert(identity.clone(), owner);
-            }
-        }
     }
 }
 
@@ -459,12 +453,14 @@ impl Registry for EmbeddedRegistry {
             .batch()
             .durability(Some(PersistMode::SyncAll));
         batch.remove(&writer.devices, device.id.0.to_be_bytes());
+        batch.remove(&writer.options, device.id.0.to_be_bytes());
         let revoked = self.revoke(&device, &writer, &mut batch);
         if let Err(error) = batch.commit() {
             self.insert(device);
             return Err(storage(error));
         }
         self.by_id.remove(&device.id);
+        self.options.remove(&device.id);
         let mut names = self.by_name.write().unwrap_or_else(PoisonError::into_inner);
         names.remove(name);
         drop(names);
@@ -474,6 +470,54 @@ impl Registry for EmbeddedRegistry {
             self.revocations.publish(unix_ms);
         }
         Ok(device)
+    }
+
+    fn profiles(&self) -> &Profiles {
+        &self.profiles
+    }
+
+    fn options(&self, device: DeviceId) -> Arc<DeviceOptions> {
+        self.find_options(device)
+    }
+
+    fn device_with_package(&self, package: u64) -> Option<DeviceId> {
+        self.find_package_user(package)
+    }
+
+    fn add_profile(
+        &self,
+        name: &str,
+        settings: ProfileSettings,
+    ) -> Result<Arc<Profile>, RegistryError> {
+        validate::profile(name)?;
+        self.store_profile(name, &mut |known| match known {
+            None => Ok(settings.clone()),
+            Some(_) => Err(RegistryError::ProfileTaken(name.into())),
+        })
+    }
+
+    fn change_profile(
+        &self,
+        name: &str,
+        change: &mut dyn FnMut(&ProfileSettings) -> Result<ProfileSettings, RegistryError>,
+    ) -> Result<Arc<Profile>, RegistryError> {
+        self.store_profile(name, &mut |known| match known {
+            Some(profile) => change(&profile.settings),
+            None if name == DEFAULT_PROFILE => change(&ProfileSettings::default()),
+            None => Err(RegistryError::UnknownProfile(name.into())),
+        })
+    }
+
+    fn remove_profile(&self, name: &str) -> Result<(), RegistryError> {
+        self.erase_profile(name)
+    }
+
+    fn change_options(
+        &self,
+        name: &str,
+        change: &mut dyn FnMut(&mut DeviceOptions) -> Result<(), RegistryError>,
+    ) -> Result<Arc<DeviceOptions>, RegistryError> {
+        self.store_options(name, change)
     }
 
     fn set_credential(

@@ -8,12 +8,21 @@
 //! one device at most; a [`DeviceId`] is never given twice, so readings of a removed device never reappear under
 //! a new one.
 
+pub mod claim;
 pub mod embedded;
 pub mod import;
+mod mqtt;
+mod options;
+pub mod packages;
+pub mod profile;
 pub mod revocation;
 mod validate;
 
 use crate::crypto::pre_shared_key::{PRE_SHARED_KEY_LEN_MAX, PreSharedKey, psk_identity_hash};
+pub use mqtt::MqttBasic;
+pub use options::DeviceOptions;
+use packages::PackageKind;
+use profile::{Profile, ProfileSettings, Profiles};
 use revocation::{RevocationList, SessionIdentity};
 use std::fmt;
 use std::sync::Arc;
@@ -47,13 +56,15 @@ pub enum Credential {
         /// The secret; wiped once nobody holds it any more.
         key: Arc<PreSharedKey>,
     },
+    /// Of MQTT: kept and shown, and nobody proves it here.
+    MqttBasic(Box<MqttBasic>),
 }
 
 impl Credential {
     /// Who a DTLS session proves to be by it; `None` of one that each request proves anew.
     pub fn session_identity(&self) -> Option<SessionIdentity> {
         match self {
-            Self::AccessToken(_) => None,
+            Self::AccessToken(_) | Self::MqttBasic(_) => None,
             Self::X509 { fingerprint } => Some(SessionIdentity::Certificate(*fingerprint)),
             Self::PreSharedKey { identity, .. } => Some(SessionIdentity::PreSharedKey(
                 psk_identity_hash(identity.as_bytes()),
@@ -89,6 +100,11 @@ pub enum NewCredential {
     AccessToken(String),
     /// The holder of the key of this certificate (DER, not parsed here).
     Certificate(Vec<u8>),
+    /// Of MQTT.
+    MqttBasic(Box<MqttBasic>),
+    /// The same, as the text that is hashed: base64 of the DER, without line breaks. A text that is
+    /// something else is kept, and nobody can prove it.
+    CertificateText(String),
     /// The holder of a pre-shared key.
     PreSharedKey {
         /// What the device says that it is.
@@ -148,6 +164,27 @@ pub enum RegistryError {
     /// There is no such device.
     #[error("there is no device named {0:?}")]
     Unknown(String),
+    /// A profile cannot be used as it was written: its name, and what is wrong.
+    #[error("profile {0:?}: {1}")]
+    ProfileSettings(String, String),
+    /// There is no such profile.
+    #[error("there is no profile named {0:?}")]
+    UnknownProfile(String),
+    /// The name belongs to a profile already.
+    #[error("a profile named {0:?} exists already")]
+    ProfileTaken(String),
+    /// The profile has devices: its name, and one of them.
+    #[error("profile {0:?} is in use, by device {1:?} for one")]
+    ProfileInUse(String, String),
+    /// The MQTT credentials are not usable.
+    #[error("the MQTT credentials are not usable: {0}")]
+    MqttBasic(&'static str),
+    /// Client id and user name belong to a device already.
+    #[error("the MQTT client id and user name belong to device {0:?} already")]
+    MqttBasicTaken(String),
+    /// What was to be changed cannot be changed so.
+    #[error("{0}")]
+    Options(String),
     /// The disk refused; a change was not made.
     #[error("the registry cannot be read or written: {0}")]
     Storage(String),
@@ -276,6 +313,100 @@ pub trait Registry: Send + Sync {
     /// There is no such device, or the change could not be stored.
     fn remove(&self, name: &str) -> Result<Arc<Device>, RegistryError>;
 
+    /// The profiles. A registry that knows none has the default alone.
+    fn profiles(&self) -> &Profiles {
+        Profiles::none()
+    }
+
+    /// The profile of a device, if there is such a device.
+    fn profile_of(&self, device: DeviceId) -> Option<Arc<Profile>> {
+        let device = self.device(device)?;
+        Some(self.profiles().of(&device.profile))
+    }
+
+    /// What is set for this device alone; cheap, as few devices have any of it.
+    fn options(&self, device: DeviceId) -> Arc<DeviceOptions> {
+        let _ = device;
+        Arc::default()
+    }
+
+    /// Number of the package that a device is to have: its own, else its profile's.
+    fn assigned_package(&self, device: DeviceId, kind: PackageKind) -> Option<u64> {
+        let own = self.options(device);
+        let profile = || self.profile_of(device);
+        match kind {
+            PackageKind::Firmware => own.firmware.or_else(|| profile()?.settings.firmware),
+            PackageKind::Software => own.software.or_else(|| profile()?.settings.software),
+        }
+    }
+
+    /// A device that has this package of its own. Looks at all devices that have settings.
+    fn device_with_package(&self, package: u64) -> Option<DeviceId> {
+        let _ = package;
+        None
+    }
+
+    /// When a device can be reached: by its own settings, else by its profile's.
+    fn power_saving(&self, device: DeviceId) -> profile::PowerSaving {
+        let own = self.options(device).power_saving;
+        match self.profile_of(device) {
+            Some(profile) => own.or(profile.settings.power_saving),
+            None => own,
+        }
+    }
+
+    /// Defines a profile.
+    ///
+    /// # Errors
+    ///
+    /// Says what of it is not usable or taken, or that it could not be stored.
+    fn add_profile(
+        &self,
+        name: &str,
+        settings: ProfileSettings,
+    ) -> Result<Arc<Profile>, RegistryError> {
+        let _ = settings;
+        Err(no_profiles(name))
+    }
+
+    /// Changes a profile as a whole: `change` gets its settings and gives the new ones, and nobody
+    /// changes it meanwhile. The default profile can be changed without being defined before.
+    ///
+    /// # Errors
+    ///
+    /// There is no such profile, `change` refuses, the result is not usable or not stored.
+    fn change_profile(
+        &self,
+        name: &str,
+        change: &mut dyn FnMut(&ProfileSettings) -> Result<ProfileSettings, RegistryError>,
+    ) -> Result<Arc<Profile>, RegistryError> {
+        let _ = change;
+        Err(no_profiles(name))
+    }
+
+    /// Removes a profile that no device has.
+    ///
+    /// # Errors
+    ///
+    /// There is no such profile, a device has it, or the change could not be stored.
+    fn remove_profile(&self, name: &str) -> Result<(), RegistryError> {
+        Err(no_profiles(name))
+    }
+
+    /// Changes what is set for a device alone; nobody changes it meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// There is no such device, `change` refuses, or the change could not be stored.
+    fn change_options(
+        &self,
+        name: &str,
+        change: &mut dyn FnMut(&mut DeviceOptions) -> Result<(), RegistryError>,
+    ) -> Result<Arc<DeviceOptions>, RegistryError> {
+        let _ = change;
+        Err(RegistryError::Unknown(name.into()))
+    }
+
     /// Replaces a device's credential; the old one ends at once.
     ///
     /// # Errors
@@ -286,4 +417,13 @@ pub trait Registry: Send + Sync {
         name: &str,
         credential: NewCredential,
     ) -> Result<Arc<Device>, RegistryError>;
+}
+
+fn no_profiles(name: &str) -> RegistryError {
+    RegistryError::ProfileSettings(name.into(), "this registry keeps no profiles".into())
+}
+
+/// 20 random alphanumeric characters: a token, or a name for who brings none.
+pub fn random_token() -> String {
+    validate::random_token(&mut crate::crypto::random::SystemRandom)
 }

@@ -65,6 +65,15 @@ pub(super) fn certificate(der: &[u8]) -> Result<(), RegistryError> {
     }
 }
 
+/// Checks the size of a certificate's text: base64 of what [`certificate`] allows.
+pub(super) fn certificate_text(text: &str) -> Result<(), RegistryError> {
+    match text.len() {
+        0 => Err(RegistryError::Certificate("it is empty")),
+        length if length <= CERTIFICATE_BYTES_MAX.div_ceil(3) * 4 => Ok(()),
+        _ => Err(RegistryError::Certificate("it is longer than 8192 bytes")),
+    }
+}
+
 /// Checks the identity of a pre-shared key (RFC 4279 section 5.1: UTF-8).
 pub(super) fn psk_identity(identity: &str) -> Result<(), RegistryError> {
     let problem = if identity.is_empty() {

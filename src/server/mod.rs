@@ -192,15 +192,14 @@ impl Server {
             .map(|_| Arc::new(Inbox::new(REQUESTS_MAX)))
             .collect();
         let hub = downlink::hub(config, &registry, &readings, &inboxes);
-        let api = Arc::new(Api::new(
+        let api = Api::new(
             Arc::clone(&registry),
             Arc::clone(&readings),
             Arc::clone(&hub),
-            ApiSettings {
-                type_cast: config.json.type_cast,
-                string_value_length_max: config.json.max_string_value_length.unwrap_or(0),
-            },
-        ));
+            api_settings(config),
+        );
+        let api = Arc::new(api.with_packages(Arc::clone(&opened.packages)));
+        let claims = Arc::clone(api.claims());
         let pool = Pool::start(
             Arc::clone(&queues),
             workers,
@@ -294,8 +293,11 @@ impl Server {
             token: token.clone(),
             remote_api: config.tidegate.admin_remote_api,
         };
-        let operations = admin::LocalOperations::new(registry, readings, Arc::clone(&hub));
-        let operations = Arc::new(operations.with_shards(Arc::clone(&inboxes)));
+        let operations = admin::LocalOperations::new(registry, readings, Arc::clone(&hub))
+            .with_packages(Arc::clone(&opened.packages))
+            .with_claims(claims)
+            .with_shards(Arc::clone(&inboxes));
+        let operations = Arc::new(operations);
         let admin = admin::spawn(&admin_settings, operations, Arc::clone(&status) as _)?;
         addresses.admin = admin.address();
         Ok(Self {
@@ -400,6 +402,18 @@ impl Server {
         self.opened.store.close();
         self.admin.stop();
         tracing::info!("stopped");
+    }
+}
+
+/// What of the device API can be set.
+fn api_settings(config: &Config) -> ApiSettings {
+    ApiSettings {
+        type_cast: config.json.type_cast,
+        string_value_length_max: config.json.max_string_value_length.unwrap_or(0),
+        server_limits: config.limits.server.clone(),
+        rate_limit_refusal: config.limits.refusal,
+        claiming_allowed: config.claiming.allowed,
+        claim_duration_ms: config.claiming.duration_ms,
     }
 }
 

@@ -10,6 +10,7 @@ mod check;
 mod data;
 mod device;
 mod manual;
+mod profile;
 mod session;
 mod usage;
 

@@ -111,3 +111,32 @@ fn plain_coap_stores_a_reading_too() {
     assert!(printed.contains("2.01"), "{printed}");
     assert_eq!(server.latest("plain")["t"]["value"], serde_json::json!(1));
 }
+
+#[test]
+fn a_firmware_of_megabytes_comes_block_by_block() {
+    let server = Server::start(&[]);
+    server.tidegate_ok(&["device", "add", "meter", "--token", "METERTOKEN"]);
+    let mut word = 1_u32;
+    let bytes: Vec<u8> = std::iter::repeat_with(|| {
+        word = word.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        word.to_be_bytes()[0]
+    })
+    .take((5 << 20) + 17)
+    .collect();
+    std::fs::write(server.path("fw.bin"), &bytes).unwrap();
+    server.tidegate_ok(&["ota", "add", "fw.bin", "--title", "T", "--version", "1"]);
+    server.tidegate_ok(&["ota", "assign", "1", "--device", "meter"]);
+    for client in CLIENTS {
+        let uri = format!(
+            "coaps://localhost:{}/fw/METERTOKEN?title=T",
+            server.secure_port
+        );
+        let arguments = ["-m", "get", "-B", "25", "-o", "got.bin", &uri];
+        let output = run_client(client, &arguments, server.directory.path());
+        let got = std::fs::read(server.path("got.bin")).unwrap_or_default();
+        let said = text(&output.stderr);
+        assert_eq!(got.len(), bytes.len(), "{client}: {said}");
+        assert!(got == bytes, "{client}: other bytes");
+        std::fs::remove_file(server.path("got.bin")).unwrap();
+    }
+}

@@ -13,6 +13,7 @@ mod connection_id;
 mod credentials;
 mod driver;
 mod durability;
+mod features;
 mod lifecycle;
 mod metrics;
 mod observe;

@@ -19,7 +19,9 @@ fn opener() {
     let Some(directory) = std::env::var_os(OPENED_DIRECTORY) else {
         return;
     };
-    let Opened { store, registry } = match open(Path::new(&directory), &settings()) {
+    let Opened {
+        store, registry, ..
+    } = match open(Path::new(&directory), &settings()) {
         Ok(opened) => opened,
         Err(error) => {
             eprintln!("error: {error}");
@@ -50,7 +52,9 @@ fn opener() {
 }
 
 fn fill(directory: &Path) {
-    let Opened { store, registry } = open(directory, &settings()).unwrap();
+    let Opened {
+        store, registry, ..
+    } = open(directory, &settings()).unwrap();
     for i in 0..50 {
         let device = NewDevice {
             name: format!("device {i}"),

@@ -20,11 +20,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 mod attributes;
+mod claims;
 pub(super) mod data;
 mod description;
 pub(super) mod devices;
+mod ota;
 mod page;
 mod probes;
+mod profiles;
 pub(super) mod rpc;
 pub(super) mod sessions;
 
@@ -55,10 +58,13 @@ const FEATURES: &[Feature] = &[
     page::FEATURE,
     probes::FEATURE,
     devices::FEATURE,
+    profiles::FEATURE,
     data::FEATURE,
     attributes::FEATURE,
     sessions::FEATURE,
     rpc::FEATURE,
+    ota::FEATURE,
+    claims::FEATURE,
 ];
 
 /// The routes, for requests that come in with `access`.

@@ -70,32 +70,90 @@ impl LocalOperations {
         if changes.is_empty() {
             return Ok(());
         }
+        let (sender, receiver) = mpsc::channel();
+        let started = self.start_change(device, scope, changes, &sender);
+        drop(sender);
+        started
+            .and_then(|()| settled(&receiver))
+            .map_err(|error| match error {
+                Unwritten::NoDevice => RegistryError::Unknown(device.name.to_string()).into(),
+                Unwritten::Failed(reason) => not_written(&reason),
+            })
+    }
+
+    /// Changes the shared attributes of many devices; one that is removed meanwhile is passed over.
+    ///
+    /// # Errors
+    /// What stopped it; some changes may have been made.
+    pub(super) fn change_shared<'a>(
+        &self,
+        changes: impl Iterator<Item = (&'a Device, Vec<(String, Option<Value>)>)>,
+    ) -> Result<(), String> {
+        let (sender, receiver) = mpsc::channel();
+        for (device, values) in changes {
+            let mut delta = Delta::default();
+            for (key, value) in values {
+                delta.insert(key.into(), value);
+            }
+            let started = self.start_change(device, AttributeScope::Shared, &delta, &sender);
+            if let Err(Unwritten::Failed(reason)) = started {
+                return Err(reason);
+            }
+        }
+        drop(sender);
+        settled(&receiver).or_else(|error| match error {
+            Unwritten::NoDevice => Ok(()),
+            Unwritten::Failed(reason) => Err(reason),
+        })
+    }
+
+    /// Has the hub change attributes; `done` hears of its end.
+    fn start_change(
+        &self,
+        device: &Device,
+        scope: AttributeScope,
+        changes: &Delta,
+        done: &mpsc::Sender<Result<(), StoreError>>,
+    ) -> Result<(), Unwritten> {
         // The store takes no more while it is behind; a change may wait for that a little.
         const ATTEMPTS: u32 = 50;
         const PAUSE: Duration = Duration::from_millis(20);
         for _ in 0..ATTEMPTS {
-            let (sender, receiver) = mpsc::sync_channel(1);
+            let done = done.clone();
             let done = Box::new(move |result: Result<(), StoreError>| {
                 // Nobody listens any more after the time-out.
-                let _ = sender.send(result);
+                let _ = done.send(result);
             });
             match self.hub.set(device.id, scope, changes.clone(), done) {
-                Ok(()) => {
-                    let written = receiver.recv_timeout(WRITE_TIMEOUT);
-                    return match written {
-                        Ok(Ok(())) => Ok(()),
-                        Ok(Err(error)) => Err(not_written(&error.to_string())),
-                        Err(_) => Err(not_written("it takes too long")),
-                    };
-                }
+                Ok(()) => return Ok(()),
                 Err(SetRefusal::Overloaded) => std::thread::sleep(PAUSE),
-                Err(SetRefusal::NoDevice) => {
-                    return Err(RegistryError::Unknown(device.name.to_string()).into());
+                Err(SetRefusal::NoDevice) => return Err(Unwritten::NoDevice),
+                Err(refusal @ SetRefusal::Key) => {
+                    return Err(Unwritten::Failed(refusal.to_string()));
                 }
-                Err(refusal @ SetRefusal::Key) => return Err(not_written(&refusal.to_string())),
             }
         }
-        Err(not_written("too much waits to be written"))
+        Err(Unwritten::Failed("too much waits to be written".to_owned()))
+    }
+}
+
+/// Why attributes were not changed.
+enum Unwritten {
+    NoDevice,
+    Failed(String),
+}
+
+/// Waits until every change is durable that still has a sender.
+fn settled(results: &mpsc::Receiver<Result<(), StoreError>>) -> Result<(), Unwritten> {
+    loop {
+        match results.recv_timeout(WRITE_TIMEOUT) {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return Err(Unwritten::Failed(error.to_string())),
+            Err(mpsc::RecvTimeoutError::Disconnected) => return Ok(()),
+            Err(mpsc::RecvTimeoutError::Timeout) => {
+                return Err(Unwritten::Failed("it takes too long".to_owned()));
+            }
+        }
     }
 }
 

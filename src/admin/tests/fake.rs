@@ -1,5 +1,8 @@
 //! Operations on devices in memory.
 
+use super::super::operations::claims::ClaimOperations;
+use super::super::operations::ota::OtaOperations;
+use super::super::operations::profiles::ProfileOperations;
 use super::super::operations::rpc::RpcOperations;
 use super::super::operations::sessions::*;
 use super::super::operations::*;
@@ -49,6 +52,10 @@ fn raw(value: &serde_json::Value) -> Box<RawValue> {
 
 /// No device can be called.
 impl RpcOperations for Fake {}
+
+impl ProfileOperations for Fake {}
+impl OtaOperations for Fake {}
+impl ClaimOperations for Fake {}
 
 impl Operations for Fake {
     fn devices(&self, after: Option<&str>, limit: usize) -> Result<DevicePage, OperationError> {

@@ -14,6 +14,8 @@ pub const NOT_FOUND: u8 = 0x84;
 pub const METHOD_NOT_ALLOWED: u8 = 0x85;
 /// 4.13 Request Entity Too Large.
 pub const REQUEST_ENTITY_TOO_LARGE: u8 = 0x8d;
+/// 4.29 Too Many Requests (RFC 8516).
+pub const TOO_MANY_REQUESTS: u8 = 0x9d;
 /// 5.00 Internal Server Error.
 pub const INTERNAL_SERVER_ERROR: u8 = 0xa0;
 /// 5.01 Not Implemented.

@@ -23,25 +23,39 @@
 //! TB section 6 with its recommendations, except where section 10 states a code: a timestamp that
 //! is not a number is 5.00 (vector 6). An empty array of telemetry is 2.01. Beyond ThingsBoard, which
 //! answers 2.01 and stores nothing: an empty key, a key of more than 255 bytes and a number of more
-//! than 350 plain digits are 4.00, as a 2.01 here means *stored*. What is not there yet (claiming,
-//! provisioning, OTA, Efento) is 5.01, after the checks of path and credential.
+//! than 350 plain digits are 4.00, as a 2.01 here means *stored*. What is not there yet (Efento) is
+//! 5.01, after the checks of path and credential.
 //!
 //! # What is observed
 //!
 //! Attributes and calls ([`Hub::observe`]). An Observe option with another value than 0 asks for
 //! nothing but an answer; that it ends a relation when it is 1 is the shard's business (RFC 7641
-//! section 3.6). Any accepted request of a device shows that it is there ([`Hub::uplink`]).
+//! section 3.6). Any request of a device shows that it is there ([`Hub::uplink`]), except the
+//! download of a package.
 
+mod claim;
 pub mod code;
+mod limits;
+mod ota;
 mod payload;
+pub(super) mod proto;
+mod provision;
 mod read;
 mod route;
+mod upload;
+
+pub use limits::{Refusal as RateLimitRefusal, ServerLimits};
 
 use crate::auth::downlink::{Hub, Topic};
 use crate::auth::request::{Identity, Request, Response};
 use crate::crypto::pre_shared_key::PreSharedKey;
+use crate::registry::claim::Claims;
+use crate::registry::packages::Packages;
+use crate::registry::profile::{DeviceType, PayloadType, Profile};
 use crate::registry::{DeviceId, Registry};
 use crate::store::{Batch, Store};
+use limits::{Limiter, Load};
+use provision::Guard;
 use route::{Action, Route, Segments};
 use std::sync::Arc;
 
@@ -55,6 +69,15 @@ pub struct ApiSettings {
     pub type_cast: bool,
     /// `JSON_MAX_STRING_VALUE_LENGTH`: most characters of a string value; 0 = any number.
     pub string_value_length_max: usize,
+    /// Limits of all devices together.
+    pub server_limits: ServerLimits,
+    /// `TIDEGATE_RATE_LIMIT_RESPONSE`: the answer beyond a limit.
+    pub rate_limit_refusal: RateLimitRefusal,
+    /// `SECURITY_CLAIM_ALLOW_CLAIMING_BY_DEFAULT`: whether devices may offer to be claimed without
+    /// the server attribute `claimingAllowed`.
+    pub claiming_allowed: bool,
+    /// `SECURITY_CLAIM_DURATION`: how long an offer without a duration lasts, milliseconds.
+    pub claim_duration_ms: u64,
 }
 
 impl Default for ApiSettings {
@@ -62,6 +85,10 @@ impl Default for ApiSettings {
         Self {
             type_cast: true,
             string_value_length_max: 0,
+            server_limits: ServerLimits::default(),
+            rate_limit_refusal: RateLimitRefusal::default(),
+            claiming_allowed: true,
+            claim_duration_ms: 86_400_000,
         }
     }
 }
@@ -83,6 +110,18 @@ pub struct Api {
     store: Arc<dyn Store>,
     hub: Arc<Hub>,
     settings: ApiSettings,
+    limiter: Limiter,
+    provisioning: Guard,
+    claims: Arc<Claims>,
+    packages: Option<Arc<Packages>>,
+}
+
+/// A request whose device is known.
+struct Asked<'a> {
+    request: &'a Request,
+    device: DeviceId,
+    /// `None`: no profile changes how requests are handled.
+    profile: Option<Arc<Profile>>,
 }
 
 impl Api {
@@ -97,13 +136,31 @@ impl Api {
             registry,
             store,
             hub,
+            limiter: Limiter::new(settings.server_limits.clone(), settings.rate_limit_refusal),
+            provisioning: Guard::default(),
+            claims: Arc::default(),
+            packages: None,
             settings,
+        }
+    }
+
+    /// The same with packages for devices to download.
+    #[must_use]
+    pub fn with_packages(self, packages: Arc<Packages>) -> Self {
+        Self {
+            packages: Some(packages),
+            ..self
         }
     }
 
     /// What devices observe and are told.
     pub fn hub(&self) -> &Arc<Hub> {
         &self.hub
+    }
+
+    /// Where devices offer to be claimed.
+    pub fn claims(&self) -> &Arc<Claims> {
+        &self.claims
     }
 
     /// Answers a request. What it writes is added to `batch`, which is left as it was unless the
@@ -114,7 +171,8 @@ impl Api {
             Route::Refused(code) => Response::empty(code),
             Route::Root => read::root(),
             Route::WellKnownCore => read::well_known_core(),
-            Route::Provision | Route::Efento => Response::empty(code::NOT_IMPLEMENTED),
+            Route::Provision => return self.provision(request, batch),
+            Route::Efento => Response::empty(code::NOT_IMPLEMENTED),
             Route::Device { action, token } => match self.authenticate(request, token) {
                 Some(device) => {
                     return self.device_request(request, action, token, device, batch);
@@ -128,7 +186,15 @@ impl Api {
     /// Whether handling `request` may wait for the disk.
     pub fn may_block(request: &Request) -> bool {
         const POST: u8 = 2;
-        request.message.method != POST
+        const PROVISION: &[u8] = b"provision";
+        // A path of one option has slashes inside.
+        let is_provision = |segment: &[u8]| {
+            let start = segment.len().saturating_sub(PROVISION.len());
+            segment
+                .get(start..)
+                .is_some_and(|end| end.eq_ignore_ascii_case(PROVISION))
+        };
+        request.message.method != POST || request.message.path().any(is_provision)
     }
 
     /// The key of the device whose PSK identity has this SHA-256.
@@ -157,78 +223,102 @@ impl Api {
         device: DeviceId,
         batch: &mut Batch,
     ) -> Outcome {
-        let message = &request.message;
-        let received_ms = i64::try_from(request.received_unix_ms).unwrap_or(i64::MAX);
-        if action != Action::Ota {
+        if !matches!(action, Action::Ota(_)) {
             self.hub.uplink(device, request.received_unix_ms);
         }
-        let observe = |topic| {
-            let may = || self.authenticate(request, token) == Some(device);
-            match self.hub.observe(topic, device, request, &may) {
-                Ok(()) => Outcome::Elsewhere,
-                Err(refusal) => Outcome::Respond(refusal),
-            }
+        // As long as no profile says anything of importance, nobody looks for it.
+        let profile = (!self.registry.profiles().are_plain())
+            .then(|| self.registry.profile_of(device))
+            .flatten();
+        let asked = Asked {
+            request,
+            device,
+            profile,
         };
-        let upload = match action {
-            Action::PostTelemetry => payload::telemetry,
-            Action::PostAttributes => payload::attributes,
-            Action::ReadAttributes if message.observe == Some(REGISTER) => {
-                return observe(Topic::Attributes);
+        let refusal = match action {
+            // Uploads count by what is in them. The way of packages is nobody's standard path, and is
+            // not limited (TB section 6).
+            Action::PostTelemetry | Action::PostAttributes | Action::Ota(_) => None,
+            _ if asked.is_efento() => Some(Response::empty(code::BAD_REQUEST)),
+            _ => self.admit(&asked, Load::Message).err(),
+        };
+        let registers = request.message.observe == Some(REGISTER);
+        let answer = match action {
+            Action::Ota(kind) => Some(self.download(&asked, kind)),
+            _ if refusal.is_some() => refusal,
+            _ if asked.is_efento() => Some(Response::empty(code::BAD_REQUEST)),
+            Action::PostTelemetry => {
+                return self.upload(&asked, upload::Target::Telemetry, batch);
             }
-            Action::ObserveRpc if message.observe == Some(REGISTER) => {
-                return observe(Topic::Rpc);
+            Action::PostAttributes => {
+                return self.upload(&asked, upload::Target::Attributes, batch);
+            }
+            Action::ReadAttributes if registers => self.observe(&asked, token, Topic::Attributes),
+            Action::ObserveRpc if registers => self.observe(&asked, token, Topic::Rpc),
+            Action::ReadAttributes => {
+                let later = self.hub.long_body(Topic::Attributes, device, request);
+                Some(later.unwrap_or_else(|| self.read_attributes(&asked)))
             }
             Action::ObserveRpc => {
                 let later = self.hub.long_body(Topic::Rpc, device, request);
-                let code = match message.observe {
+                let code = match request.message.observe {
                     Some(_) => code::CONTENT,
                     None => code::BAD_REQUEST,
                 };
-                return Outcome::Respond(later.unwrap_or_else(|| Response::empty(code)));
+                Some(later.unwrap_or_else(|| Response::empty(code)))
             }
-            Action::Call => {
-                return self
-                    .hub
-                    .client_call(device, request)
-                    .map_or(Outcome::Elsewhere, Outcome::Respond);
-            }
-            Action::Reply(id) => {
-                return self
-                    .hub
-                    .reply(device, id, request)
-                    .map_or(Outcome::Elsewhere, Outcome::Respond);
-            }
-            Action::ReadAttributes => {
-                if let Some(later) = self.hub.long_body(Topic::Attributes, device, request) {
-                    return Outcome::Respond(later);
-                }
-                let read = read::attributes(&*self.store, device, message);
-                return Outcome::Respond(read.unwrap_or_else(|error| {
-                    tracing::error!(%error, %device, "attributes cannot be read");
-                    Response::empty(code::INTERNAL_SERVER_ERROR)
-                }));
-            }
-            Action::Claim | Action::Ota => {
-                return Outcome::Respond(Response::empty(code::NOT_IMPLEMENTED));
-            }
+            Action::Call => self.hub.client_call(device, request),
+            Action::Reply(id) => self.hub.reply(device, id, request),
+            Action::Claim => Some(self.claim(&asked)),
         };
-        let mark = batch.begin();
-        let uploaded = upload(
-            message.payload(),
-            device,
-            received_ms,
-            &self.settings,
-            batch,
+        answer.map_or(Outcome::Elsewhere, Outcome::Respond)
+    }
+
+    /// Opens a relation; `None`: the hub answers.
+    fn observe(&self, asked: &Asked<'_>, token: Option<&[u8]>, topic: Topic) -> Option<Response> {
+        let (device, request) = (asked.device, asked.request);
+        let may = || self.authenticate(request, token) == Some(device);
+        self.hub.observe(topic, device, request, &may).err()
+    }
+
+    fn read_attributes(&self, asked: &Asked<'_>) -> Response {
+        let read = read::attributes(
+            &*self.store,
+            asked.device,
+            &asked.request.message,
+            asked.is_protobuf(),
         );
-        match uploaded {
-            Err(refusal) => {
-                batch.rollback(mark);
-                Outcome::Respond(Response::empty(refusal.0))
-            }
-            // Nothing to store: nothing to wait for.
-            Ok(()) if batch.mark() == mark => Outcome::Respond(Response::empty(code::CREATED)),
-            Ok(()) => Outcome::Durable(Response::empty(code::CREATED)),
+        read.unwrap_or_else(|error| {
+            tracing::error!(%error, device = %asked.device, "attributes cannot be read");
+            Response::empty(code::INTERNAL_SERVER_ERROR)
+        })
+    }
+
+    /// Lets a message pass, or gives the answer to one beyond a rate limit.
+    fn admit(&self, asked: &Asked<'_>, load: Load) -> Result<(), Response> {
+        if asked.profile.is_none() && self.limiter.is_unlimited() {
+            return Ok(());
         }
+        let now_ms = asked.request.received_unix_ms;
+        self.limiter
+            .admit(asked.device, asked.profile.as_deref(), load, now_ms)
+            .map_err(|wait| self.limiter.refuse(wait))
+    }
+}
+
+impl Asked<'_> {
+    fn is_protobuf(&self) -> bool {
+        let settings = self.profile.as_ref().map(|profile| &profile.settings);
+        settings.is_some_and(|settings| settings.payload_type == PayloadType::Protobuf)
+    }
+
+    fn is_efento(&self) -> bool {
+        let settings = self.profile.as_ref().map(|profile| &profile.settings);
+        settings.is_some_and(|settings| settings.device_type == DeviceType::Efento)
+    }
+
+    fn received_ms(&self) -> i64 {
+        i64::try_from(self.request.received_unix_ms).unwrap_or(i64::MAX)
     }
 }
 

@@ -16,7 +16,8 @@ pub(super) struct Refusal(pub(super) u8);
 
 const BAD: Refusal = Refusal(code::BAD_REQUEST);
 
-/// Adds the readings of `payload` to `batch`. On an error the batch may hold a part of them.
+/// Adds the readings of `payload` to `batch` and returns how many. On an error the batch may hold a
+/// part of them.
 ///
 /// `received_ms` is the one timestamp of everything that comes without its own.
 pub(super) fn telemetry(
@@ -25,25 +26,28 @@ pub(super) fn telemetry(
     received_ms: i64,
     settings: &ApiSettings,
     batch: &mut Batch,
-) -> Result<(), Refusal> {
+) -> Result<u64, Refusal> {
     with_document(payload, |document| match document {
         Json::Object(members) => readings(members, device, received_ms, settings, batch),
-        Json::Array(items) => items.iter().try_for_each(|item| match item {
-            Json::Object(members) => readings(members, device, received_ms, settings, batch),
+        Json::Array(items) => items.iter().try_fold(0, |count, item| match item {
+            Json::Object(members) => {
+                Ok(count + readings(members, device, received_ms, settings, batch)?)
+            }
             _ => Err(BAD),
         }),
         _ => Err(BAD),
     })
 }
 
-/// Adds the client attributes of `payload` to `batch`. On an error the batch may hold a part.
+/// Adds the client attributes of `payload` to `batch` and returns how many. On an error the batch
+/// may hold a part.
 pub(super) fn attributes(
     payload: &[u8],
     device: DeviceId,
     received_ms: i64,
     settings: &ApiSettings,
     batch: &mut Batch,
-) -> Result<(), Refusal> {
+) -> Result<u64, Refusal> {
     with_document(payload, |document| {
         let Json::Object(members) = document else {
             return Err(BAD);
@@ -58,7 +62,7 @@ pub(super) fn attributes(
 
 /// Parses the payload. Bytes that are no UTF-8 become U+FFFD, as in ThingsBoard: a device with a
 /// Latin-1 degree sign in a string must not lose its reading.
-fn with_document<T>(
+pub(super) fn with_document<T>(
     payload: &[u8],
     work: impl FnOnce(&Json<'_>) -> Result<T, Refusal>,
 ) -> Result<T, Refusal> {
@@ -86,7 +90,7 @@ fn readings(
     received_ms: i64,
     settings: &ApiSettings,
     batch: &mut Batch,
-) -> Result<(), Refusal> {
+) -> Result<u64, Refusal> {
     let member = |name: &str| members.iter().find(|(known, _)| known == name);
     let (ts_ms, members) = match (member("ts"), member("values")) {
         (Some((_, ts)), Some((_, values))) => {
@@ -135,12 +139,13 @@ fn truncated(value: f64) -> Option<i64> {
     (-LIMIT..LIMIT).contains(&value).then_some(value as i64)
 }
 
-/// Hands every value that is not null to `push`.
+/// Hands every value that is not null to `push`; returns how many there were.
 fn values(
     members: &Members<'_>,
     settings: &ApiSettings,
     mut push: impl FnMut(&str, ValueRef<'_>) -> Result<(), Refusal>,
-) -> Result<(), Refusal> {
+) -> Result<u64, Refusal> {
+    let mut count = 0;
     for (key, value) in members {
         if key.is_empty() || key.len() > KEY_BYTES_MAX {
             return Err(BAD);
@@ -173,8 +178,9 @@ fn values(
                 push(key, ValueRef::Json(&text))?;
             }
         }
+        count += u64::from(!matches!(value, Json::Null));
     }
-    Ok(())
+    Ok(count)
 }
 
 fn string(

@@ -1,6 +1,7 @@
 //! Reading attributes (TB section 7.3), and discovery.
 
 use super::code;
+use super::proto::{self, GetAttributeResponse};
 use crate::auth::request::{RequestMessage, Response};
 use crate::registry::DeviceId;
 use crate::store::value::write_json_string;
@@ -23,23 +24,39 @@ pub(super) fn attributes(
     store: &dyn Store,
     device: DeviceId,
     message: &RequestMessage,
+    protobuf: bool,
 ) -> Result<Response, StoreError> {
     let client_keys = key_list(message, "clientKeys");
     let shared_keys = key_list(message, "sharedKeys");
     let all = client_keys.is_none() && shared_keys.is_none();
-    let mut payload = String::from("{");
-    for (name, scope, keys) in [
-        ("client", AttributeScope::Client, client_keys),
-        ("shared", AttributeScope::Shared, shared_keys),
-    ] {
-        let found = match &keys {
-            Some(keys) => {
-                let keys: Vec<&str> = keys.split(',').filter(|key| !key.is_empty()).collect();
-                store.attributes(device, scope, Some(&keys))?
-            }
-            None if all => store.attributes(device, scope, None)?,
-            None => continue,
+    let mut named = 0;
+    let mut read = |scope, keys: Option<Cow<'_, str>>| match keys {
+        Some(keys) => {
+            let keys: Vec<&str> = keys.split(',').filter(|key| !key.is_empty()).collect();
+            named += keys.len();
+            store.attributes(device, scope, Some(&keys))
+        }
+        None if all => store.attributes(device, scope, None),
+        None => Ok(Vec::new()),
+    };
+    let client = read(AttributeScope::Client, client_keys)?;
+    let shared = read(AttributeScope::Shared, shared_keys)?;
+    if protobuf {
+        let code = if client.is_empty() && shared.is_empty() {
+            code::NOT_FOUND
+        } else {
+            code::CONTENT
         };
+        let answer = GetAttributeResponse {
+            client: client.iter().map(Into::into).collect(),
+            shared: shared.iter().map(Into::into).collect(),
+            is_multiple: code == code::CONTENT && named > 1,
+            ..GetAttributeResponse::default()
+        };
+        return Ok(proto::response(code, &answer));
+    }
+    let mut payload = String::from("{");
+    for (name, found) in [("client", client), ("shared", shared)] {
         if found.is_empty() {
             continue;
         }

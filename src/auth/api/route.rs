@@ -4,7 +4,7 @@
 //! token form : /api/v1/{token}/{feature}[/{n}][/...]
 //! cert form  : /api/v1/{feature}[/{n}]
 //! provision  : /api/v1/provision, /api/v1/{anything}/provision
-//! OTA        : /fw/{token}, /sw/{token}
+//! OTA        : /fw/{token}, /sw/{token}; beyond ThingsBoard, for certificates: /fw, /sw
 //! Efento     : /efento/{m|i|c|t}
 //! ```
 //!
@@ -14,6 +14,7 @@
 
 use super::code;
 use crate::auth::request::RequestMessage;
+use crate::registry::packages::PackageKind;
 
 const GET: u8 = 1;
 const POST: u8 = 2;
@@ -31,7 +32,7 @@ pub(super) enum Action {
     Call,
     /// Its reply to the call with this number.
     Reply(i32),
-    Ota,
+    Ota(PackageKind),
 }
 
 /// What a request asks for.
@@ -111,7 +112,8 @@ pub(super) fn route<'a>(message: &RequestMessage, segments: &[&'a [u8]]) -> Rout
             GET | POST => device_api(message, rest),
             _ => Route::Refused(code::METHOD_NOT_ALLOWED),
         },
-        (b"fw" | b"sw", rest) => only(GET, method, ota(rest)),
+        (b"fw", rest) => only(GET, method, ota(PackageKind::Firmware, rest)),
+        (b"sw", rest) => only(GET, method, ota(PackageKind::Software, rest)),
         (b"efento", rest) => efento(method, rest),
         _ => Route::Refused(code::NOT_FOUND),
     }
@@ -191,12 +193,12 @@ fn call_number(rest: &[&[u8]]) -> Option<i32> {
     std::str::from_utf8(segment).ok()?.parse().ok()
 }
 
-/// A path below `/fw` or `/sw`: exactly one segment, the token.
-fn ota<'a>(rest: &[&'a [u8]]) -> Route<'a> {
+/// A path below `/fw` or `/sw`: one segment, the token, or none for a device with a certificate.
+fn ota<'a>(kind: PackageKind, rest: &[&'a [u8]]) -> Route<'a> {
     match rest {
-        [token] => Route::Device {
-            action: Action::Ota,
-            token: Some(*token),
+        [] | [_] => Route::Device {
+            action: Action::Ota(kind),
+            token: rest.first().copied(),
         },
         _ => Route::Refused(code::UNAUTHORIZED),
     }
@@ -306,8 +308,10 @@ mod tests {
             (POST, &["sw", "T"], "4.05"),
             (POST, &["fw"], "4.05"),
             // OTA.
-            (GET, &["fw", "T"], "Ota T"),
-            (GET, &["fw"], "4.01"),
+            (GET, &["fw", "T"], "Ota(Firmware) T"),
+            (GET, &["sw", "T"], "Ota(Software) T"),
+            (GET, &["fw"], "Ota(Firmware) -"),
+            (GET, &["sw"], "Ota(Software) -"),
             (GET, &["sw", "T", "x"], "4.01"),
             // Efento.
             (POST, &["efento", "m"], "Efento"),

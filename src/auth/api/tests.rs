@@ -2,6 +2,9 @@
 //! and store. The vectors' own bytes go through the CoAP codec elsewhere; here the request begins as
 //! its options.
 
+mod features;
+mod provisioning;
+
 use super::*;
 use crate::auth::request::{PeerRef, RequestMessage};
 use crate::crypto::fingerprint::device_fingerprint;
@@ -56,7 +59,8 @@ impl Bench {
         Self {
             token_device: add("token", NewCredential::AccessToken("ACCESS01".into())),
             certificate_device: add("cert", NewCredential::Certificate(CERTIFICATE.into())),
-            api: Api::new(opened.registry.clone(), opened.store.clone(), hub, settings),
+            api: Api::new(opened.registry.clone(), opened.store.clone(), hub, settings)
+                .with_packages(opened.packages.clone()),
             opened,
             _directory: directory,
         }
@@ -208,9 +212,8 @@ fn vector_5_paths_tokens_and_methods() {
         (POST, "/api/v1/ACCESS01/rpc/1", "2.01"),
         (POST, "/api/v1/ACCESS01/rpc/1/more", "2.01"),
         (POST, "/api/v1/WRONG/rpc/1", "4.01"),
-        (POST, "/api/v1/ACCESS01/claim", "5.01"),
-        (POST, "/api/v1/provision", "5.01"),
-        (GET, "/fw/ACCESS01", "5.01"),
+        (GET, "/fw/ACCESS01", "4.04"),
+        (GET, "/sw", "4.01"),
         (POST, "/efento/m", "5.01"),
         (POST, "/api/v1/WRONG/rpc", "4.01"),
         (POST, "/api/v1/WRONG/claim", "4.01"),
@@ -374,6 +377,7 @@ fn settings_of_the_dialect() {
     let strict = Bench::with(ApiSettings {
         type_cast: false,
         string_value_length_max: 3,
+        ..ApiSettings::default()
     });
     for (body, expected) in [
         (r#"{"v":"25"}"#, "2.01"),

@@ -50,6 +50,14 @@ impl<E: Entry> Index<E> {
         table.find(hash, |entry| entry.key() == key).cloned()
     }
 
+    /// Any entry that passes the test. Looks at all.
+    pub(super) fn find_by(&self, test: impl Fn(&E) -> bool) -> Option<E> {
+        self.tables.iter().find_map(|table| {
+            let table = table.read().unwrap_or_else(PoisonError::into_inner);
+            table.iter().find(|entry| test(entry)).cloned()
+        })
+    }
+
     /// Adds an entry, or puts it in the place of the one with the same key.
     pub(super) fn insert(&self, entry: E) {
         let hash = self.hasher.hash_one(entry.key());

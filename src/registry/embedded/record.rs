@@ -5,10 +5,11 @@
 //! name, profile:  length u16 | UTF-8
 //! credential:     1 | token: length u16 | UTF-8
 //!                 2 | fingerprint 32 | certificate: length u16 | base64
+//!                 4 | client id, user name, password: length u16 | UTF-8 each
 //!                 3 | PSK identity: length u16 | UTF-8 | key: length u8 | bytes
 //! ```
 
-use super::{Credential, Device, DeviceId};
+use super::{Credential, Device, DeviceId, MqttBasic};
 use crate::crypto::pre_shared_key::PreSharedKey;
 use crate::store::value::{take, take_slice};
 use std::sync::Arc;
@@ -17,6 +18,7 @@ const VERSION: u8 = 1;
 const ACCESS_TOKEN: u8 = 1;
 const X509: u8 = 2;
 const PRE_SHARED_KEY: u8 = 3;
+const MQTT_BASIC: u8 = 4;
 
 /// The record of a device, with its certificate's text if it has one.
 pub(super) fn encode(device: &Device, certificate: &str) -> Vec<u8> {
@@ -34,6 +36,12 @@ pub(super) fn encode(device: &Device, certificate: &str) -> Vec<u8> {
             out.push(X509);
             out.extend_from_slice(fingerprint);
             encode_text(certificate, &mut out);
+        }
+        Credential::MqttBasic(mqtt) => {
+            out.push(MQTT_BASIC);
+            for part in [&mqtt.client_id, &mqtt.user_name, &mqtt.password] {
+                encode_text(part, &mut out);
+            }
         }
         Credential::PreSharedKey { identity, key } => {
             out.push(PRE_SHARED_KEY);
@@ -65,6 +73,14 @@ pub(super) fn decode(
         [X509] => {
             let fingerprint = take(bytes)?;
             (Credential::X509 { fingerprint }, decode_text(bytes)?)
+        }
+        [MQTT_BASIC] => {
+            let mqtt = MqttBasic {
+                client_id: decode_text(bytes)?.into(),
+                user_name: decode_text(bytes)?.into(),
+                password: decode_text(bytes)?.into(),
+            };
+            (Credential::MqttBasic(Box::new(mqtt)), "")
         }
         [PRE_SHARED_KEY] => {
             let identity = decode_text(bytes)?.into();

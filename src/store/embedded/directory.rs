@@ -7,6 +7,7 @@
 //!   LOCK          locked (flock) while a process has the directory; holds its pid
 //!   log/          0700: segments of the log, see `segment`
 //!   db/           0700: the database (fjall)
+//!   packages/     0700: firmware and software for devices, made with the first
 //! ```
 
 use super::OpenError;
@@ -81,6 +82,11 @@ impl DataDirectory {
     /// Where the log's segments are.
     pub(super) fn log(&self) -> PathBuf {
         self.path.join("log")
+    }
+
+    /// Where packages for devices are.
+    pub(super) fn packages(&self) -> PathBuf {
+        self.path.join("packages")
     }
 
     /// Where the database is.

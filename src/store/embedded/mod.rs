@@ -28,6 +28,7 @@ mod spare;
 
 use crate::registry::DeviceId;
 use crate::registry::embedded::EmbeddedRegistry;
+use crate::registry::packages::Packages;
 use crate::store::batch::TelemetryItems;
 use crate::store::{
     Attribute, AttributeScope, Batch, Completion, HistoryQuery, Order, Overloaded, Point, Store,
@@ -154,6 +155,8 @@ pub struct Opened {
     pub registry: Arc<EmbeddedRegistry>,
     /// Readings and attributes.
     pub store: Arc<EmbeddedStore>,
+    /// Firmware and software for devices.
+    pub packages: Arc<Packages>,
 }
 
 /// Opens a data directory, creating it (mode 0700) when it does not exist, and replays the log.
@@ -192,6 +195,8 @@ fn open_with(
     let registry = unpanicked(|| EmbeddedRegistry::open(&tables.database, directory.clone()))
         .and_then(|opened| opened)
         .map_err(damaged)?;
+    let packages = Packages::open(&tables.database, &directory.packages(), directory.clone())
+        .map_err(damaged)?;
     let head = Head::new(settings.attribute_cache_bytes);
     let recovered = recovery::replay(&directory.log(), checkpoint, &head)?;
     let next_sequence = recovered.last_sequence + 1;
@@ -209,6 +214,7 @@ fn open_with(
     Ok(Opened {
         registry: Arc::new(registry),
         store: Arc::new(store),
+        packages: Arc::new(packages),
     })
 }
 

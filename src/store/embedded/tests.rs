@@ -408,11 +408,17 @@ fn a_second_opener_is_told_who_has_the_directory() {
         "{refused}"
     );
     assert!(refused.contains(&directory.path().display().to_string()));
-    // The registry alone keeps the directory, too.
-    let Opened { registry, store } = opened;
+    // The registry alone keeps the directory, and so do the packages.
+    let Opened {
+        registry,
+        store,
+        packages,
+    } = opened;
     drop(store);
     assert!(open(directory.path(), &settings()).is_err());
     drop(registry);
+    assert!(open(directory.path(), &settings()).is_err());
+    drop(packages);
     open(directory.path(), &settings()).unwrap();
 }
 

@@ -1,0 +1,232 @@
+//! Profiles, and settings of single devices, as they are stored: JSON, so that a later version can
+//! add to them.
+//!
+//! ```text
+//! profiles: name -> version u8 = 1 | ProfileSettings as JSON
+//! options:  id u64 big-endian -> version u8 = 1 | DeviceOptions as JSON
+//! ```
+
+use super::index::{Entry, Index};
+use super::{
+    ByName, DEFAULT_PROFILE, Device, DeviceId, DeviceOptions, EmbeddedRegistry, MARKER, Profile,
+    ProfileSettings, Profiles, RegistryError, storage,
+};
+use crate::registry::profile::PROFILES_MAX;
+use fjall::{Database, Keyspace, PersistMode};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+const VERSION: u8 = 1;
+/// In `meta`: the keyspaces here have had their markers. A data directory of an earlier version has
+/// neither.
+const KEPT: &str = "profiles-kept";
+
+/// What is set for one device.
+#[derive(Clone)]
+pub(super) struct OptionsEntry {
+    device: DeviceId,
+    options: Arc<DeviceOptions>,
+}
+
+impl Entry for OptionsEntry {
+    type Key = DeviceId;
+
+    fn key(&self) -> &DeviceId {
+        &self.device
+    }
+}
+
+/// Looks for the row that each keyspace has from its first use: one without it has lost its rows.
+pub(super) fn check_markers(
+    database: &Database,
+    meta: &Keyspace,
+    keyspaces: [&Keyspace; 3],
+) -> Result<(), String> {
+    let text = |error: fjall::Error| error.to_string();
+    if meta.contains_key(KEPT).map_err(text)? {
+        for keyspace in keyspaces {
+            if !keyspace.contains_key(MARKER).map_err(text)? {
+                return Err(format!(
+                    "the rows of its part {:?} are gone",
+                    keyspace.name()
+                ));
+            }
+        }
+        return Ok(());
+    }
+    let mut batch = database.batch().durability(Some(PersistMode::SyncAll));
+    for keyspace in keyspaces {
+        // For packages this is the number of the next one.
+        batch.insert(keyspace, MARKER, 1_u64.to_be_bytes());
+    }
+    batch.insert(meta, KEPT, []);
+    batch.commit().map_err(text)
+}
+
+/// All stored profiles.
+pub(super) fn read_profiles(keyspace: &Keyspace) -> Result<Profiles, String> {
+    let mut all = HashMap::new();
+    for entry in keyspace.iter() {
+        let (key, value) = entry.into_inner().map_err(|e| e.to_string())?;
+        if *key == MARKER {
+            continue;
+        }
+        let damaged = || format!("the record of profile {key:?} is damaged");
+        let name = std::str::from_utf8(&key).map_err(|_| damaged())?;
+        let settings = decode(&value).ok_or_else(damaged)?;
+        let profile = Profile::compile(name, settings).map_err(|error| error.to_string())?;
+        all.insert(name.into(), Arc::new(profile));
+    }
+    Ok(Profiles::new(all))
+}
+
+/// What is set for single devices.
+pub(super) fn read_options(keyspace: &Keyspace) -> Result<Index<OptionsEntry>, String> {
+    let index = Index::new();
+    for entry in keyspace.iter() {
+        let (key, value) = entry.into_inner().map_err(|e| e.to_string())?;
+        if *key == MARKER {
+            continue;
+        }
+        let id = key.as_ref().try_into().ok().map(u64::from_be_bytes);
+        let (device, options) = id
+            .zip(decode(&value))
+            .ok_or_else(|| format!("the settings of device {key:?} are damaged"))?;
+        index.insert(OptionsEntry {
+            device: DeviceId(device),
+            options: Arc::new(options),
+        });
+    }
+    Ok(index)
+}
+
+impl EmbeddedRegistry {
+    pub(super) fn find_options(&self, device: DeviceId) -> Arc<DeviceOptions> {
+        self.options
+            .find(&device)
+            .map(|entry| entry.options)
+            .unwrap_or_default()
+    }
+
+    pub(super) fn find_package_user(&self, package: u64) -> Option<DeviceId> {
+        let package = Some(package);
+        let has = |entry: &OptionsEntry| {
+            entry.options.firmware == package || entry.options.software == package
+        };
+        self.options.find_by(has).map(|entry| entry.device)
+    }
+
+    /// Stores what `make` makes of the profile that has the name now.
+    pub(super) fn store_profile(
+        &self,
+        name: &str,
+        make: &mut dyn FnMut(Option<&Profile>) -> Result<ProfileSettings, RegistryError>,
+    ) -> Result<Arc<Profile>, RegistryError> {
+        let writer = self.writer();
+        let known = self.profiles.find(name);
+        let profile = Profile::compile(name, make(known.as_deref())?)?;
+        let refused =
+            |problem: &str| Err(RegistryError::ProfileSettings(name.into(), problem.into()));
+        if known.is_none() && self.profiles.list().len() >= PROFILES_MAX {
+            return refused("there are as many profiles as there may be");
+        }
+        if let Some(key) = &profile.settings.provisioning.key
+            && let Some(owner) = self.profiles.by_provision_key(key)
+            && *owner.name != *name
+        {
+            return refused("its provisioning key belongs to another profile already");
+        }
+        let record =
+            encode(&profile.settings).map_err(|e| RegistryError::Storage(e.to_string()))?;
+        let mut batch = writer
+            .database
+            .batch()
+            .durability(Some(PersistMode::SyncAll));
+        batch.insert(&writer.profiles, name, record);
+        batch.commit().map_err(storage)?;
+        let profile = Arc::new(profile);
+        self.profiles.put(Arc::clone(&profile));
+        Ok(profile)
+    }
+
+    pub(super) fn erase_profile(&self, name: &str) -> Result<(), RegistryError> {
+        let writer = self.writer();
+        if self.profiles.find(name).is_none() {
+            return Err(RegistryError::UnknownProfile(name.into()));
+        }
+        // The default one can go: its devices have the built-in one then. Others' devices would
+        // silently lose their limits and schemas.
+        if name != DEFAULT_PROFILE
+            && let Some(device) = self.device_with_profile(name)
+        {
+            let device = device.name.to_string();
+            return Err(RegistryError::ProfileInUse(name.into(), device));
+        }
+        let mut batch = writer
+            .database
+            .batch()
+            .durability(Some(PersistMode::SyncAll));
+        batch.remove(&writer.profiles, name);
+        batch.commit().map_err(storage)?;
+        self.profiles.take(name);
+        Ok(())
+    }
+
+    /// One of a profile's devices. Looks at all devices.
+    fn device_with_profile(&self, profile: &str) -> Option<Arc<Device>> {
+        self.names()
+            .iter()
+            .find(|ByName(device)| *device.profile == *profile)
+            .map(|ByName(device)| Arc::clone(device))
+    }
+
+    pub(super) fn store_options(
+        &self,
+        name: &str,
+        change: &mut dyn FnMut(&mut DeviceOptions) -> Result<(), RegistryError>,
+    ) -> Result<Arc<DeviceOptions>, RegistryError> {
+        use crate::registry::Registry as _;
+        let writer = self.writer();
+        let device = self
+            .device_by_name(name)
+            .ok_or_else(|| RegistryError::Unknown(name.into()))?
+            .id;
+        let mut options = DeviceOptions::clone(&self.find_options(device));
+        change(&mut options)?;
+        let mut batch = writer
+            .database
+            .batch()
+            .durability(Some(PersistMode::SyncAll));
+        let is_empty = options == DeviceOptions::default();
+        if is_empty {
+            batch.remove(&writer.options, device.0.to_be_bytes());
+        } else {
+            let record = encode(&options).map_err(|e| RegistryError::Storage(e.to_string()))?;
+            batch.insert(&writer.options, device.0.to_be_bytes(), record);
+        }
+        batch.commit().map_err(storage)?;
+        let options = Arc::new(options);
+        if is_empty {
+            self.options.remove(&device);
+        } else {
+            self.options.insert(OptionsEntry {
+                device,
+                options: Arc::clone(&options),
+            });
+        }
+        Ok(options)
+    }
+}
+
+fn encode(value: &impl Serialize) -> serde_json::Result<Vec<u8>> {
+    let mut record = vec![VERSION];
+    serde_json::to_writer(&mut record, value)?;
+    Ok(record)
+}
+
+fn decode<T: DeserializeOwned>(record: &[u8]) -> Option<T> {
+    let json = record.strip_prefix(&[VERSION])?;
+    serde_json::from_slice(json).ok()
+}
