@@ -191,7 +191,10 @@ impl Device {
             Ok(()) => {
                 self.backlog.pop_front();
                 self.state = State::Busy { since: intended };
-                kit.sample.counters.sent += u64::from(!kit.observes());
+                let in_time = kit.is_measured(now);
+                let sent = u64::from(!kit.observes());
+                kit.sample.counters.sent += sent;
+                kit.sample.counters.offered_in_time += sent * u64::from(in_time);
                 record(&mut kit.sample.lag, now.saturating_duration_since(intended));
             }
             // Only while the exchange of an earlier request is open, which Busy excludes.
@@ -582,7 +585,10 @@ impl Device {
                 buffers: &mut SpareBuffers::default(),
             },
         );
-        kit.sample.counters.retransmissions += exchange.retransmissions() - before;
+        let again = exchange.retransmissions() - before;
+        let in_time = if kit.is_measured(now) { again } else { 0 };
+        kit.sample.counters.retransmissions += again;
+        kit.sample.counters.offered_in_time += in_time;
         if outcome == ClientTimeout::TimedOut {
             kit.sample.counters.timeouts += 1;
             kit.sample.counters.failed += 1;

@@ -21,6 +21,8 @@ pub(crate) struct Counters {
     pub(crate) ok: u64,
     /// Answered before the measured time ended.
     pub(crate) ok_in_time: u64,
+    /// Requests sent, for the first time or again, while it was measured.
+    pub(crate) offered_in_time: u64,
     /// Everything that was to be sent and did not end well; timeouts included.
     pub(crate) failed: u64,
     pub(crate) timeouts: u64,
@@ -85,6 +87,7 @@ impl Counters {
         self.sent += other.sent;
         self.ok += other.ok;
         self.ok_in_time += other.ok_in_time;
+        self.offered_in_time += other.offered_in_time;
         self.failed += other.failed;
         self.timeouts += other.timeouts;
         self.retransmissions += other.retransmissions;

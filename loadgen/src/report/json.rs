@@ -26,6 +26,7 @@ pub(crate) fn json(report: &Report<'_>) -> Value {
             "timeouts": counters.timeouts,
             "retransmissions": counters.retransmissions,
             "per_s": rounded(report.requests_per_s()),
+            "offered_per_s": rounded(report.offered_per_s()),
         },
         "latency_us": percentiles(&report.total.latency),
     });
@@ -216,7 +217,8 @@ mod tests {
                 "failed",
                 "timeouts",
                 "retransmissions",
-                "per_s"
+                "per_s",
+                "offered_per_s"
             ]
         );
         assert_eq!(

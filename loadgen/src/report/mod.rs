@@ -61,6 +61,11 @@ impl Report<'_> {
         per_second(self.total.counters.ok_in_time, self.measured)
     }
 
+    /// Requests sent per second, for the first time or again.
+    pub(crate) fn offered_per_s(&self) -> f64 {
+        per_second(self.total.counters.offered_in_time, self.measured)
+    }
+
     /// Handshakes completed per second: of the measured time, or while the fleet connected.
     pub(crate) fn handshakes_per_s(&self) -> f64 {
         let counters = &self.total.counters;
