@@ -318,7 +318,7 @@ impl MessageLayer {
                 _ if !flags.is_get() && message.block2.is_some_and(|block| block.num > 0) => {
                     self.answer_again(now, index, message.block2, &wishes, cx)
                 }
-                _ if message.observe == Some(0) && self.unproven.is_some() => {
+                _ if flags.is_get() && message.observe == Some(0) && self.unproven.is_some() => {
                     cx.buffers.put(message.into_buffer());
                     let challenge = self.challenge().unwrap_or_default();
                     self.send_at_once(now, index, &challenge, cx)
