@@ -341,7 +341,6 @@ impl MessageLayer {
         }
     }
 
-    /// Gives a request that was just remembered to the caller.
     /// A GET that registers or cancels under the token of a relation (RFC 7641 section 2).
     fn note_observation(&mut self, index: usize, message: &RequestMessage) {
         let Some(relations) = &mut self.relations else {
@@ -357,6 +356,7 @@ impl MessageLayer {
         }
     }
 
+    /// Gives a request that was just remembered to the caller.
     fn hand_over(
         &mut self,
         index: usize,
