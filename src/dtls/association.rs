@@ -127,6 +127,16 @@ impl Association {
         u8::try_from(longest.unwrap_or(0)).unwrap_or(u8::MAX)
     }
 
+    /// Looks at the memory of the live session; what comes out means nothing.
+    pub fn touch(&self) -> u64 {
+        self.connection.as_ref().map_or(0, Connection::touch)
+    }
+
+    /// Looks at the memory of its expanded keys, if there are any.
+    pub fn touch_keys(&self) -> u64 {
+        self.connection.as_ref().map_or(0, Connection::touch_keys)
+    }
+
     /// The connection ids by which the peer's records are to be found: that of the live session and
     /// that of the handshake, as far as there are any.
     pub fn local_connection_ids(&self) -> impl Iterator<Item = &[u8]> {

@@ -14,6 +14,7 @@ mod address_index;
 mod addresses;
 mod connection_id;
 mod credentials;
+mod foresight;
 mod goodbye;
 mod half_open;
 mod hot;
@@ -39,6 +40,8 @@ use std::sync::Arc;
 use address_index::AddressIndex;
 use addresses::AddressLimits;
 use connection_id::{ConnectionIds, Owner};
+pub use foresight::AHEAD;
+use foresight::Foresight;
 use half_open::HalfOpen;
 pub use hot::HOT_SESSIONS;
 use hot::HotSessions;
@@ -80,6 +83,9 @@ pub struct Endpoint {
     random: Box<dyn Random>,
     peers: Slab<Peer>,
     by_address: AddressIndex,
+    foresight: Foresight,
+    /// Who the sender of the datagram in work may be.
+    guess: Option<Key>,
     connection_ids: ConnectionIds,
     hot: HotSessions,
     /// The peer of the datagram in work, should that cause a panic.
@@ -123,6 +129,8 @@ impl Endpoint {
                 u32::try_from(settings.sessions_max + settings.plain_peers_max).unwrap_or(u32::MAX),
             ),
             by_address: AddressIndex::new(),
+            foresight: Foresight::default(),
+            guess: None,
             hot: HotSessions::new(settings.hot_sessions),
             connection_ids: ConnectionIds::new(
                 shard,
@@ -165,6 +173,7 @@ impl Endpoint {
             port,
         };
         self.in_hand = None;
+        self.guess = self.foresight.take(&key);
         match port {
             Port::Plain => self.handle_plain(now, key, datagram, out),
             Port::Secure => self.handle_secure(now, key, datagram, out),
@@ -172,7 +181,8 @@ impl Endpoint {
     }
 
     fn handle_plain(&mut self, now: Now, key: PeerKey, datagram: &[u8], out: &mut Outbox) {
-        let peer = match self.by_address.find(&key, &self.peers) {
+        let guess = self.guess.take();
+        let peer = match self.find_guessed(&key, guess) {
             Some(peer) => peer,
             None => {
                 // A peer is worth a slot only if it speaks CoAP at all.
@@ -209,13 +219,14 @@ impl Endpoint {
             }
         }
         let address = AddressBytes::new(key.address);
+        let guess = self.guess.take();
         let config = self.settings.dtls.load();
         let Some(config) = config.as_ref() else {
             return;
         };
         let length = config.connection_id_length.unwrap_or(0);
         let known = match dtls::cid_of(datagram, length) {
-            None => self.by_address.find(&key, &self.peers),
+            None => self.find_guessed(&key, guess),
             Some(id) => match self.connection_ids.owner_of(id) {
                 Owner::Peer(slot) => match self.peers.key_of(slot) {
                     Some(peer) => Some(peer),
@@ -379,9 +390,14 @@ impl Endpoint {
             path,
             ..
         } = peer;
-        let layer = coap.get_or_insert_with(|| Box::new(MessageLayer::new(&mut *self.random)));
-        let mut request = None;
         let settings = coap_settings(&self.settings.coap, association.as_ref());
+        let layer = coap.get_or_insert_with(|| {
+            Box::new(match settings.echo && !secure {
+                true => MessageLayer::unproven(&mut *self.random),
+                false => MessageLayer::new(&mut *self.random),
+            })
+        });
+        let mut request = None;
         let way = ((*address).into(), *port, path);
         let again = Transmission::MayBeAgain;
         let mut send = coap_output(way, again, association, out, &self.metrics);

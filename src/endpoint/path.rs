@@ -29,6 +29,7 @@
 
 use std::net::SocketAddr;
 
+use super::foresight::Foresight;
 use super::{Endpoint, Outbox, PeerKey};
 use crate::drop_reason::DropReason;
 use crate::dtls::{Association, PathCookie};
@@ -258,6 +259,9 @@ impl Endpoint {
         let is_unconfirmed = self.peers.get(key).is_some_and(|peer| peer.path.is_some());
         if is_unconfirmed {
             self.by_address.remove(place, key.slot);
+            // It has this address still: whoever was foreseen here may be the wrong one.
+            self.guess = None;
+            self.foresight = Foresight::default();
         }
     }
 

@@ -121,6 +121,20 @@ impl Peer {
         }
     }
 
+    /// Looks at the peer's own memory, a field in each line or so; what comes out means nothing.
+    pub(super) fn touch(&self) -> u64 {
+        let association = self.association.as_ref().map_or(0, Association::touch);
+        let armed_at = self.armed_at.as_micros();
+        association ^ armed_at ^ u64::from(self.since_s) ^ u64::from(self.waiting)
+    }
+
+    /// Looks at what the peer's memory refers to.
+    pub(super) fn touch_parts(&self) -> u64 {
+        let association = self.association.as_ref();
+        let layer = self.coap.as_ref().map_or(0, |layer| layer.touch());
+        layer ^ association.map_or(0, Association::touch_keys)
+    }
+
     fn next_timeout(&self) -> Option<Instant> {
         let association = self
             .association

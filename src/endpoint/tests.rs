@@ -6,6 +6,7 @@
 mod connection_id;
 mod credentials;
 mod flood;
+mod foresight;
 mod half_open;
 mod hot;
 mod inspection;

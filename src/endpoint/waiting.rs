@@ -267,6 +267,7 @@ impl Endpoint {
             port: Port::Secure,
         };
         self.in_hand = None;
+        self.guess = None;
         let is_admitted = datagram.peer.is_none();
         self.handle_records(now, key, is_admitted, &mut datagram.bytes, out);
     }

@@ -14,6 +14,7 @@ use crate::auth::api::code;
 use crate::auth::json::{self, Json};
 use crate::auth::pool::RETRY_AFTER_S;
 use crate::auth::request::{PeerRef, Request, Response, Verdict};
+use crate::auth::tally::Tallied;
 use crate::registry::DeviceId;
 use crate::store::value::write_json_string;
 use serde::{Deserialize, Serialize};
@@ -222,6 +223,7 @@ impl Hub {
         calls.waiting.push_back(id);
         calls.hand_out();
         drop(calls);
+        self.tally.count(Tallied::ClientCalls);
         if is_first {
             self.client_calls
                 .next_end_ms
