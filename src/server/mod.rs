@@ -264,7 +264,7 @@ impl Server {
                 inboxes: Arc::clone(&inboxes),
                 connection_ids,
                 stop: Arc::clone(&stop),
-                clock,
+                clock: clock.clone(),
                 started,
             };
             let handle = shard::spawn(parts).map_err(|e| StartError::Executor(e.to_string()))?;

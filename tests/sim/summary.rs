@@ -91,7 +91,7 @@ counts! {
     Happenings {
         records cookies handshakes resumptions handshakes_failed rebinds device_restarts restarts
         amnesias removals strangers clock_jumps silences losses expired revoked queue_full
-        store_refusals store_failures lookups lookups_refused
+        store_refusals store_failures lookups lookups_refused batches
     }
 }
 

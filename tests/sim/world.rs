@@ -16,6 +16,7 @@ use tidegate::endpoint::Port;
 use tidegate::metrics::Counter;
 use tidegate::random::{Random, SeededRandom};
 use tidegate::registry::{NewDevice, Registry};
+use tidegate::shard::memory::MemoryDatagram;
 use tidegate::time::{Duration, Instant, Now};
 
 use crate::check::{Door, Effects, Nonces, check_bounds, check_end};
@@ -176,12 +177,16 @@ impl World {
         } else {
             outside = false;
             let now = self.clock();
-            let sent = self.server.step(now, &mut self.dice);
-            self.trace.event(self.now, "server", sent.len());
-            for sent in &sent {
-                self.door.sent_unasked(sent);
+            let (turns, end) = self.server.step(now, &mut self.dice);
+            self.now = self.now.max(end);
+            for turn in turns {
+                self.trace.event(self.now, "turn", turn.shard);
+                self.trace.event(self.now, "of", turn.taken.len());
+                self.trace.event(self.now, "sends", turn.sent.len());
+                self.summary.happenings.batches += u64::from(turn.taken.len() > 1);
+                self.door.turn(&turn);
+                self.transmit(turn.sent);
             }
-            self.transmit(sent);
         }
         self.schedule_commit();
         check_bounds(&self.server, &self.plan);
@@ -197,14 +202,12 @@ impl World {
                 let shard =
                     shard.map_or_else(|| self.server.shard_of(from), |shard| shard % shards);
                 self.trace.datagram(self.now, "to server", &packet.bytes);
-                let bytes = packet.bytes.clone();
-                let place = (from, packet.port);
-                let sent = self
-                    .server
-                    .receive(now, shard, place, bytes, &mut self.dice);
-                self.door
-                    .received((shard, from), packet.port, &packet.bytes, &sent);
-                self.transmit(sent);
+                let datagram = MemoryDatagram {
+                    peer: from,
+                    port: packet.port,
+                    bytes: packet.bytes,
+                };
+                self.server.arrive(now, shard, datagram, &mut self.dice);
             }
             To::Device(to) => {
                 self.trace.datagram(self.now, "to device", &packet.bytes);
@@ -285,8 +288,7 @@ impl World {
         let (written, group) = self.store.commit();
         self.note_written(&written);
         group.complete();
-        let now = self.clock();
-        self.server.schedule_inboxes(now, &mut self.dice);
+        self.server.schedule_inboxes(self.now, &mut self.dice);
     }
 
     fn note_written(&mut self, written: &[Stored]) {
