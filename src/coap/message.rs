@@ -194,6 +194,13 @@ pub(super) const fn block_value(block: Block) -> u32 {
     block.num << 4 | (block.more as u32) << 3 | block.size_exponent as u32
 }
 
+/// Puts another Message ID into an encoded message.
+pub(super) fn set_message_id(message: &mut [u8], message_id: u16) {
+    if let Some(field) = message.get_mut(2..HEADER_LEN) {
+        field.copy_from_slice(&message_id.to_be_bytes());
+    }
+}
+
 /// Turns a confirmable message into a non-confirmable one.
 pub(super) fn make_non_confirmable(message: &mut [u8]) {
     if let Some(first) = message.first_mut() {

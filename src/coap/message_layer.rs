@@ -102,6 +102,11 @@ impl MessageLayer {
         }
     }
 
+    /// Looks at the memory in which a request is remembered; what comes out means nothing.
+    pub fn touch(&self) -> u64 {
+        self.exchanges.touch() ^ self.idle_at.as_micros() ^ u64::from(self.serial)
+    }
+
     /// Takes one received message: a whole datagram, or a record's plaintext.
     ///
     /// Sends at most one message. A request of a peer that has too many in work is answered 5.03 and

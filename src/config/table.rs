@@ -195,6 +195,6 @@ pub const SETTINGS: &[Setting] = &[
     setting(Tidegate, "TIDEGATE_SECOND_PEM_KEY_PASSWORD", Kind::Secret, "", "", "Password of that key"),
     setting(Tidegate, "TIDEGATE_REQUIRE_EXTENDED_MASTER_SECRET", Kind::Boolean, "false", "", "Refuse devices without the extended master secret (RFC 7627); off, as old devices lack it, and without it no session is resumed"),
     setting(Tidegate, "TIDEGATE_SESSIONS_MAX", Kind::Integer { min: 1, max: 100_000_000 }, "1000000", "sessions", "DTLS sessions held by the process"),
-    setting(Tidegate, "TIDEGATE_HANDSHAKES_MAX", Kind::Integer { min: 1, max: 10_000_000 }, "10000", "handshakes", "Handshakes in progress in the process"),
+    setting(Tidegate, "TIDEGATE_HANDSHAKES_MAX", Kind::Integer { min: 1, max: 10_000_000 }, "10000", "handshakes", "Handshakes in progress in the process, with 8 KiB of memory each on average; beyond, the oldest that is over 3 s old gives way"),
     setting(Tidegate, "TIDEGATE_HANDSHAKES_PER_ADDRESS", Kind::Integer { min: 1, max: 1_000_000_000 }, "6000", "per minute", "Handshakes that one address (IPv4, or IPv6 /64) may start while more wait than can be done at once; a NAT's crowd counts as one"),
 ];

@@ -44,8 +44,9 @@ use self::handover::Neighbours;
 use self::share::HandshakeShare;
 use self::socket::Socket;
 use self::wake::Wake;
+use crate::auth::request::Verdict;
 use crate::crypto::random::BufferedRandom;
-use crate::endpoint::{Endpoint, EndpointSettings, Outbox, Port};
+use crate::endpoint::{AHEAD, Endpoint, EndpointSettings, Outbox, Port};
 use crate::metrics::{Counter, ShardMetrics};
 use crate::pace::{GATHER, Pace};
 use crate::queue::{Inbox, RequestQueue};
@@ -62,6 +63,14 @@ const IDLE_SLEEP: Duration = Duration::from_secs(3600);
 /// How long after its last work a shard rests outside the executor. Nothing else runs in it that this
 /// could hold up.
 const LINGER: Duration = Duration::from_millis(50);
+
+/// How long a task may keep the executor: for ever, as a shard is its only one.
+///
+/// Not a matter of fairness only. glommio's executor arms this timer, and when it has run out before
+/// the executor looks for tasks (the thread waited for a core for so long, on a machine with more work
+/// than cores, or the machine stood still), it takes that for an empty queue and goes to sleep over a
+/// task that is ready to run: the shard's, which nobody would ever wake.
+const PREEMPT_TIMER: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// What a shard is made of.
 pub struct ShardParts {
@@ -105,6 +114,7 @@ pub fn spawn(parts: ShardParts) -> io::Result<ExecutorJoinHandle<io::Result<()>>
         // The ring's own buffers serve files, which a shard has none of.
         .io_memory(64 << 10)
         .ring_depth(128)
+        .preempt_timer(PREEMPT_TIMER)
         .spawn(move || run(parts))
         .map_err(|error| io::Error::other(error.to_string()))
 }
@@ -140,9 +150,7 @@ async fn run(parts: ShardParts) -> io::Result<()> {
     let alive = parts.started;
     let _ = alive.send(());
     while !runner.stop.load(Ordering::Acquire) {
-        if runner.shard.turn(&mut state)? {
-            glommio::yield_if_needed().await;
-        } else {
+        if !runner.shard.turn(&mut state)? {
             runner.rest(&mut state, &mut sleeper).await?;
         }
     }
@@ -170,6 +178,8 @@ struct State {
     driver: Driver,
     neighbours: Neighbours,
     downlink: Downlink,
+    /// Of the inbox, looked at together.
+    verdicts: Vec<Verdict>,
     /// When events of relations are reported again that found no room.
     report_due: Instant,
     /// The latest turn that had something to do.
@@ -188,6 +198,7 @@ impl State {
             driver,
             neighbours,
             downlink: Downlink::default(),
+            verdicts: Vec::with_capacity(AHEAD),
             report_due: downlink::NEVER,
             last_work: now,
             pace: Pace::default(),

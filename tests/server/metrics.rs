@@ -12,8 +12,8 @@ struct Family {
     labels: BTreeMap<String, BTreeSet<String>>,
 }
 
-/// Labels whose values are numbers, codes or in a list of their own.
-const OPEN_LABELS: [&str; 3] = ["shard", "code", "version"];
+/// Labels whose values are numbers, codes, in a list of their own or a choice of the start.
+const OPEN_LABELS: [&str; 4] = ["code", "driver", "shard", "version"];
 
 /// Families and the text of their help.
 fn exported(page: &str) -> (BTreeMap<String, Family>, BTreeMap<String, String>) {

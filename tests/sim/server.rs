@@ -23,6 +23,7 @@ use tidegate::random::{Random, SeededRandom};
 use tidegate::registry::Registry;
 use tidegate::shard::clock::VirtualClock;
 use tidegate::shard::memory::{MemoryDatagram, MemoryShard, MemoryShardParts};
+use tidegate::shard::steering::named_shard;
 use tidegate::store::Store;
 use tidegate::time::{Duration, Instant, Now};
 
@@ -78,6 +79,10 @@ pub(crate) struct Server {
     inbox_delay: Duration,
     /// Answers to look-ups of keys that get lost, of 1000.
     lost_answers: u64,
+    is_steered: bool,
+    handovers_max: usize,
+    /// Datagrams that one shard handed to another, and that were lost on the way.
+    pub(crate) handovers_lost: u64,
 }
 
 impl Server {
@@ -127,7 +132,7 @@ impl Server {
                         metrics: Arc::clone(&metrics),
                         queue: queue(),
                         inboxes: Arc::clone(&inboxes),
-                        connection_ids: false,
+                        connection_ids: plan.connection_id_length.is_some_and(|n| n > 0),
                         random: Box::new(SeededRandom::new(dice.next_u64())),
                         clock: Arc::clone(&clock),
                     }),
@@ -151,6 +156,9 @@ impl Server {
             pool_delay: plan.pool_delay,
             inbox_delay: plan.inbox_delay,
             lost_answers: plan.lost_answers,
+            is_steered: plan.is_steered && plan.connection_id_length.is_some_and(|n| n > 0),
+            handovers_max: plan.queue_capacity,
+            handovers_lost: 0,
         }
     }
 
@@ -162,9 +170,13 @@ impl Server {
         self.clock.set_pace(0);
     }
 
-    /// The shard that the kernel gives datagrams of an address to.
-    pub(crate) fn shard_of(&self, from: SocketAddr) -> usize {
-        (usize::from(from.port()) / 7) % self.shards.len()
+    /// The shard that the kernel gives a datagram to: by the connection id in it, else by its address.
+    pub(crate) fn shard_of(&self, from: SocketAddr, datagram: &[u8]) -> usize {
+        let named = named_shard(datagram).filter(|_| self.is_steered);
+        let named = named
+            .map(usize::from)
+            .filter(|&shard| shard < self.shards.len());
+        named.unwrap_or_else(|| (usize::from(from.port()) / 7) % self.shards.len())
     }
 
     /// A datagram arrives at a shard, which takes it in one of its next turns.
@@ -204,6 +216,7 @@ impl Server {
                 turns.push(shard.turn(index, &self.clock));
             }
         }
+        self.lose_handovers();
         let end = self.clock.instant();
         self.schedule_worker(end, dice);
         self.schedule_inboxes(end, dice);
@@ -218,6 +231,21 @@ impl Server {
                 shard.turn_at = Some(now + up_to(self.inbox_delay, dice));
             }
             shard.inbox.awake();
+        }
+    }
+
+    /// What lies in an inbox beyond the plan's room is lost, as if the product's queue of them were as
+    /// short as that.
+    fn lose_handovers(&mut self) {
+        for inbox in self.inboxes.iter() {
+            let waiting: Vec<_> = std::iter::from_fn(|| inbox.pop_handover()).collect();
+            for (index, handover) in waiting.into_iter().enumerate() {
+                if index < self.handovers_max {
+                    inbox.hand_over(handover).expect("it had room before");
+                } else {
+                    self.handovers_lost += 1;
+                }
+            }
         }
     }
 
@@ -312,6 +340,7 @@ fn settings(
 ) -> EndpointSettings {
     let mut config = ServerConfig::new(Arc::clone(&CREDENTIALS));
     config.max_transmission_unit = plan.server_transmission_unit;
+    config.connection_id_length = plan.connection_id_length;
     config.retransmission_timeout = Duration::from_millis(800 + dice.below(8200));
     let mut settings = EndpointSettings::new(CookieJar::generate(dice));
     settings.dtls.store(Some(Arc::new(config)));
@@ -323,6 +352,7 @@ fn settings(
     settings.revocations = Arc::new(Ended(Arc::clone(registry)));
     settings.session_inactivity_timeout = plan.inactivity_timeout;
     settings.session_report_timeout = plan.report_timeout;
+    settings.shards = u16::try_from(plan.shards).expect("few shards");
     settings.sessions_max = plan.sessions_max;
     settings.handshakes_max = plan.handshakes_max;
     settings.plain_peers_max = plan.plain_peers_max;

@@ -6,6 +6,7 @@ mod codec;
 mod deduplication;
 mod link;
 mod observe;
+mod observe_again;
 mod observe_link;
 mod property;
 mod request_options;

@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 use std::mem;
 use std::net::SocketAddr;
 
-use super::{Counts, Received};
-use crate::endpoint::{Outbox, Port};
+use super::{Counts, Handler, Received};
+use crate::endpoint::{AHEAD, Outbox, Port};
 use crate::shard::socket::{DATAGRAM_MAX, Datagram};
 
 /// A datagram, with the other end's address.
@@ -59,18 +59,26 @@ impl MemoryDriver {
         mem::take(&mut self.counts)
     }
 
-    /// Gives the datagrams that arrived, at most a batch, to `handle`.
-    pub(super) fn receive(&mut self, handle: &mut dyn FnMut(Port, Datagram<'_>)) -> Received {
+    /// Gives the datagrams that arrived, at most a batch, to `handler`.
+    pub(super) fn receive(&mut self, handler: &mut dyn Handler) -> Received {
         let datagrams = self.batch.min(self.arrived.len());
-        for mut datagram in self.arrived.drain(..datagrams) {
-            let truncated = datagram.bytes.len() > DATAGRAM_MAX;
-            datagram.bytes.truncate(DATAGRAM_MAX);
-            let arrival = Datagram {
-                from: datagram.peer,
-                bytes: &mut datagram.bytes,
-                truncated,
-            };
-            handle(datagram.port, arrival);
+        let mut taken = self.arrived.drain(..datagrams);
+        loop {
+            let mut group: Vec<_> = taken.by_ref().take(AHEAD).collect();
+            if group.is_empty() {
+                break;
+            }
+            handler.foresee(&mut group.iter().map(|datagram| (datagram.peer, datagram.port)));
+            for datagram in &mut group {
+                let truncated = datagram.bytes.len() > DATAGRAM_MAX;
+                datagram.bytes.truncate(DATAGRAM_MAX);
+                let arrival = Datagram {
+                    from: datagram.peer,
+                    bytes: &mut datagram.bytes,
+                    truncated,
+                };
+                handler.handle(datagram.port, arrival);
+            }
         }
         Received {
             datagrams,
