@@ -14,6 +14,7 @@ use coap_lite::option_value::{OptionValueU16, OptionValueU32};
 use coap_lite::{CoapOption, Header, HeaderRaw, MessageType, Packet};
 
 use super::code;
+use super::option::ECHO;
 use crate::auth::request::{Block, Response};
 use crate::drop_reason::DropReason;
 
@@ -122,6 +123,8 @@ pub(super) struct Content<'a> {
     /// The sequence number of a notification (RFC 7641 section 2), 24 bits.
     pub(super) observe: Option<u32>,
     pub(super) etag: Option<u64>,
+    /// What the client is to repeat (RFC 9175 section 2).
+    pub(super) echo: Option<u64>,
     /// The request's Block1 option, repeated (RFC 7959 section 2.3).
     pub(super) block1: Option<Block>,
     pub(super) block2: Option<Block>,
@@ -170,6 +173,9 @@ impl<'a> Content<'a> {
         }
         if let Some(etag) = self.etag {
             packet.add_option(CoapOption::ETag, etag.to_be_bytes().to_vec());
+        }
+        if let Some(echo) = self.echo {
+            packet.add_option(CoapOption::Unknown(ECHO), echo.to_be_bytes().to_vec());
         }
         let numbers = [
             (CoapOption::Observe, self.observe),

@@ -181,6 +181,7 @@ pub const SETTINGS: &[Setting] = &[
     setting(Tidegate, "TIDEGATE_AUTH_THREADS", Kind::HostCount, "", "", "Threads of the authenticator pool; default: half the shards, at least 1"),
     setting(Tidegate, "TIDEGATE_DRIVER", Kind::Choice(&["auto", "uring", "mmsg"]), "auto", "", "How datagrams travel: uring (an io_uring per shard, Linux 6.1 and newer), mmsg (recvmmsg and sendmmsg), or auto: the first where the kernel has it"),
     setting(Tidegate, "TIDEGATE_PLAIN_COAP", Kind::Boolean, "true", "", "Also open plain CoAP; false: DTLS only"),
+    setting(Tidegate, "TIDEGATE_PLAIN_COAP_ECHO", Kind::Boolean, "false", "", "Plain CoAP: have devices repeat an Echo option (RFC 9175) before they observe, or get more than three times what they sent; off, as many clients know none. Without a token nobody gets as much in any case"),
     setting(Tidegate, "TIDEGATE_ADMIN_BIND", Kind::OptionalSocket, "127.0.0.1:5680", "", "Admin HTTP; empty: only the unix socket in the data directory"),
     setting(Tidegate, "TIDEGATE_ADMIN_REMOTE_API", Kind::Boolean, "false", "", "Serve the admin API, which needs the token in the file admin-token, on an address that is not loopback too; HTTP shows the token to everyone on the way"),
     setting(Tidegate, "TIDEGATE_LOG", Kind::LogFilter, "info", "", "Log filter: a level, or target=level pairs with commas"),

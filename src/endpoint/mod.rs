@@ -390,9 +390,14 @@ impl Endpoint {
             path,
             ..
         } = peer;
-        let layer = coap.get_or_insert_with(|| Box::new(MessageLayer::new(&mut *self.random)));
-        let mut request = None;
         let settings = coap_settings(&self.settings.coap, association.as_ref());
+        let layer = coap.get_or_insert_with(|| {
+            Box::new(match settings.echo && !secure {
+                true => MessageLayer::unproven(&mut *self.random),
+                false => MessageLayer::new(&mut *self.random),
+            })
+        });
+        let mut request = None;
         let way = ((*address).into(), *port, path);
         let again = Transmission::MayBeAgain;
         let mut send = coap_output(way, again, association, out, &self.metrics);

@@ -453,10 +453,21 @@ mod tests {
         let (method, path) = (words.next().unwrap(), words.next().unwrap());
         let name = path.trim_start_matches("/api/devices/");
         match method {
+            "POST" if path == "/api/profiles" => (409, json!({ "kind": "conflict" })),
+            "PUT" => {
+                let profile = path.split('/').nth(3);
+                let is_of = |device: &&Value| device["profile"].as_str() == profile;
+                let count = devices.values().filter(is_of).count();
+                (200, json!({ "devices": count }))
+            }
             "GET" => match devices.get(name) {
                 Some(device) => (
                     200,
-                    json!({ "name": name, "credentialsId": device["token"] }),
+                    json!({
+                        "name": name,
+                        "credentialsId": device["token"],
+                        "profile": device["profile"],
+                    }),
                 ),
                 None => (404, json!({ "kind": "not_found", "message": "no" })),
             },
@@ -502,6 +513,25 @@ mod tests {
         assert_eq!(devices["a"]["mark"], "kept");
         assert_eq!(devices["b"]["token"], "B");
         assert_eq!(devices["c"]["certificate"], "PEM");
+    }
+
+    #[test]
+    fn devices_of_a_profile_are_changed_together() {
+        // Of another profile so far, although it has the same token.
+        let before = json!({ "name": "a", "token": "A", "profile": "default" });
+        let (url, thread) = interface([("a".to_owned(), before)].into());
+        let devices = ["a", "b"].map(|name| {
+            let token = name.to_uppercase();
+            NewDevice::with_token(name, &token).of_profile("p")
+        });
+        register(&url, None, Some("p"), &devices, &mut Live::new()).unwrap();
+        let devices = thread.join().unwrap();
+        assert_eq!((&devices["a"]["profile"], devices.len()), (&json!("p"), 2));
+        let (url, _thread) = interface(devices);
+        let mut admin = Admin::open(&url, None).unwrap();
+        let attributes = json!({ "k": 1 });
+        assert_eq!(admin.set_of_profile("p", &attributes), Ok(2));
+        assert_eq!(admin.set_of_profile("q", &attributes), Ok(0));
     }
 
     #[test]

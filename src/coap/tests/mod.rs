@@ -4,6 +4,7 @@ mod block;
 mod client;
 mod codec;
 mod deduplication;
+mod echo;
 mod link;
 mod observe;
 mod observe_again;
