@@ -10,6 +10,7 @@ const LOSSY: Faults = Faults {
     loss: 1,
     duplication: 0,
     reordering: 0,
+    calm: 0,
 };
 
 /// The manual's subscription command for the device with token METERTOKEN1, by way of `port`.
