@@ -43,8 +43,9 @@ use self::handover::Neighbours;
 use self::share::HandshakeShare;
 use self::socket::Socket;
 use self::wake::Wake;
+use crate::auth::request::Verdict;
 use crate::crypto::random::BufferedRandom;
-use crate::endpoint::{Endpoint, EndpointSettings, Outbox, Port};
+use crate::endpoint::{AHEAD, Endpoint, EndpointSettings, Outbox, Port};
 use crate::metrics::{Counter, ShardMetrics};
 use crate::pace::{GATHER, Pace};
 use crate::queue::{Inbox, RequestQueue};
@@ -127,6 +128,7 @@ async fn run(parts: ShardParts) -> io::Result<()> {
         driver,
         neighbours: Neighbours::new(parts.index, parts.inboxes, parts.connection_ids),
         downlink: Downlink::default(),
+        verdicts: Vec::with_capacity(AHEAD),
         report_due: downlink::NEVER,
         last_work: now.instant,
         pace: Pace::default(),
@@ -178,6 +180,8 @@ struct State {
     driver: Driver,
     neighbours: Neighbours,
     downlink: Downlink,
+    /// Of the inbox, looked at together.
+    verdicts: Vec<Verdict>,
     /// When events of relations are reported again that found no room.
     report_due: Instant,
     /// The latest turn that had something to do.

@@ -28,6 +28,14 @@ impl Mode {
         format!("{}s", self.seconds())
     }
 
+    /// Devices whose requests are too many: as each has one under way, they must be many.
+    pub(super) const fn overload_devices(self) -> usize {
+        match self {
+            Self::Smoke => 200,
+            Self::Quick | Self::Full => 40_000,
+        }
+    }
+
     pub(super) const fn echo_time(self) -> Duration {
         match self {
             Self::Smoke => Duration::from_millis(200),

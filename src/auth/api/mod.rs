@@ -48,6 +48,7 @@ pub use limits::{Refusal as RateLimitRefusal, ServerLimits};
 
 use crate::auth::downlink::{Hub, Topic};
 use crate::auth::request::{Identity, Request, Response};
+use crate::auth::tally::Tallied;
 use crate::crypto::pre_shared_key::PreSharedKey;
 use crate::registry::claim::Claims;
 use crate::registry::packages::Packages;
@@ -303,7 +304,10 @@ impl Api {
         let now_ms = asked.request.received_unix_ms;
         self.limiter
             .admit(asked.device, asked.profile.as_deref(), load, now_ms)
-            .map_err(|wait| self.limiter.refuse(wait))
+            .map_err(|wait| {
+                self.hub.tally().count(Tallied::RateLimited);
+                self.limiter.refuse(wait)
+            })
     }
 }
 

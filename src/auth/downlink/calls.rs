@@ -12,6 +12,7 @@ use crate::auth::api::code;
 use crate::auth::json;
 use crate::auth::pool::RETRY_AFTER_S;
 use crate::auth::request::{RelationEnd, RelationId, Request, Response, Verdict};
+use crate::auth::tally::Tallied;
 use crate::registry::DeviceId;
 use crate::store::{Attribute, AttributeScope, Batch, StoreError, Value, ValueRef};
 use serde_json::value::RawValue;
@@ -276,6 +277,11 @@ impl Hub {
                 call.waiter = Some(Box::new(move |end| waiter(Ok(end))));
             }
             state.next_call = id.checked_add(1).unwrap_or(0);
+            self.tally.count(if call.record.persistent {
+                Tallied::PersistentCalls
+            } else {
+                Tallied::Calls
+            });
             state.add_call(call);
             Ok(())
         })

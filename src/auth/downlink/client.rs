@@ -16,6 +16,7 @@ use crate::auth::api::proto::{self, ClientCallAnswer};
 use crate::auth::json::{self, Json};
 use crate::auth::pool::RETRY_AFTER_S;
 use crate::auth::request::{PeerRef, Request, Response, Verdict};
+use crate::auth::tally::Tallied;
 use crate::registry::DeviceId;
 use crate::store::value::write_json_string;
 use prost::Message as _;
@@ -229,6 +230,7 @@ impl Hub {
         calls.waiting.push_back(id);
         calls.hand_out();
         drop(calls);
+        self.tally.count(Tallied::ClientCalls);
         if is_first {
             self.client_calls
                 .next_end_ms

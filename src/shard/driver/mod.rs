@@ -12,6 +12,7 @@ mod tests;
 mod uring;
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -63,18 +64,32 @@ impl DriverKind {
         outbox.push(own, Port::Plain, b"probe");
         driver.send(&mut outbox)?;
         for _ in 0..PROBE_STEPS {
-            let mut is_there = false;
-            driver.receive(&mut |_, datagram| is_there |= datagram.bytes == b"probe")?;
+            let mut probe = Probe::default();
+            driver.receive(&mut probe)?;
             let counts = driver.take_counts();
             if counts.receive_errors + counts.refused > 0 {
                 return Err(io::ErrorKind::Unsupported.into());
             }
-            if is_there {
+            if probe.is_there {
                 return Ok(());
             }
             driver.wait(PROBE_STEP)?;
         }
         Err(io::ErrorKind::TimedOut.into())
+    }
+}
+
+/// Waits for the probe's own datagram.
+#[derive(Default)]
+struct Probe {
+    is_there: bool,
+}
+
+impl Handler for Probe {
+    fn foresee(&mut self, _arrivals: &mut dyn Iterator<Item = (SocketAddr, Port)>) {}
+
+    fn handle(&mut self, _port: Port, datagram: Datagram<'_>) {
+        self.is_there |= datagram.bytes == b"probe";
     }
 }
 
@@ -84,6 +99,15 @@ pub(super) struct Received {
     pub(super) datagrams: usize,
     /// Nothing was left behind.
     pub(super) is_empty: bool,
+}
+
+/// What a driver gives its datagrams to.
+pub(super) trait Handler {
+    /// The next datagrams, at most [`crate::endpoint::AHEAD`], come from these, in this order.
+    fn foresee(&mut self, arrivals: &mut dyn Iterator<Item = (SocketAddr, Port)>);
+
+    /// Takes a datagram, whose bytes may be changed.
+    fn handle(&mut self, port: Port, datagram: Datagram<'_>);
 }
 
 /// What a driver did.
@@ -133,18 +157,14 @@ impl Driver {
         }
     }
 
-    /// Gives the datagrams that arrived to `handle`, which may change their bytes: at most
-    /// [`super::socket::BATCH`] of each port.
+    /// Gives the datagrams that arrived to `handler`, at most [`super::socket::BATCH`] of each port.
     ///
     /// # Errors
     /// When the ring is broken. A socket's errors are counted only.
-    pub(super) fn receive(
-        &mut self,
-        handle: &mut dyn FnMut(Port, Datagram<'_>),
-    ) -> io::Result<Received> {
+    pub(super) fn receive(&mut self, handler: &mut dyn Handler) -> io::Result<Received> {
         match self {
-            Self::Uring(driver) => driver.receive(handle),
-            Self::Mmsg(driver) => Ok(driver.receive(handle)),
+            Self::Uring(driver) => driver.receive(handler),
+            Self::Mmsg(driver) => Ok(driver.receive(handler)),
         }
     }
 
