@@ -154,7 +154,7 @@ fn a_csv_file_is_imported_with_word_of_the_progress() {
     assert!(bench.opened.registry.device_by_token("TOKEN2499").is_some());
 
     let (status, answer) = import("text/plain", "a,b\n");
-    assert_eq!(status, 400, "{answer}");
+    assert_eq!(status, 415, "{answer}");
     assert!(answer.contains("text/csv"), "{answer}");
     assert_eq!(bench.opened.registry.device_by_name("a"), None);
 }
