@@ -248,12 +248,7 @@ mod tests {
         std::fs::remove_file(&path).unwrap();
         reload().unwrap();
         assert!(!opens("a-token-of-the-operator") && !opens(&first));
-        assert!(opens(
-            &std::fs::read_to_string(&path)
-                .unwrap()
-                .trim_end()
-                .to_owned()
-        ));
+        assert!(opens(std::fs::read_to_string(&path).unwrap().trim_end()));
     }
 
     #[test]

@@ -110,7 +110,7 @@ impl Tally {
     }
 
     /// Hands each family to `visit`: its name, what it counts, and its counts by their labels.
-    pub fn each(&self, visit: &mut dyn FnMut(&str, &str, &[(&str, u64)])) {
+    pub fn each(&self, mut visit: impl FnMut(&str, &str, &[(&str, u64)])) {
         for &(name, help, members) in FAMILIES {
             let value = |what: Tallied| self.0[what as usize].load(Relaxed);
             let counts: Vec<_> = members

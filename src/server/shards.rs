@@ -60,7 +60,7 @@ impl Shards {
                 inboxes: Arc::clone(&workers.inboxes),
                 connection_ids: sockets.connection_ids,
                 stop: Arc::clone(&stop),
-                clock,
+                clock: clock.clone(),
                 started,
             };
             let handle = shard::spawn(parts).map_err(|e| StartError::Executor(e.to_string()))?;

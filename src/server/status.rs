@@ -241,7 +241,7 @@ impl StatusSource for ServerStatus {
             "Device profiles that are defined.",
             self.parts.registry.profiles().list().len(),
         );
-        self.hub.tally().each(&mut |name, help, counts| {
+        self.hub.tally().each(|name, help, counts| {
             encoder.family(name, "counter", help);
             for (labels, count) in counts {
                 encoder.sample(name, labels, count);

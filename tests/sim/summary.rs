@@ -92,7 +92,7 @@ counts! {
         records cookies handshakes resumptions handshakes_failed rebinds device_restarts restarts
         amnesias removals strangers clock_jumps silences losses expired revoked queue_full
         store_refusals store_failures lookups lookups_refused address_changes handovers handovers_lost
-        paths_confirmed paths_unconfirmed path_limits displaced
+        paths_confirmed paths_unconfirmed path_limits displaced batches
     }
 }
 

@@ -49,7 +49,7 @@ mod work;
 pub use attributes::SetRefusal;
 pub use client::{CallAnswer, OfferedCall, Program};
 pub use delta::Delta;
-pub use policy::{AlwaysReachable, Policies, Reach};
+pub use policy::{AlwaysReachable, Policies, Reach, Registered};
 pub use report::ActivityView;
 pub use rpc::{NewRpc, RpcEnd, RpcMode, RpcRecord, RpcRefusal, RpcState, Waiter};
 pub use settings::{HubSettings, SubmitStrategy};
