@@ -149,7 +149,7 @@ fn packages_are_added_assigned_and_removed() {
     let told = place
         .run(&["ota", "assign", "1", "--profile", "default"])
         .ok();
-    assert_eq!(told, "1 devices were told\n");
+    assert_eq!(told, "1 device was told\n");
     fails_with(place.run(&["ota", "remove", "1"]), "is assigned");
     place.run(&["ota", "unassign", "--profile", "default"]).ok();
     place.run(&["ota", "remove", "1"]).ok();

@@ -3,12 +3,12 @@
 use super::body::pieces;
 use super::{Failure, Feature, Shared, Shares, read_json, run};
 use crate::admin::guard;
-use crate::admin::operations::{NewDevice, OperationError, Operations};
+use crate::admin::operations::{ErrorKind, NewDevice, OperationError, Operations};
 use crate::registry::import::{Progress, Refused, import};
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, State};
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, body};
@@ -69,13 +69,19 @@ async fn import_any(
         return Ok(import_csv(shared, body));
     }
     if !guard::is_json(&headers) {
-        let remedy = "send a CSV file as text/csv, or devices as application/json";
-        return Err(Failure::invalid("the body is nothing to import", remedy));
+        return Err(Failure::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            ErrorKind::Invalid,
+            "the body is nothing to import",
+            "send a CSV file as text/csv, or devices as application/json",
+        ));
     }
     let body = body::to_bytes(body, IMPORT_BODY_MAX).await.map_err(|_| {
-        Failure::invalid(
+        Failure::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            ErrorKind::Invalid,
             "the body is too long, or was cut off",
-            "send less at a time",
+            "send less at a time, or a CSV file as text/csv",
         )
     })?;
     let Import { devices } = read_json(&headers, Ok(body))?;

@@ -6,11 +6,19 @@ use crate::store::{Batch, StoreError, ValueRef};
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 
+/// A device that the registry takes.
+fn usable(name: &str) -> NewDevice {
+    NewDevice {
+        token: Some(format!("TOKEN-{name}")),
+        ..device(name)
+    }
+}
+
 #[test]
 fn readings_are_deleted() {
     let bench = Bench::new();
     for (name, operations) in bench.both() {
-        let added = operations.add(&device(name)).unwrap();
+        let added = operations.add(&usable(name)).unwrap();
         let id = DeviceId(added.id);
         let mut batch = Batch::new();
         let value = ValueRef::Bool(true);
@@ -65,7 +73,7 @@ fn a_device_gets_another_profile_and_its_packages() {
         operations
             .assign_package(&assignment(Some(number), None, Some(&profile.name)))
             .unwrap();
-        let before = operations.add(&device(name)).unwrap();
+        let before = operations.add(&usable(name)).unwrap();
         assert!(bench.shared(name).is_empty());
         let after = operations.set_profile(name, &profile.name).unwrap();
         assert_eq!(after.profile, profile.name);
@@ -91,7 +99,7 @@ fn a_device_gets_another_profile_and_its_packages() {
         let by_token = bench
             .opened
             .registry
-            .device_by_token(&format!("token of {name}"));
+            .device_by_token(&format!("TOKEN-{name}"));
         assert_eq!(by_token.unwrap().profile, found.profile);
     }
 }
@@ -154,7 +162,7 @@ fn a_csv_file_is_imported_with_word_of_the_progress() {
     assert!(bench.opened.registry.device_by_token("TOKEN2499").is_some());
 
     let (status, answer) = import("text/plain", "a,b\n");
-    assert_eq!(status, 400, "{answer}");
+    assert_eq!(status, 415, "{answer}");
     assert!(answer.contains("text/csv"), "{answer}");
     assert_eq!(bench.opened.registry.device_by_name("a"), None);
 }
