@@ -55,7 +55,7 @@ pub(crate) fn run(host: &Host, extent: &Extent) -> Result<String, String> {
     }
     text += &format!("\n|---|---|---|{}\n", "---|".repeat(FIGURES.len()));
     for (index, rate) in RATES.into_iter().enumerate() {
-        let offered = rate.map_or("closed loop".to_owned(), |rate| format!("{rate}/s"));
+        let offered = rate.map_or_else(|| "closed loop".to_owned(), |rate| format!("{rate}/s"));
         for (number_of, driver) in DRIVERS.into_iter().enumerate() {
             text += &format!(
                 "| {offered} | {driver} | {:.0}/s |",

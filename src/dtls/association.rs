@@ -453,6 +453,17 @@ impl Association {
         self.handshake.is_some()
     }
 
+    /// Bytes of memory that the handshake that runs takes; `None` when none runs.
+    pub fn handshake_memory(&self) -> Option<usize> {
+        let handshake = self.handshake.as_ref();
+        handshake.map(|handshake| handshake.memory())
+    }
+
+    /// Drops the handshake that runs, without a word to the peer; a live session goes on.
+    pub fn abandon_handshake(&mut self) {
+        self.handshake = None;
+    }
+
     /// When the handshake that runs was started.
     pub fn handshake_start(&self) -> Option<Instant> {
         let handshake = self.handshake.as_ref();

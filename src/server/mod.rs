@@ -221,6 +221,7 @@ impl Server {
             revocations: Arc::new(EndedCredentials::new(Arc::clone(&registry))),
             coap: coap::Settings {
                 piggyback_timeout: config.coap.piggyback_timeout,
+                echo: config.coap.echo,
                 ..coap::Settings::default()
             },
             session_inactivity_timeout: config.x509.session_inactivity_timeout,

@@ -1,4 +1,5 @@
-//! A bad link: a UDP proxy that loses, doubles, delays and swaps datagrams, by their number.
+//! A bad link: a UDP proxy that loses, doubles, delays and swaps datagrams, by their number. It stands
+//! for Mbed TLS' `udp_proxy`, which no package has.
 //!
 //! What happens to a datagram depends on a seed, on its direction and on how many went that way
 //! before it, so a client meets the same faults whenever it sends the same datagrams.

@@ -8,6 +8,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod amplification;
 mod bad_input;
 mod connection_id;
 mod credentials;

@@ -148,6 +148,11 @@ fn vector_5_paths_and_methods() {
         (0x02, format!("{wrong} 03666f6f"), 0x80),
         (0x01, format!("{BASE} {TELEMETRY}"), 0x80),
         (0x03, format!("{BASE} {TELEMETRY}"), 0x85),
+        // DELETE, FETCH, PATCH, iPATCH (RFC 8132).
+        (0x04, format!("{BASE} {TELEMETRY}"), 0x85),
+        (0x05, format!("{BASE} {TELEMETRY}"), 0x85),
+        (0x06, format!("{BASE} {TELEMETRY}"), 0x85),
+        (0x07, format!("{BASE} {TELEMETRY}"), 0x85),
         (0x01, "b46e6f7065".to_owned(), 0x84),
         (0x02, "b3617069 027631".to_owned(), 0x80),
     ];

@@ -19,6 +19,7 @@ use tidegate::metrics::{Counter, ShardMetrics};
 use tidegate::queue::{Inbox, RequestQueue, RequestQueues};
 use tidegate::random::{Random, SeededRandom};
 use tidegate::registry::Registry;
+use tidegate::shard::steering::named_shard;
 use tidegate::store::Store;
 use tidegate::time::{Duration, Instant, Now};
 
@@ -65,6 +66,13 @@ pub(crate) struct Server {
     inbox_delay: Duration,
     /// Answers to look-ups of keys that get lost, of 1000.
     lost_answers: u64,
+    is_steered: bool,
+    /// Datagrams that wait in the inbox of each shard after another one received them.
+    handed_over: Vec<usize>,
+    handovers_max: usize,
+    /// Datagrams that one shard handed to another, and that found no room.
+    pub(crate) handovers: u64,
+    pub(crate) handovers_lost: u64,
 }
 
 impl Server {
@@ -131,6 +139,11 @@ impl Server {
             pool_delay: plan.pool_delay,
             inbox_delay: plan.inbox_delay,
             lost_answers: plan.lost_answers,
+            is_steered: plan.is_steered && plan.connection_id_length.is_some_and(|n| n > 0),
+            handed_over: vec![0; plan.shards],
+            handovers_max: plan.queue_capacity,
+            handovers: 0,
+            handovers_lost: 0,
         }
     }
 
@@ -141,9 +154,13 @@ impl Server {
         self.lost_answers = 0;
     }
 
-    /// The shard that the kernel gives datagrams of an address to.
-    pub(crate) fn shard_of(&self, from: SocketAddr) -> usize {
-        (usize::from(from.port()) / 7) % self.shards.len()
+    /// The shard that the kernel gives a datagram to: by the connection id in it, else by its address.
+    pub(crate) fn shard_of(&self, from: SocketAddr, datagram: &[u8]) -> usize {
+        let named = named_shard(datagram).filter(|_| self.is_steered);
+        let named = named
+            .map(usize::from)
+            .filter(|&shard| shard < self.shards.len());
+        named.unwrap_or_else(|| (usize::from(from.port()) / 7) % self.shards.len())
     }
 
     /// A datagram arrives at a shard.
@@ -189,6 +206,7 @@ impl Server {
             }
             if shard.inbox_at.is_some_and(|at| at <= now.instant) {
                 shard.inbox_at = None;
+                self.handed_over[index] = 0;
                 shard.take_inbox(now, self.lost_answers, dice);
             }
             if shard.handshakes_at.is_some_and(|at| at <= now.instant) {
@@ -247,8 +265,14 @@ impl Server {
             let owner = usize::from(handover.shard);
             assert_ne!(owner, index, "a shard hands over to itself");
             if let Some(inbox) = self.inboxes.get(owner) {
-                // A full queue loses it, as the network would.
-                let _ = inbox.hand_over(handover);
+                self.handovers += 1;
+                // A full queue loses it, as the network would. This one is shorter than the product's.
+                let waiting = &mut self.handed_over[owner];
+                if *waiting < self.handovers_max && inbox.hand_over(handover).is_ok() {
+                    *waiting += 1;
+                } else {
+                    self.handovers_lost += 1;
+                }
             }
         }
         if shard.endpoint.has_waiting() && shard.handshakes_at.is_none() {
@@ -333,6 +357,7 @@ fn settings(
 ) -> EndpointSettings {
     let mut config = ServerConfig::new(Arc::clone(&CREDENTIALS));
     config.max_transmission_unit = plan.server_transmission_unit;
+    config.connection_id_length = plan.connection_id_length;
     config.retransmission_timeout = Duration::from_millis(800 + dice.below(8200));
     let mut settings = EndpointSettings::new(CookieJar::generate(dice));
     settings.dtls.store(Some(Arc::new(config)));
@@ -344,6 +369,7 @@ fn settings(
     settings.revocations = Arc::new(Ended(Arc::clone(registry)));
     settings.session_inactivity_timeout = plan.inactivity_timeout;
     settings.session_report_timeout = plan.report_timeout;
+    settings.shards = u16::try_from(plan.shards).expect("few shards");
     settings.sessions_max = plan.sessions_max;
     settings.handshakes_max = plan.handshakes_max;
     settings.plain_peers_max = plan.plain_peers_max;

@@ -19,7 +19,7 @@ use tidegate::registry::{NewDevice, Registry};
 use tidegate::time::{Duration, Instant, Now};
 
 use crate::check::{Door, Effects, Nonces, check_bounds, check_end};
-use crate::fleet::{Asked, Device, End, Event, Output, address};
+use crate::fleet::{Asked, DEVICE_ID_LEN, Device, End, Event, Output, address};
 use crate::network::{Network, Packet, To};
 use crate::plan::{FAULTS_LAST, NetworkFaults, Plan, one_in};
 use crate::registry::TestRegistry;
@@ -194,9 +194,13 @@ impl World {
         match packet.to {
             To::Server(from, shard) => {
                 let shards = self.server.shards.len();
-                let shard =
-                    shard.map_or_else(|| self.server.shard_of(from), |shard| shard % shards);
-                self.trace.datagram(self.now, "to server", &packet.bytes);
+                let shard = shard.map_or_else(
+                    || self.server.shard_of(from, &packet.bytes),
+                    |shard| shard % shards,
+                );
+                let id_len = self.server_id_len();
+                self.trace
+                    .datagram(self.now, "to server", &packet.bytes, id_len);
                 let bytes = packet.bytes.clone();
                 let place = (from, packet.port);
                 let sent = self
@@ -207,7 +211,8 @@ impl World {
                 self.transmit(sent);
             }
             To::Device(to) => {
-                self.trace.datagram(self.now, "to device", &packet.bytes);
+                self.trace
+                    .datagram(self.now, "to device", &packet.bytes, DEVICE_ID_LEN);
                 let device = self.devices.iter().position(|device| device.address == to);
                 if let Some(index) = device {
                     let output = self.devices[index].receive(now, packet.bytes, &mut self.dice);
@@ -261,7 +266,8 @@ impl World {
         for bytes in output.datagrams {
             if secure {
                 let connection = self.devices[index].connections;
-                self.nonces.client_sent(index, connection, &bytes);
+                let id_len = self.server_id_len();
+                self.nonces.client_sent((index, connection), &bytes, id_len);
             }
             let packet = Packet {
                 to: To::Server(from, None),
@@ -353,6 +359,11 @@ impl World {
                 device.sleep_until(until);
             }
         }
+    }
+
+    /// Length of the connection ids in records to the server.
+    fn server_id_len(&self) -> usize {
+        usize::from(self.plan.connection_id_length.unwrap_or(0))
     }
 
     fn below(&mut self, bound: usize) -> usize {
@@ -522,11 +533,18 @@ impl World {
         happenings.store_failures = failures;
         happenings.records = self.nonces.records;
         happenings.cookies = self.door.cookies;
+        happenings.handovers = self.server.handovers;
+        happenings.handovers_lost = self.server.handovers_lost;
         for shard in &self.server.shards {
             let happenings = &mut self.summary.happenings;
             happenings.expired += shard.count(Counter::SessionsExpired);
             happenings.revoked += shard.count(Counter::SessionsRevoked);
             happenings.queue_full += shard.count(Counter::QueueFull);
+            happenings.displaced += shard.count(Counter::HandshakesDisplaced);
+            happenings.address_changes += shard.count(Counter::AddressChanges);
+            happenings.paths_confirmed += shard.count(Counter::PathsConfirmed);
+            happenings.paths_unconfirmed += shard.count(Counter::PathsUnconfirmed);
+            happenings.path_limits += shard.dropped(DropReason::PathLimit);
             happenings.lookups += shard.count(Counter::CredentialLookups);
             let refused = shard.dropped(DropReason::CredentialLookupBudget);
             happenings.lookups_refused += refused;

@@ -47,6 +47,20 @@ pub(crate) fn json(report: &Report<'_>) -> Value {
             }),
         );
     }
+    if let Some(calls) = &report.calls {
+        members.insert(
+            "observe".into(),
+            json!({
+                "observers": counters.observers,
+                "updates": calls.len(),
+                "lost": counters.sent - counters.ok.min(counters.sent),
+                "repeated": counters.repeated,
+                "disordered": counters.disordered,
+                "ended": counters.observations_ended,
+            }),
+        );
+        members.insert("call_us".into(), percentiles(calls));
+    }
     if let Some(storm) = &report.storm {
         members.insert("quiet_us".into(), percentiles(&report.total.quiet));
         members.insert("storm".into(), storm_numbers(report, storm));

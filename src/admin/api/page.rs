@@ -202,7 +202,7 @@ async fn status(
 }
 
 /// What of the counters tells of trouble, beside the discarded input.
-const TROUBLES: [(&str, &str, Counter); 8] = [
+const TROUBLES: [(&str, &str, Counter); 9] = [
     ("handshake", "refused", Counter::HandshakesRefused),
     (
         "handshake",
@@ -210,6 +210,11 @@ const TROUBLES: [(&str, &str, Counter); 8] = [
         Counter::HandshakesAborted,
     ),
     ("handshake", "timed out", Counter::HandshakesTimedOut),
+    (
+        "handshake",
+        "gave way to others",
+        Counter::HandshakesDisplaced,
+    ),
     ("response", "4.xx", Counter::ResponsesClientError),
     ("response", "5.xx", Counter::ResponsesServerError),
     ("queue", "full", Counter::QueueFull),

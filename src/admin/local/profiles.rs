@@ -1,11 +1,12 @@
 //! Profiles of the registry of this process.
 
 use super::LocalOperations;
-use crate::admin::operations::OperationError;
-use crate::admin::operations::profiles::{ProfileList, ProfileOperations, ProfileView};
+use crate::admin::operations::profiles::{Changed, ProfileList, ProfileOperations, ProfileView};
+use crate::admin::operations::{NewAttributes, OperationError};
 use crate::registry::packages::PackageKind;
 use crate::registry::profile::{Profile, ProfileSettings};
 use crate::registry::{DEFAULT_PROFILE, DeviceOptions, RegistryError};
+use crate::store::AttributeScope;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -77,6 +78,16 @@ impl ProfileOperations for LocalOperations {
 
     fn remove_profile(&self, name: &str) -> Result<(), OperationError> {
         Ok(self.registry.remove_profile(name)?)
+    }
+
+    fn set_profile_attributes(
+        &self,
+        name: &str,
+        scope: AttributeScope,
+        attributes: &NewAttributes,
+    ) -> Result<Changed, OperationError> {
+        let profile = self.profile(name)?;
+        self.write_profile_attributes(&profile.name, scope, attributes)
     }
 
     fn options(&self, name: &str) -> Result<DeviceOptions, OperationError> {

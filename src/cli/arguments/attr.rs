@@ -13,6 +13,7 @@ Examples:
   tidegate attr get thermometer-1 --scope shared interval
   tidegate attr set thermometer-1 interval=60 name=\"north side\"
   tidegate attr set thermometer-1 --scope server owner=plant-7
+  tidegate attr set-profile thermometers interval=60
   tidegate attr delete thermometer-1 interval name
 
 {PLACE_HELP}"))]
@@ -44,6 +45,17 @@ pub(in crate::cli) enum AttrCommand {
     Set {
         /// The device's name
         name: String,
+        /// Whose they are to be
+        #[arg(long, value_enum, default_value = "shared")]
+        scope: Scope,
+        /// Key and value: JSON if it reads as such, else text
+        #[arg(value_name = "KEY=VALUE", required = true, value_parser = parse_assignment)]
+        values: Vec<(String, serde_json::Value)>,
+    },
+    /// Set attributes of every device that has a profile; others stay
+    SetProfile {
+        /// The profile's name
+        profile: String,
         /// Whose they are to be
         #[arg(long, value_enum, default_value = "shared")]
         scope: Scope,
