@@ -2,11 +2,11 @@
 //!
 //! ```text
 //! core of the server   server, and threads that only burn time    saturation is what is left for it
-//! core of the load     few devices    closed loop           -> saturation
-//!                      few devices    open loop, half of it -> quiet
-//!                      many devices   open loop, half       -> their memory
-//!                      many devices   open loop, twice      -> overload
-//!                      few devices    open loop, half       -> recovered
+//! core of the load     devices whose requests all find room    closed loop           -> saturation
+//!                      the same                                open loop, half of it -> quiet
+//!                      more than that                          open loop, twice      -> overload
+//!                      as before                               open loop, half       -> recovered
+//!                      more than that                          open loop, twice      -> memory
 //! ```
 //!
 //! A device has one request under way at a time, so that few of them cannot overload anything: they must be
@@ -23,9 +23,10 @@ use super::{PAYLOAD, SUITE, System, ratio, row};
 use crate::table::{Figure, Row, number};
 
 /// Threads that take their part of the server's core.
-const BURNERS: usize = 3;
-/// Offered requests over answered ones from which on it is an overload as the target means it.
-const OFFERED_MIN: f64 = 1.8;
+const BURNERS: usize = 7;
+/// Sent requests over answered ones from which on it is an overload as the target means it. Less than two, as
+/// a device whose request was lost waits before it sends anything.
+const OFFERED_MIN: f64 = 1.5;
 
 /// What was measured.
 struct Overload {
@@ -33,9 +34,9 @@ struct Overload {
     quiet: Report,
     overload: Report,
     recovered: Report,
-    /// Resident, without the readings that the store holds in memory for now.
-    bytes_before: f64,
-    bytes_after: f64,
+    /// Resident, without the readings that the store holds in memory for now: after an overload, and after
+    /// another one.
+    bytes: [f64; 2],
     /// Datagrams that found no room in the server's socket, in all.
     lost: f64,
 }
@@ -74,24 +75,23 @@ impl System {
             self.cpus.server,
             2 * self.mode.overload_devices(),
         )?;
-        let (few, many) = (500, self.mode.overload_devices());
+        let many = self.mode.overload_devices();
+        let few = self.mode.busy_devices();
         let saturation = self.requests_at(&server, "overload-saturation", few, None)?;
         let rate = saturation.number("/requests/per_s");
         let quiet = self.requests_at(&server, "overload-quiet", few, Some(rate / 2.0))?;
-        self.requests_at(&server, "overload-memory", many, Some(rate / 2.0))?;
-        let bytes_before = server.resident_bytes()? - server.stored_bytes()?;
+        let bytes = || Ok::<_, String>(server.resident_bytes()? - server.stored_bytes()?);
         let lost_before = udp_receive_errors()?;
         let overload = self.requests_at(&server, "overload", many, Some(rate * 2.0))?;
-        let lost = udp_receive_errors()? - lost_before;
-        let bytes_after = server.resident_bytes()? - server.stored_bytes()?;
+        let (bytes_first, lost) = (bytes()?, udp_receive_errors()? - lost_before);
         let recovered = self.requests_at(&server, "overload-recovered", few, Some(rate / 2.0))?;
+        self.requests_at(&server, "overload-again", many, Some(rate * 2.0))?;
         Ok(Overload {
             saturation,
             quiet,
             overload,
             recovered,
-            bytes_before,
-            bytes_after,
+            bytes: [bytes_first, bytes()?],
             lost,
         })
     }
@@ -160,13 +160,13 @@ impl Overload {
             false => Figure::partial(value, how),
         };
         let rate = ratio(saturation, answered).map(|x| figure(x, how));
+        let [first, second] = self.bytes;
         let how = format!(
-            "{} MiB after it, {} MiB after half of the saturation rate of the same devices, each without what the store has \
-             to write yet",
-            number(self.bytes_after / MIB),
-            number(self.bytes_before / MIB)
+            "{} MiB, {} MiB after the first, each without what the store has to write yet",
+            number(second / MIB),
+            number(first / MIB)
         );
-        let memory = ratio(self.bytes_after, self.bytes_before).map(|x| figure(x, how));
+        let memory = ratio(second, first).map(|x| figure(x, how));
         let p99 = |report: &Report| report.number("/latency_us/p99");
         let how = format!(
             "p99 {} us at half of the saturation rate from the first second on, {} us before{}",

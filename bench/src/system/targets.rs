@@ -74,10 +74,10 @@ pub(super) const OVERLOAD_RATE: Target = target(
     " x",
 );
 pub(super) const OVERLOAD_MEMORY: Target = target(
-    "resident memory after that overload",
+    "resident memory after another such overload",
     1.1,
     None,
-    " x before",
+    " x after the first",
 );
 pub(super) const OVERLOAD_RECOVERY: Target = target(
     "p99 at half of the saturation rate right after that overload",
