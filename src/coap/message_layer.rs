@@ -323,7 +323,7 @@ impl MessageLayer {
                 _ if !flags.is_get() && message.block2.is_some_and(|block| block.num > 0) => {
                     self.answer_again(now, index, message.block2, &wishes, cx)
                 }
-                _ if message.observe == Some(0) && self.unproven.is_some() => {
+                _ if flags.is_get() && message.observe == Some(0) && self.unproven.is_some() => {
                     cx.buffers.put(message.into_buffer());
                     let challenge = self.challenge().unwrap_or_default();
                     self.send_at_once(now, index, &challenge, cx)
@@ -346,7 +346,6 @@ impl MessageLayer {
         }
     }
 
-    /// Gives a request that was just remembered to the caller.
     /// A GET that registers or cancels under the token of a relation (RFC 7641 section 2).
     fn note_observation(&mut self, index: usize, message: &RequestMessage) {
         let Some(relations) = &mut self.relations else {
@@ -362,6 +361,7 @@ impl MessageLayer {
         }
     }
 
+    /// Gives a request that was just remembered to the caller.
     fn hand_over(
         &mut self,
         index: usize,

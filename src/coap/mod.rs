@@ -10,7 +10,8 @@
 //! bytes                    message_id
 //! ```
 //!
-//! `client` is the other side, for load and tests. Bodies that are too long for a message go block by block: see `block` (RFC 7959).
+//! `client` is the other side, for load and tests. Bodies that are too long for a message go block by
+//! block: see `block` (RFC 7959).
 
 mod block;
 #[cfg(any(feature = "client", test))]

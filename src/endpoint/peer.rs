@@ -253,8 +253,8 @@ impl Endpoint {
         let place = peer.place();
         self.by_address.remove(&place, key.slot);
         self.end_layer(key, peer.coap.take());
-        // Its handshake has proven the address, and no check of before is the new session's.
-        peer.path = None;
+        // Its path stays: a handshake begins where its cookie went, but its Finished can come from elsewhere,
+        // under a connection id.
         peer.waiting = 0;
         peer.is_proven = false;
         peer.armed_at = NOT_ARMED;

@@ -10,6 +10,7 @@ const LOSSY: Faults = Faults {
     loss: 1,
     duplication: 0,
     reordering: 0,
+    calm: 0,
 };
 
 const CLIENTS: [&str; 2] = ["coap-client-openssl", "coap-client-gnutls"];

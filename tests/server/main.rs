@@ -10,14 +10,18 @@ mod support;
 
 mod amplification;
 mod bad_input;
+mod codes;
 mod connection_id;
 mod credentials;
 mod driver;
 mod durability;
+mod efento;
 mod features;
 mod lifecycle;
 mod metrics;
 mod observe;
+mod power;
+mod protobuf;
 mod readme;
 mod settings;
 mod steering;

@@ -97,8 +97,12 @@ pub(crate) struct Plan {
     pub(crate) pool_delay: Duration,
     /// Longest time between a batch and its group commit.
     pub(crate) commit_delay: Duration,
-    /// Longest time that verdicts and hand-overs lie in an inbox.
+    /// Longest time that datagrams lie in a socket, verdicts and hand-overs in an inbox.
     pub(crate) inbox_delay: Duration,
+    /// Datagrams that a shard takes at a time.
+    pub(crate) batch: usize,
+    /// What a shard's work between two looks at its clock takes.
+    pub(crate) work_micros: u64,
     pub(crate) queue_capacity: usize,
     pub(crate) requests_max: usize,
     /// Look-ups of pre-shared keys in work.
@@ -158,6 +162,12 @@ impl Plan {
             pool_delay: millis(dice, 2, 10, 3000),
             commit_delay: millis(dice, 2, 20, 8000),
             inbox_delay: millis(dice, 2, 1, 500),
+            batch: size(if one_in(dice, 2) {
+                between(dice, 1, 4)
+            } else {
+                64
+            }),
+            work_micros: sometimes(dice, 2, 400),
             queue_capacity: if narrow { 1 } else { 64 },
             requests_max: size(if one_in(dice, 3) {
                 between(dice, 1, 3)

@@ -16,6 +16,7 @@ use tidegate::endpoint::Port;
 use tidegate::metrics::Counter;
 use tidegate::random::{Random, SeededRandom};
 use tidegate::registry::{NewDevice, Registry};
+use tidegate::shard::memory::MemoryDatagram;
 use tidegate::time::{Duration, Instant, Now};
 
 use crate::check::{Door, Effects, Nonces, check_bounds, check_end};
@@ -176,12 +177,16 @@ impl World {
         } else {
             outside = false;
             let now = self.clock();
-            let sent = self.server.step(now, &mut self.dice);
-            self.trace.event(self.now, "server", sent.len());
-            for sent in &sent {
-                self.door.sent_unasked(sent);
+            let (turns, end) = self.server.step(now, &mut self.dice);
+            self.now = self.now.max(end);
+            for turn in turns {
+                self.trace.event(self.now, "turn", turn.shard);
+                self.trace.event(self.now, "of", turn.taken.len());
+                self.trace.event(self.now, "sends", turn.sent.len());
+                self.summary.happenings.batches += u64::from(turn.taken.len() > 1);
+                self.door.turn(&turn);
+                self.transmit(turn.sent);
             }
-            self.transmit(sent);
         }
         self.schedule_commit();
         check_bounds(&self.server, &self.plan);
@@ -201,14 +206,12 @@ impl World {
                 let id_len = self.server_id_len();
                 self.trace
                     .datagram(self.now, "to server", &packet.bytes, id_len);
-                let bytes = packet.bytes.clone();
-                let place = (from, packet.port);
-                let sent = self
-                    .server
-                    .receive(now, shard, place, bytes, &mut self.dice);
-                self.door
-                    .received((shard, from), packet.port, &packet.bytes, &sent);
-                self.transmit(sent);
+                let datagram = MemoryDatagram {
+                    peer: from,
+                    port: packet.port,
+                    bytes: packet.bytes,
+                };
+                self.server.arrive(now, shard, datagram, &mut self.dice);
             }
             To::Device(to) => {
                 self.trace
@@ -291,8 +294,7 @@ impl World {
         let (written, group) = self.store.commit();
         self.note_written(&written);
         group.complete();
-        let now = self.clock();
-        self.server.schedule_inboxes(now, &mut self.dice);
+        self.server.schedule_inboxes(self.now, &mut self.dice);
     }
 
     fn note_written(&mut self, written: &[Stored]) {
@@ -533,7 +535,6 @@ impl World {
         happenings.store_failures = failures;
         happenings.records = self.nonces.records;
         happenings.cookies = self.door.cookies;
-        happenings.handovers = self.server.handovers;
         happenings.handovers_lost = self.server.handovers_lost;
         for shard in &self.server.shards {
             let happenings = &mut self.summary.happenings;
@@ -541,6 +542,7 @@ impl World {
             happenings.revoked += shard.count(Counter::SessionsRevoked);
             happenings.queue_full += shard.count(Counter::QueueFull);
             happenings.displaced += shard.count(Counter::HandshakesDisplaced);
+            happenings.handovers += shard.count(Counter::HandoversSent);
             happenings.address_changes += shard.count(Counter::AddressChanges);
             happenings.paths_confirmed += shard.count(Counter::PathsConfirmed);
             happenings.paths_unconfirmed += shard.count(Counter::PathsUnconfirmed);

@@ -462,6 +462,22 @@ impl Dialogue {
         stdin.flush().expect("the client takes input");
     }
 
+    /// Waits until the client has ended by itself; returns all output.
+    pub fn ended_within(&mut self, patience: Duration) -> Result<String, String> {
+        let deadline = Instant::now() + patience;
+        loop {
+            let ended = self.child.try_wait().ok().flatten().is_some();
+            let output = || text(&self.output.lock().unwrap());
+            if ended {
+                return Ok(output());
+            }
+            if Instant::now() >= deadline {
+                return Err(output());
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
     /// Waits until the output holds `needle`; returns all output so far, as error when it ends first.
     pub fn expect(&mut self, needle: &[u8]) -> Result<Vec<u8>, String> {
         self.expect_within(needle, PATIENCE)

@@ -326,6 +326,7 @@ impl Admin {
             sender,
         } = self;
         let token = token.as_ref().map(AdminToken::reveal);
+        let token = token.as_ref().map(|text| text.as_str());
         let exchanged = runtime.block_on(async {
             let exchange = exchange(sender, (authority, token), method, path, body);
             match tokio::time::timeout(ANSWER_TIMEOUT, exchange).await {
@@ -570,7 +571,7 @@ mod tests {
         assert!(find_token(Some(&file)).is_err());
         std::fs::write(&file, "THE-TOKEN-OF-THE-TEST\n").unwrap();
         let token = find_token(Some(&file)).unwrap().unwrap();
-        assert_eq!(token.reveal(), "THE-TOKEN-OF-THE-TEST");
+        assert_eq!(token.reveal().as_str(), "THE-TOKEN-OF-THE-TEST");
         let missing = directory.path().join("none");
         let error = find_token(Some(&missing)).unwrap_err();
         assert!(error.starts_with("--admin-token-file"), "{error}");

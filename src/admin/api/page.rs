@@ -29,7 +29,7 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
                       frame-ancestors 'none'";
 
 /// The files that the page loads: name, content type, text.
-const FILES: [(&str, &str, &str); 6] = [
+const FILES: [(&str, &str, &str); 7] = [
     (
         "page.css",
         "text/css; charset=utf-8",
@@ -40,6 +40,7 @@ const FILES: [(&str, &str, &str); 6] = [
     ("overview.js", SCRIPT, include_str!("../page/overview.js")),
     ("devices.js", SCRIPT, include_str!("../page/devices.js")),
     ("device.js", SCRIPT, include_str!("../page/device.js")),
+    ("profiles.js", SCRIPT, include_str!("../page/profiles.js")),
 ];
 
 const SCRIPT: &str = "text/javascript; charset=utf-8";

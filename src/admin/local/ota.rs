@@ -111,7 +111,11 @@ impl LocalOperations {
     }
 
     /// Tells devices which package they have now, if any, and waits until that is durable.
-    fn tell(&self, devices: &[Arc<Device>], kind: PackageKind) -> Result<(), OperationError> {
+    pub(super) fn tell(
+        &self,
+        devices: &[Arc<Device>],
+        kind: PackageKind,
+    ) -> Result<(), OperationError> {
         let now_ms = i64::try_from(now_ms()).unwrap_or(i64::MAX);
         let changes = devices.iter().map(|device| {
             let package = self.package_of(device, kind);

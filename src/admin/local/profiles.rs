@@ -2,7 +2,7 @@
 
 use super::LocalOperations;
 use crate::admin::operations::profiles::{Changed, ProfileList, ProfileOperations, ProfileView};
-use crate::admin::operations::{NewAttributes, OperationError};
+use crate::admin::operations::{ErrorKind, NewAttributes, OperationError};
 use crate::registry::packages::PackageKind;
 use crate::registry::profile::{Profile, ProfileSettings};
 use crate::registry::{DEFAULT_PROFILE, DeviceOptions, RegistryError};
@@ -20,7 +20,12 @@ fn view(profile: &Profile) -> ProfileView {
 
 impl ProfileOperations for LocalOperations {
     fn profiles(&self) -> Result<ProfileList, OperationError> {
-        let all = self.registry.profiles().list();
+        let known = self.registry.profiles();
+        let mut all = known.list();
+        if all.iter().all(|profile| *profile.name != *DEFAULT_PROFILE) {
+            all.push(known.of(DEFAULT_PROFILE));
+            all.sort_by(|a, b| a.name.cmp(&b.name));
+        }
         let profiles = all.iter().map(|profile| {
             let mut view = view(profile);
             view.settings.provisioning.secret = None;
@@ -77,7 +82,15 @@ impl ProfileOperations for LocalOperations {
     }
 
     fn remove_profile(&self, name: &str) -> Result<(), OperationError> {
-        Ok(self.registry.remove_profile(name)?)
+        let removed = self.registry.remove_profile(name);
+        removed.map_err(|error| match error {
+            RegistryError::UnknownProfile(_) if name == DEFAULT_PROFILE => OperationError::new(
+                ErrorKind::Conflict,
+                "the default profile is always there, and nothing is set in it",
+                "",
+            ),
+            error => error.into(),
+        })
     }
 
     fn set_profile_attributes(

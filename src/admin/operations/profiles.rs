@@ -18,7 +18,7 @@ pub struct ProfileView {
     pub settings: ProfileSettings,
 }
 
-/// Defined profiles, in the order of their names.
+/// The default profile and those that are defined, in the order of their names.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProfileList {
     /// The profiles.
@@ -35,7 +35,7 @@ pub struct Changed {
 /// What an administrator can do to profiles. A change is durable when a call returns, and holds for
 /// the very next request.
 pub trait ProfileOperations: Send + Sync {
-    /// All defined profiles, without secrets.
+    /// The default profile and all that are defined, without secrets.
     ///
     /// # Errors
     ///
@@ -74,7 +74,7 @@ pub trait ProfileOperations: Send + Sync {
         Err(OperationError::not_offered())
     }
 
-    /// Removes a profile that no device has.
+    /// Removes a profile that no device has; of the default one, what was set in it.
     ///
     /// # Errors
     ///

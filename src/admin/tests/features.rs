@@ -1,6 +1,8 @@
 //! Profiles, packages and claims, on a registry and a store on disk; each once at hand and once over
 //! the socket.
 
+mod bulk;
+
 use super::super::operations::claims::{Claim, ClaimOperations as _};
 use super::super::operations::ota::{Assignment, OtaOperations as _};
 use super::super::operations::profiles::{ProfileOperations as _, ProfileView};

@@ -31,6 +31,9 @@ pub(in crate::cli) struct AttrArguments {
 #[derive(Debug, Subcommand)]
 pub(in crate::cli) enum AttrCommand {
     /// Show attributes: {"client":{"KEY":{"ts":MILLISECONDS,"value":VALUE},...},"shared":...}
+    #[command(
+        after_help = "Examples:\n  tidegate attr get thermometer-1\n  tidegate attr get thermometer-1 --scope shared interval"
+    )]
     Get {
         /// The device's name
         name: String,
@@ -42,6 +45,9 @@ pub(in crate::cli) enum AttrCommand {
         keys: Vec<String>,
     },
     /// Set attributes; others stay
+    #[command(
+        after_help = "Examples:\n  tidegate attr set thermometer-1 interval=60 name=\"north side\"\n  tidegate attr set thermometer-1 --scope server owner=plant-7"
+    )]
     Set {
         /// The device's name
         name: String,
@@ -53,6 +59,7 @@ pub(in crate::cli) enum AttrCommand {
         values: Vec<(String, serde_json::Value)>,
     },
     /// Set attributes of every device that has a profile; others stay
+    #[command(after_help = "Example:\n  tidegate attr set-profile thermometers interval=60")]
     SetProfile {
         /// The profile's name
         profile: String,
@@ -64,6 +71,7 @@ pub(in crate::cli) enum AttrCommand {
         values: Vec<(String, serde_json::Value)>,
     },
     /// Delete attributes, as far as they are there
+    #[command(after_help = "Example:\n  tidegate attr delete thermometer-1 interval name")]
     Delete {
         /// The device's name
         name: String,

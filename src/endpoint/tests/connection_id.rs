@@ -506,6 +506,43 @@ fn a_handshake_at_an_unconfirmed_address_leaves_the_moved_session_alone() {
     }
 }
 
+/// The last flight of a handshake can come from elsewhere, under the id of the session to be: as a copy
+/// with a forged source can. It is no proof of the address that it comes from.
+#[test]
+fn a_finished_from_elsewhere_proves_no_address() {
+    let mut bench = bench_with(8);
+    let (mut device, hello) = bench.start(peer(7), with_id(b""));
+    let out = bench.deliver(peer(7), hello[0].clone());
+    let hello = bench.hand_over(&mut device, &out).remove(0);
+    let out = bench.deliver(peer(7), hello);
+    let flight_5 = bench.hand_over(&mut device, &out).concat();
+    // ClientKeyExchange and ChangeCipherSpec in the clear, then Finished with the id.
+    let mut at = 0;
+    while flight_5[at] != 25 {
+        at += 13 + usize::from(u16::from_be_bytes([flight_5[at + 11], flight_5[at + 12]]));
+    }
+    let (clear, finished) = flight_5.split_at(at);
+    bench.deliver(peer(7), clear.to_vec());
+    let out = bench.deliver(peer(666), finished.to_vec());
+    let got: usize = sent(&out).iter().map(|(_, datagram)| datagram.len()).sum();
+    assert!((1..=3 * finished.len()).contains(&got), "{got}");
+    device.address = peer(666);
+    bench.hand_over(&mut device, &out);
+    assert!(device.connection.is_established());
+    let asked = device.seal(&post(1));
+    let request = bench.talk(&mut device, vec![asked]).pop().unwrap();
+    assert!(
+        verdict(&mut bench, &request, 1000).is_sent(),
+        "to the victim"
+    );
+    assert_eq!(bench.metrics.drops(DropReason::PathLimit), 1);
+    // At home, where the cookie was, nothing is limited.
+    device.address = peer(7);
+    let asked = device.seal(&post(2));
+    let request = bench.talk(&mut device, vec![asked]).pop().unwrap();
+    assert!(!verdict(&mut bench, &request, 1000).is_sent());
+}
+
 /// Somebody with a session of his own says that he is where a device is about to make one: neither the
 /// handshake nor the session that comes of it follows him when he goes on.
 #[test]

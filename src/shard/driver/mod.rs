@@ -3,9 +3,11 @@
 //! glommio's own UDP path makes a system call per datagram, so the datagrams travel beside it:
 //! [`uring`] on a ring of our own, [`mmsg`] by recvmmsg and sendmmsg where the kernel has no such ring.
 //! Both sleep in two ways: [`Driver::wait`] in one system call, for a shard that will soon be needed,
-//! and [`idle`] in the executor, for one that is idle.
+//! and [`idle`] in the executor, for one that is idle. [`memory`] is for a shard that runs without a
+//! kernel: its owner brings the datagrams, and takes its turns.
 
 mod idle;
+mod memory;
 mod mmsg;
 #[cfg(test)]
 mod tests;
@@ -17,6 +19,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub(super) use self::idle::Sleeper;
+pub use self::memory::MemoryDatagram;
+pub(super) use self::memory::MemoryDriver;
 use self::mmsg::MmsgDriver;
 use self::uring::{RingDriver, RingSizes};
 use super::socket::{Datagram, Socket};
@@ -138,6 +142,8 @@ impl Counts {
 pub(super) enum Driver {
     Uring(Box<RingDriver>),
     Mmsg(Box<MmsgDriver>),
+    /// Nothing comes while this one waits: it never does.
+    Memory(MemoryDriver),
 }
 
 impl Driver {
@@ -165,6 +171,7 @@ impl Driver {
         match self {
             Self::Uring(driver) => driver.receive(handler),
             Self::Mmsg(driver) => Ok(driver.receive(handler)),
+            Self::Memory(driver) => Ok(driver.receive(handler)),
         }
     }
 
@@ -176,6 +183,7 @@ impl Driver {
         match self {
             Self::Uring(driver) => driver.send(outbox)?,
             Self::Mmsg(driver) => driver.send(outbox),
+            Self::Memory(driver) => driver.send(outbox),
         }
         Ok(())
     }
@@ -185,6 +193,7 @@ impl Driver {
         match self {
             Self::Uring(driver) => driver.take_counts(),
             Self::Mmsg(driver) => driver.take_counts(),
+            Self::Memory(driver) => driver.take_counts(),
         }
     }
 
@@ -196,6 +205,7 @@ impl Driver {
         match self {
             Self::Uring(driver) => driver.wait(time),
             Self::Mmsg(driver) => driver.wait(time),
+            Self::Memory(_) => Ok(()),
         }
     }
 
@@ -211,6 +221,7 @@ impl Driver {
                 std::thread::sleep(time);
                 Ok(())
             }
+            Self::Memory(_) => Ok(()),
         }
     }
 
@@ -223,6 +234,7 @@ impl Driver {
         match self {
             Self::Uring(driver) => Sleeper::on_event(driver.event()),
             Self::Mmsg(driver) => Sleeper::on_sockets(driver.sockets()),
+            Self::Memory(_) => Sleeper::on_sockets(std::iter::empty()),
         }
     }
 
@@ -233,7 +245,7 @@ impl Driver {
     pub(super) fn prepare_idle(&mut self) -> io::Result<bool> {
         match self {
             Self::Uring(driver) => driver.prepare_idle(),
-            Self::Mmsg(_) => Ok(true),
+            Self::Mmsg(_) | Self::Memory(_) => Ok(true),
         }
     }
 

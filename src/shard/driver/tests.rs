@@ -14,7 +14,8 @@ const HOSTS: [&str; 2] = ["127.0.0.1:0", "[::1]:0"];
 /// A clock, and when patience ends.
 fn patience() -> (Clock, crate::time::Instant) {
     let clock = Clock::start();
-    (clock, clock.instant() + PATIENCE)
+    let deadline = clock.instant() + PATIENCE;
+    (clock, deadline)
 }
 
 struct Opened {

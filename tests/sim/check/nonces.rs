@@ -130,13 +130,14 @@ impl Stream {
                     next.insert(attribution);
                 }
             }
-            // The first record of new keys: a Finished, or the alert in its stead.
-            let begins = record.sequence == 0
+            // The first record of new keys: a Finished, or the alert in its stead. With a connection id they
+            // may have been for an address that gets no more.
+            let begins = (record.sequence == 0 || !record.connection_id.is_empty())
                 && matches!(record.content_type, HANDSHAKE | ALERT | CONNECTION_ID)
                 && attribution.len() < hellos;
             if begins {
                 let mut attribution = attribution.clone();
-                attribution.push(1);
+                attribution.push(record.sequence + 1);
                 attribution.sort_unstable();
                 next.insert(attribution);
             }
