@@ -1,12 +1,19 @@
 //! The CoAP ports: bound for all shards before anything is served.
 
+use std::io;
 use std::net::SocketAddr;
+use std::thread;
+use std::time::Duration;
 
 use super::{Addresses, StartError};
 use crate::config::Config;
 use crate::endpoint::Port;
 use crate::shard::socket::Socket;
 use crate::shard::steering;
+
+/// How long a start waits for a port that somebody has.
+const PORT_WAIT: Duration = Duration::from_secs(3);
+const PORT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Every shard's members of the reuseport groups, in the order of the shards.
 pub(super) struct Sockets {
@@ -60,7 +67,7 @@ impl Sockets {
             address,
             source,
         };
-        let group = Socket::bind_group(address, self.of_shards.len()).map_err(refused)?;
+        let group = bind_patiently(address, self.of_shards.len()).map_err(refused)?;
         let bound = group
             .first()
             .map_or(Ok(address), Socket::local_addr)
@@ -69,6 +76,21 @@ impl Sockets {
             shard.push((port, socket));
         }
         Ok(bound)
+    }
+}
+
+/// Binds a group, if need be a little later: the kernel holds the ports of a server that was killed
+/// until it has taken its rings apart, which it does after the process is gone.
+fn bind_patiently(address: SocketAddr, count: usize) -> io::Result<Vec<Socket>> {
+    let mut attempts = PORT_WAIT.as_millis() / PORT_PAUSE.as_millis();
+    loop {
+        match Socket::bind_group(address, count) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && attempts > 0 => {
+                attempts -= 1;
+                thread::sleep(PORT_PAUSE);
+            }
+            bound => return bound,
+        }
     }
 }
 
