@@ -25,7 +25,6 @@ use crate::server::Sent;
 
 const HANDSHAKE: u8 = 22;
 const ALERT: u8 = 21;
-const CONNECTION_ID: u8 = 25;
 /// A way to attribute the records so far: the next number of each set of keys, in the order of the
 /// numbers, as it does not matter which set is which.
 type Attribution = Vec<u64>;
@@ -121,9 +120,17 @@ impl Stream {
         }
         let mut next = BTreeSet::new();
         for attribution in &self.attributions {
-            for (index, number) in attribution.iter().enumerate() {
-                let is_named = !record.connection_id.is_empty();
-                if *number == record.sequence || (is_named && *number < record.sequence) {
+            let is_named = !record.connection_id.is_empty();
+            // With gaps, the set with the largest number that fits loses the least by taking the record:
+            // whatever another way allows later, this one allows too. One way to follow, then, where all of
+            // them would be more with every record.
+            let largest = attribution.iter().rposition(|&n| n <= record.sequence);
+            let candidates = match is_named {
+                true => largest.into_iter().collect(),
+                false => (0..attribution.len()).collect::<Vec<_>>(),
+            };
+            for index in candidates {
+                if is_named || attribution[index] == record.sequence {
                     let mut attribution = attribution.clone();
                     attribution[index] = record.sequence + 1;
                     attribution.sort_unstable();
@@ -131,10 +138,12 @@ impl Stream {
                 }
             }
             // The first record of new keys: a Finished, or the alert in its stead. With a connection id they
-            // may have been for an address that gets no more.
-            let begins = (record.sequence == 0 || !record.connection_id.is_empty())
-                && matches!(record.content_type, HANDSHAKE | ALERT | CONNECTION_ID)
-                && attribution.len() < hellos;
+            // may have been for an address that gets no more; while other keys fit, they can begin later.
+            let begins = match is_named {
+                true => largest.is_none(),
+                false => record.sequence == 0 && matches!(record.content_type, HANDSHAKE | ALERT),
+            };
+            let begins = begins && attribution.len() < hellos;
             if begins {
                 let mut attribution = attribution.clone();
                 attribution.push(record.sequence + 1);
