@@ -56,6 +56,9 @@ pub use self::driver::DriverKind;
 
 /// How long a stopping shard waits for the answers to requests in work.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long it tells peers of the end: those of a million sessions take their time, and who is not
+/// told finds out by himself.
+const GOODBYE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Slots whose peers are told of the end in one turn.
 const GOODBYES_PER_TURN: u32 = 256;
 /// How long a shard without timers sleeps before it looks again.
@@ -291,13 +294,14 @@ impl Runner {
             }
             glommio::timer::sleep(Duration::from_millis(1)).await;
         }
+        let deadline = self.shard.clock.instant() + GOODBYE_TIMEOUT;
         let mut slot = 0;
         loop {
             let slots = slot..slot + GOODBYES_PER_TURN;
             let more = state.endpoint.close_peers(slots, &mut state.outbox);
             self.shard.flush(state)?;
             slot += GOODBYES_PER_TURN;
-            if !more {
+            if !more || self.shard.clock.instant() >= deadline {
                 return Ok(());
             }
         }
