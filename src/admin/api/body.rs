@@ -40,10 +40,14 @@ pub(super) fn pieces() -> (Forward, Pieces) {
 }
 
 impl Forward {
-    /// Hands the pieces on, until the body ends, nobody takes them, or they are more than `max`
-    /// bytes: one piece beyond that tells the reader.
+    /// Hands the pieces on, until the body ends or they are more than `max` bytes: one piece beyond
+    /// that tells the reader.
+    ///
+    /// What nobody takes any more is read nevertheless: a connection that ends with bytes unread is
+    /// reset, and the refusal that was sent is lost on its way.
     pub(super) async fn run(self, mut body: Body, max: u64) {
         let mut length = 0;
+        let mut is_wanted = true;
         loop {
             let piece = match tokio::time::timeout(PIECE_TIMEOUT, body.frame()).await {
                 // Trailers are nothing to us.
@@ -52,8 +56,8 @@ impl Forward {
                 Ok(Some(Err(_))) | Err(_) => return,
             };
             length += piece.len() as u64;
-            let sent = self.0.send(Piece::Bytes(piece)).await;
-            if sent.is_err() || length > max {
+            is_wanted = is_wanted && self.0.send(Piece::Bytes(piece)).await.is_ok();
+            if length > max {
                 return;
             }
         }
