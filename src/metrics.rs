@@ -168,6 +168,8 @@ counters! {
         HandshakesAborted r#"cause="aborted""#,
         /// The peer fell silent.
         HandshakesTimedOut r#"cause="timeout""#,
+        /// Left, and its place or memory was needed.
+        HandshakesDisplaced r#"cause="displaced""#,
     }
     Gauge "tidegate_handshakes" true "Handshakes in progress." {
         /// Those that hold state.
@@ -218,6 +220,8 @@ counters! {
     Counter "tidegate_sessions_ended_total" false "DTLS sessions that ended." {
         /// Idle for TB_COAP_X509_DTLS_SESSION_INACTIVITY_TIMEOUT.
         SessionsExpired r#"cause="expired""#,
+        /// Never of any use, and its place was needed.
+        SessionsDisplaced r#"cause="displaced""#,
         /// By the peer's close_notify or fatal alert.
         SessionsClosed r#"cause="closed""#,
         /// By a newer handshake of the same peer.

@@ -6,12 +6,14 @@
 //! path     a datagram's way through a shard without a kernel: ns, allocations
 //! count    instructions on that way, against bench/instructions.json (callgrind)
 //! system   server and load generator on a core each, the bare echo beside them -> the table of targets
+//! drivers  the ways in which datagrams can travel, in turn
 //! peers    libcoap's and Californium's servers under the same load
-//! all      everything but count
+//! all      everything but count and drivers
 //! ```
 
 mod coap;
 mod crypto;
+mod drivers;
 mod host;
 mod measure;
 mod micro;
@@ -83,6 +85,8 @@ enum What {
     CountChild,
     /// The server under load beside the bare echo, against the targets
     System(Extent),
+    /// The ways in which datagrams can travel (TIDEGATE_DRIVER) under the same loads
+    Drivers(Extent),
     /// Servers of other authors beside ours
     Peers(Extent),
     /// micro, path, system and peers, and the table of all targets
@@ -144,6 +148,7 @@ fn run(what: &What) -> Result<String, String> {
                 peers: false,
             },
         )?,
+        What::Drivers(extent) => drivers::run(&host, extent)?,
         What::Peers(extent) => peers(&host, extent)?,
         What::All(extent) => system(
             &host,

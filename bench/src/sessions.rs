@@ -278,9 +278,9 @@ pub(crate) fn line(way: usize, sessions: usize) -> Result<String, String> {
 /// As [`memory`].
 pub(crate) fn idle_bytes(sessions: usize) -> Result<f64, String> {
     let line = in_a_process(&["sessions-child", "0", &sessions.to_string()])?;
-    // Sessions, idle, answered, process: the name before them has spaces of its own.
+    // Sessions, idle, process: the name before them has spaces of its own.
     line.split_ascii_whitespace()
-        .nth_back(2)
+        .nth_back(1)
         .and_then(|bytes| bytes.parse().ok())
         .ok_or_else(|| format!("not a line of the table: {line}"))
 }

@@ -1,11 +1,13 @@
 //! The command line, read into a [`Plan`].
 
+mod check;
+
 use std::path::PathBuf;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, ValueEnum};
 use tidegate::coap::code;
-use tidegate::crypto::suite::{self, CipherSuite};
+use tidegate::crypto::suite::CipherSuite;
 use tidegate::time::Duration;
 
 use crate::target::Target;
@@ -25,6 +27,7 @@ const STORM_DEVICES_DEFAULT: usize = 2000;
 const STORM_HELLOS_DEFAULT: f64 = 20_000.0;
 const QUIET_DEFAULT: Duration = Duration::from_secs(10);
 const REBIND_DEFAULT: Duration = Duration::from_secs(1);
+const UPDATE_DEFAULT: Duration = Duration::from_secs(2);
 /// Longest connection id that is of use: a record with it must fit a datagram (RFC 9146 section 3).
 const CID_LEN_MAX: i64 = 255;
 const DEVICES_MAX: usize = 10_000_000;
@@ -44,13 +47,16 @@ pub(crate) enum Scenario {
     /// As telemetry in the open loop, first alone and then under a storm: another fleet makes full
     /// handshakes over and over, and strangers flood the server with ClientHellos
     Storm,
+    /// Every device connects and observes its shared attributes; then one attribute of all of them
+    /// is set at once, again and again: how long until each has its notification?
+    Observe,
 }
 
 impl Scenario {
     /// Whether an operation is a request on a session that lasts; else it is a handshake.
     pub(crate) const fn sends_requests(self) -> bool {
         match self {
-            Self::Telemetry | Self::Rebind | Self::Storm => true,
+            Self::Telemetry | Self::Rebind | Self::Storm | Self::Observe => true,
             Self::Handshake | Self::Resume => false,
         }
     }
@@ -68,6 +74,7 @@ impl Scenario {
             Self::Resume => "resume",
             Self::Rebind => "rebind",
             Self::Storm => "storm",
+            Self::Observe => "observe",
         }
     }
 }
@@ -116,6 +123,8 @@ Examples:
     tidegate-loadgen --target coaps://127.0.0.1:5684 --scenario rebind --rebind-every 5s --rate 500
   A fleet alone for 10 s, and then for 30 s under a storm of handshakes:
     tidegate-loadgen --target coaps://127.0.0.1:5684 --scenario storm
+  Ten thousand observers, each told of a new value every 2 s, and the server's memory:
+    tidegate-loadgen --target coaps://127.0.0.1:5684 --scenario observe --devices 10000 --server-pid $(pidof tidegate)
   A server of another make:
     tidegate-loadgen --target coaps://192.0.2.7/example_data --method PUT --auth none --devices 50 --closed
 
@@ -201,6 +210,10 @@ struct Arguments {
     /// never goes on. 0: none [default: 20000]
     #[arg(long, value_name = "R", value_parser = parse_rate_or_none)]
     storm_spoofed: Option<f64>,
+    /// Observe: how often the attribute is set, for all devices by one call of the admin interface
+    /// [default: 2s]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    update_every: Option<Duration>,
     /// Offer only this cipher suite (IANA name)
     #[arg(long, value_name = "NAME", value_parser = parse_suite)]
     suite: Option<CipherSuite>,
@@ -301,6 +314,8 @@ pub(crate) struct Plan {
     /// Of the scenario resume.
     pub(crate) resume_by: Option<ResumeBy>,
     pub(crate) storm: Option<Storm>,
+    /// Of the scenario observe: how often there is something to tell.
+    pub(crate) update_every: Option<Duration>,
     /// Whether devices may share sockets.
     pub(crate) shared_sockets: bool,
     pub(crate) threads: usize,
@@ -328,17 +343,22 @@ impl Plan {
     }
 
     fn from_arguments(arguments: Arguments) -> Result<Self, clap::Error> {
-        check(&arguments)
+        check::check(&arguments)
             .map_err(|message| Arguments::command().error(ErrorKind::ArgumentConflict, message))?;
         let credentials = credential_source(&arguments);
         let path = arguments
             .path
             .or_else(|| arguments.target.path.clone())
-            .unwrap_or_else(|| default_path(arguments.auth).to_owned());
+            .unwrap_or_else(|| default_path(arguments.auth, arguments.scenario).to_owned());
+        let is_observe = arguments.scenario == Scenario::Observe;
+        let method = match is_observe {
+            true => code::GET,
+            false => arguments.method,
+        };
         let payload = match (arguments.payload, arguments.payload_bytes) {
             (Some(text), _) => text.into_bytes(),
             (None, Some(length)) => payload_of(length),
-            (None, None) if takes_payload(arguments.method) => {
+            (None, None) if takes_payload(method) => {
                 br#"{"temperature":21.5,"humidity":48.25}"#.to_vec()
             }
             (None, None) => Vec::new(),
@@ -381,12 +401,13 @@ impl Plan {
             resume_by: (arguments.scenario == Scenario::Resume)
                 .then(|| arguments.resume_by.unwrap_or(ResumeBy::Ticket)),
             storm,
+            update_every: is_observe.then(|| arguments.update_every.unwrap_or(UPDATE_DEFAULT)),
             // At a shared socket no device has a port to change.
             shared_sockets: arguments.sockets == SocketSharing::Shared && !is_rebind,
             threads: arguments.threads.map_or_else(cores, usize::from),
             seed: arguments.seed,
             suite: arguments.suite,
-            method: arguments.method,
+            method,
             path,
             payload,
             answer_timeout: arguments.timeout,
@@ -397,138 +418,6 @@ impl Plan {
             max_errors: arguments.max_errors,
         })
     }
-}
-
-/// What clap cannot say about combinations.
-fn check(arguments: &Arguments) -> Result<(), String> {
-    let telemetry = arguments.scenario.sends_requests();
-    check_scenario(arguments)?;
-    if arguments.resume_by.is_some() && arguments.scenario != Scenario::Resume {
-        return Err("--resume-by goes with --scenario resume".into());
-    }
-    if !arguments.target.secure {
-        if arguments.scenario != Scenario::Telemetry {
-            return Err(format!(
-                "--scenario {} needs a coaps:// target: plain CoAP has no handshake",
-                arguments.scenario.name()
-            ));
-        }
-        if arguments.auth == Authentication::X509 {
-            return Err(
-                "--auth x509 needs a coaps:// target: certificates are shown in the handshake"
-                    .into(),
-            );
-        }
-        if arguments.auth == Authentication::Psk {
-            return Err("--auth psk needs a coaps:// target: the handshake proves the key".into());
-        }
-        if arguments.suite.is_some() {
-            return Err("--suite needs a coaps:// target".into());
-        }
-        if arguments.cid.is_some() {
-            return Err("--cid needs a coaps:// target: connection ids are part of DTLS".into());
-        }
-    }
-    if let Some(suite) = arguments.suite {
-        let needs_key = suite.authentication() == suite::Authentication::PreSharedKey;
-        if needs_key != (arguments.auth == Authentication::Psk) {
-            return Err(
-                "--auth psk goes with suites with PSK in their names, and they with it".into(),
-            );
-        }
-    }
-    let path = arguments.path.as_ref().or(arguments.target.path.as_ref());
-    if arguments.auth == Authentication::None && telemetry && path.is_none() {
-        return Err(
-            "--auth none needs --path: without credentials there is no telemetry path".into(),
-        );
-    }
-    if arguments.auth != Authentication::Token {
-        if arguments.token.is_some() {
-            return Err("--token goes with --auth token".into());
-        }
-        if path.is_some_and(|path| path.contains("{token}")) {
-            return Err("{token} in the path goes with --auth token".into());
-        }
-    }
-    if arguments.auth == Authentication::None {
-        if arguments.devices_file.is_some() {
-            return Err("--devices-file goes with --auth token, x509 or psk".into());
-        }
-        if arguments.admin.is_some() {
-            return Err("--admin goes with --auth token, x509 or psk".into());
-        }
-    }
-    if let Some(admin) = &arguments.admin
-        && !admin.starts_with("http://")
-        && (admin != NOWHERE || arguments.auth != Authentication::X509)
-    {
-        return Err(format!(
-            "--admin {admin}: must start with http://, or be none with --auth x509"
-        ));
-    }
-    if arguments
-        .payload
-        .as_ref()
-        .is_some_and(|payload| payload.len() > PAYLOAD_BYTES_MAX)
-    {
-        return Err(format!(
-            "--payload is longer than {PAYLOAD_BYTES_MAX} bytes"
-        ));
-    }
-    if arguments
-        .devices
-        .is_some_and(|devices| devices == 0 || devices > DEVICES_MAX)
-    {
-        return Err(format!("--devices must be from 1 to {DEVICES_MAX}"));
-    }
-    if arguments.duration.is_zero() || arguments.timeout.is_zero() {
-        return Err("--duration and --timeout must be above 0".into());
-    }
-    if credential_source(arguments) == CredentialSource::Admin(ADMIN_DEFAULT.into())
-        && arguments.admin.is_none()
-        && !arguments.target.address.ip().is_loopback()
-    {
-        let own = if arguments.auth == Authentication::Token {
-            "--token T, "
-        } else {
-            ""
-        };
-        return Err(format!(
-            "the server must know the devices: give {own}--devices-file F.csv, or --admin URL to register them"
-        ));
-    }
-    Ok(())
-}
-
-fn check_scenario(arguments: &Arguments) -> Result<(), String> {
-    if arguments.rebind_every.is_some() && arguments.scenario != Scenario::Rebind {
-        return Err("--rebind-every goes with --scenario rebind".into());
-    }
-    if arguments.scenario != Scenario::Storm {
-        let given = arguments.quiet.is_some()
-            || arguments.storm_devices.is_some()
-            || arguments.storm_spoofed.is_some();
-        return match given {
-            true => Err("--quiet and --storm-... go with --scenario storm".into()),
-            false => Ok(()),
-        };
-    }
-    if arguments.closed || arguments.count.is_some() {
-        return Err(
-            "--scenario storm is an open loop over a time: neither --closed nor --count".into(),
-        );
-    }
-    if arguments.quiet.is_some_and(|quiet| quiet.is_zero()) {
-        return Err("--quiet must be above 0: it is what the storm is compared with".into());
-    }
-    if arguments
-        .storm_devices
-        .is_some_and(|devices| devices > DEVICES_MAX)
-    {
-        return Err(format!("--storm-devices must be from 0 to {DEVICES_MAX}"));
-    }
-    Ok(())
 }
 
 fn credential_source(arguments: &Arguments) -> CredentialSource {
@@ -555,17 +444,19 @@ fn credential_source(arguments: &Arguments) -> CredentialSource {
             CredentialSource::Unregistered
         }
         (Authentication::Psk, _)
-        | (_, Scenario::Telemetry | Scenario::Rebind | Scenario::Storm) => {
+        | (_, Scenario::Telemetry | Scenario::Rebind | Scenario::Storm | Scenario::Observe) => {
             CredentialSource::Admin(ADMIN_DEFAULT.into())
         }
     }
 }
 
-const fn default_path(authentication: Authentication) -> &'static str {
-    match authentication {
-        Authentication::Token => "/api/v1/{token}/telemetry",
-        Authentication::X509 | Authentication::Psk => "/api/v1/telemetry",
-        Authentication::None => "/",
+const fn default_path(authentication: Authentication, scenario: Scenario) -> &'static str {
+    match (authentication, scenario) {
+        (Authentication::Token, Scenario::Observe) => "/api/v1/{token}/attributes",
+        (Authentication::X509 | Authentication::Psk, Scenario::Observe) => "/api/v1/attributes",
+        (Authentication::Token, _) => "/api/v1/{token}/telemetry",
+        (Authentication::X509 | Authentication::Psk, _) => "/api/v1/telemetry",
+        (Authentication::None, _) => "/",
     }
 }
 

@@ -88,6 +88,8 @@ pub(crate) struct Control {
     begun: AtomicU64,
     count_max: Option<u64>,
     failure: Mutex<Option<String>>,
+    /// When each update was issued, in the scenario observe; 0: it was not yet.
+    updates_us: Box<[AtomicU64]>,
     pub(crate) threads: Vec<Shared>,
 }
 
@@ -101,8 +103,37 @@ impl Control {
             begun: AtomicU64::new(0),
             count_max,
             failure: Mutex::new(None),
+            updates_us: Box::default(),
             threads: (0..threads).map(|_| Shared::new()).collect(),
         }
+    }
+
+    /// The same, with room for so many updates.
+    pub(crate) fn with_updates(self, updates: usize) -> Self {
+        Self {
+            updates_us: (0..updates).map(|_| AtomicU64::new(0)).collect(),
+            ..self
+        }
+    }
+
+    /// Says that an update is issued, before it is; they count from 1. `false` when there is no room.
+    pub(crate) fn issue_update(&self, number: u64, now: Instant) -> bool {
+        let slot = self.update_slot(number);
+        if let Some(slot) = slot {
+            slot.store(now.as_micros().max(1), Relaxed);
+        }
+        slot.is_some()
+    }
+
+    /// When an update was issued; `None` when it was not.
+    pub(crate) fn update_issued(&self, number: u64) -> Option<Instant> {
+        let micros = self.update_slot(number)?.load(Relaxed);
+        (micros > 0).then(|| Instant::from_micros(micros))
+    }
+
+    fn update_slot(&self, number: u64) -> Option<&AtomicU64> {
+        let index = usize::try_from(number.checked_sub(1)?).ok()?;
+        self.updates_us.get(index)
     }
 
     /// The phase now.
@@ -204,6 +235,16 @@ mod tests {
         assert_eq!((begun, control.is_count_reached()), (3, true));
         let unlimited = Control::new(1, None);
         assert!((0..10).all(|_| unlimited.begin_operation()) && !unlimited.is_count_reached());
+    }
+
+    #[test]
+    fn updates_are_known_from_the_moment_they_are_issued() {
+        let control = Control::new(1, None).with_updates(2);
+        assert_eq!(control.update_issued(1), None);
+        assert!(control.issue_update(1, Instant::from_micros(7)));
+        assert_eq!(control.update_issued(1), Some(Instant::from_micros(7)));
+        assert!(!control.issue_update(3, Instant::ZERO) && !control.issue_update(0, Instant::ZERO));
+        assert_eq!(control.update_issued(0), None);
     }
 
     #[test]

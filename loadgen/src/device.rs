@@ -10,7 +10,8 @@
 //!   Down ------------> Connecting ------------> (closed) Down            scenarios handshake, resume
 //! ```
 //!
-//! An operation is a request or a full handshake. Operations wait in the
+//! An operation is a request or a full handshake. An observer's one operation is its registration, and
+//! counted are the notifications that come by themselves. Operations wait in the
 //! device's backlog with their intended times; one is under way at a time (NSTART of RFC 7252
 //! section 4.7). A plain link is always Ready.
 
@@ -30,6 +31,7 @@ use tidegate::time::{Duration, Instant};
 
 use crate::arguments::Scenario;
 use crate::control::Phase;
+use crate::fleet;
 use crate::kit::Kit;
 use crate::link::Link;
 use crate::sockets::{Way, Wire};
@@ -70,6 +72,8 @@ pub(crate) struct Device {
     rebind_at: Option<Instant>,
     /// No request was answered yet that it sent from its source port.
     rebound: bool,
+    /// The newest update that it was told of, in the scenario observe.
+    last_update: u64,
 }
 
 impl Device {
@@ -91,6 +95,7 @@ impl Device {
             settled: false,
             rebind_at: None,
             rebound: false,
+            last_update: 0,
         }
     }
 
@@ -186,7 +191,10 @@ impl Device {
             Ok(()) => {
                 self.backlog.pop_front();
                 self.state = State::Busy { since: intended };
-                kit.sample.counters.sent += 1;
+                let in_time = kit.is_measured(now);
+                let sent = u64::from(!kit.observes());
+                kit.sample.counters.sent += sent;
+                kit.sample.counters.offered_in_time += sent * u64::from(in_time);
                 record(&mut kit.sample.lag, now.saturating_duration_since(intended));
             }
             // Only while the exchange of an earlier request is open, which Busy excludes.
@@ -282,6 +290,12 @@ impl Device {
         let counters = &mut kit.sample.counters;
         counters.handshakes_completed += 1;
         counters.handshakes_in_time += u64::from(in_time);
+        if kit.observes() {
+            // It is ready once its registration is answered, too.
+            self.state = State::Ready;
+            self.add_operation(now, now, kit);
+            return;
+        }
         self.settle(kit);
         if let (Some(every), None) = (kit.work.rebind_every, self.rebind_at) {
             if !self.link.has_connection_id() {
@@ -333,6 +347,7 @@ impl Device {
                 self.drop_session(now);
                 kit.sample.counters.sessions_lost += 1;
                 kit.sample.counters.failed += 1;
+                self.settle(kit);
                 self.end_operation(now, kit);
             }
         }
@@ -401,8 +416,19 @@ impl Device {
             },
         );
         match input {
-            // Nothing is observed here.
-            ClientInput::Acknowledged | ClientInput::Notification { .. } => {}
+            ClientInput::Acknowledged => {}
+            ClientInput::Notification {
+                code,
+                observe,
+                payload,
+                ..
+            } => {
+                let payload = message.get(payload).unwrap_or_default();
+                self.on_notification(now, (code, observe), payload, kit);
+            }
+            ClientInput::Answer { code, observe, .. } if kit.observes() => {
+                self.on_registered(now, (code, observe), kit);
+            }
             ClientInput::Answer { code, .. } => self.on_answer(now, code, kit),
             ClientInput::Reset => {
                 kit.sample.counters.resets += 1;
@@ -416,6 +442,56 @@ impl Device {
                 }
             }
         }
+    }
+
+    /// The registration as an observer was answered.
+    fn on_registered(
+        &mut self,
+        now: Instant,
+        (code, observe): (u8, Option<u32>),
+        kit: &mut Kit<'_>,
+    ) {
+        let counters = &mut kit.sample.counters;
+        if code >> 5 == 2 && observe.is_some() {
+            counters.observers += 1;
+        } else {
+            counters.failed += 1;
+            tally(&mut counters.codes, code);
+        }
+        self.on_request_over(now, kit);
+    }
+
+    /// A notification: of the next update, of one that was told already, or of the end.
+    fn on_notification(
+        &mut self,
+        now: Instant,
+        (code, observe): (u8, Option<u32>),
+        payload: &[u8],
+        kit: &mut Kit<'_>,
+    ) {
+        let update = fleet::number_of(payload).filter(|_| code >> 5 == 2);
+        let issued = update.and_then(|number| Some((number, kit.control.update_issued(number)?)));
+        let in_time = kit.is_measured(now);
+        let counters = &mut kit.sample.counters;
+        counters.observations_ended += u64::from(observe.is_none());
+        let Some((number, issued)) = issued else {
+            // The end of an observation need not tell of anything.
+            counters.wrong += u64::from(observe.is_some());
+            return;
+        };
+        if number <= self.last_update {
+            let again = number == self.last_update;
+            counters.repeated += u64::from(again);
+            counters.disordered += u64::from(!again);
+            return;
+        }
+        self.last_update = number;
+        counters.ok += 1;
+        counters.ok_in_time += u64::from(in_time);
+        record(
+            &mut kit.sample.latency,
+            now.saturating_duration_since(issued),
+        );
     }
 
     fn on_answer(&mut self, now: Instant, code: u8, kit: &mut Kit<'_>) {
@@ -442,6 +518,7 @@ impl Device {
     fn on_request_over(&mut self, now: Instant, kit: &mut Kit<'_>) {
         if matches!(self.state, State::Busy { .. }) {
             self.state = State::Ready;
+            self.settle(kit);
             self.end_operation(now, kit);
         }
     }
@@ -508,7 +585,10 @@ impl Device {
                 buffers: &mut SpareBuffers::default(),
             },
         );
-        kit.sample.counters.retransmissions += exchange.retransmissions() - before;
+        let again = exchange.retransmissions() - before;
+        let in_time = if kit.is_measured(now) { again } else { 0 };
+        kit.sample.counters.retransmissions += again;
+        kit.sample.counters.offered_in_time += in_time;
         if outcome == ClientTimeout::TimedOut {
             kit.sample.counters.timeouts += 1;
             kit.sample.counters.failed += 1;

@@ -61,6 +61,11 @@ impl Kit<'_> {
         }
     }
 
+    /// Whether devices only observe.
+    pub(crate) fn observes(&self) -> bool {
+        self.work.scenario == Scenario::Observe
+    }
+
     /// Whether what ends at `now` counts for the rates.
     pub(crate) fn is_measured(&self, now: Instant) -> bool {
         self.phase == Phase::Run && now <= self.end
@@ -74,6 +79,7 @@ impl Kit<'_> {
     /// Whether a device of the closed loop goes on with another operation; if so it must.
     pub(crate) fn wants_another(&self, now: Instant) -> bool {
         self.work.load == Load::Closed
+            && !self.observes()
             && self.phase == Phase::Run
             && now < self.end
             && self.control.begin_operation()

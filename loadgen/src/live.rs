@@ -86,7 +86,11 @@ pub(crate) fn line(
             true => &interval.quiet,
             false => &interval.latency,
         };
-        (counters.ok, latency, "requests/s")
+        let unit = match scenario {
+            Scenario::Observe => "notifications/s",
+            _ => "requests/s",
+        };
+        (counters.ok, latency, unit)
     } else {
         let completed = counters.handshakes_completed;
         (completed, &interval.handshake, "handshakes/s")

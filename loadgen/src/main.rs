@@ -29,6 +29,7 @@ mod stats;
 mod storm;
 mod target;
 mod text;
+mod updates;
 mod worker;
 
 use std::process::ExitCode;

@@ -22,6 +22,7 @@ use crate::sockets;
 use crate::stats::{Counters, Sample};
 use crate::storm::StormFleet;
 use crate::text::grouped;
+use crate::updates::Updates;
 use crate::worker::{self, Assignment, DeviceSpec};
 
 const TICK: Duration = Duration::from_millis(10);
@@ -66,7 +67,8 @@ pub(crate) fn run(plan: &Plan) -> Result<bool, String> {
         .transpose()?;
     let threads = plan.threads.min(specs.len()).max(1);
     let interrupt = watch_interrupt()?;
-    let control = Control::new(threads, plan.count);
+    let control = Control::new(threads, plan.count).with_updates(Updates::most(plan));
+    let updates = Updates::new(plan)?;
     let work = Work {
         scenario: plan.scenario,
         load: plan.load,
@@ -83,6 +85,7 @@ pub(crate) fn run(plan: &Plan) -> Result<bool, String> {
         plan,
         control: &control,
         storm: storm.as_ref().map(|storm| &storm.control),
+        updates,
         clock,
         interrupt,
         server,
@@ -142,6 +145,7 @@ pub(crate) fn run(plan: &Plan) -> Result<bool, String> {
         threads,
         total: leader.total,
         storm: storm.is_some().then_some(leader.storm_total),
+        calls: leader.updates.map(|updates| updates.calls),
         connecting: measured.connecting,
         measured: measured.measured,
         server: measured.server,
@@ -226,6 +230,8 @@ struct Leader<'a> {
     control: &'a Control,
     /// That of the storm, if there is to be one.
     storm: Option<&'a Control>,
+    /// What observers are told.
+    updates: Option<Updates>,
     clock: Clock,
     interrupt: Arc<AtomicBool>,
     server: Option<ServerProcess>,
@@ -282,6 +288,8 @@ impl<'a> Leader<'a> {
         let threads_after = self.thread_times();
         let own_cpu = process_cpu_time().saturating_sub(own_start);
         self.collect();
+        let lost = self.outstanding_notifications();
+        self.total.counters.failed += lost;
         let counters = &self.total.counters;
         let mut operations = 0;
         if self.storm.is_some() {
@@ -403,6 +411,7 @@ impl<'a> Leader<'a> {
                     storm.enter(Phase::Run);
                 }
             }
+            self.update(end)?;
             if let Some(length) = self.tick(what, self.plan.scenario)? {
                 let second = self.second(length);
                 self.seconds.push(second);
@@ -413,6 +422,29 @@ impl<'a> Leader<'a> {
                 return Ok(self.elapsed());
             }
         }
+    }
+
+    /// Issues an update, if one is due before `end`: each observer is to be told of it.
+    fn update(&mut self, end: Instant) -> Result<(), String> {
+        let Some(updates) = &mut self.updates else {
+            return Ok(());
+        };
+        if self.clock.instant() < end
+            && updates.issue_due(self.clock, self.devices, self.control)?
+        {
+            self.total.counters.sent += self.total.counters.observers;
+        }
+        Ok(())
+    }
+
+    /// Notifications that have not come yet.
+    fn outstanding_notifications(&mut self) -> u64 {
+        if self.updates.is_none() {
+            return 0;
+        }
+        self.collect();
+        let counters = &self.total.counters;
+        counters.sent.saturating_sub(counters.ok)
     }
 
     /// Waits for outstanding answers.
@@ -430,6 +462,7 @@ impl<'a> Leader<'a> {
                 .iter()
                 .all(|shared| shared.saw(Phase::Drain));
             let outstanding = self.control.sum(|shared| &shared.outstanding);
+            let outstanding = outstanding + self.outstanding_notifications();
             if (all_know && outstanding == 0) || self.elapsed() > limit {
                 return Ok(());
             }

@@ -21,6 +21,8 @@ pub(crate) struct Counters {
     pub(crate) ok: u64,
     /// Answered before the measured time ended.
     pub(crate) ok_in_time: u64,
+    /// Requests sent, for the first time or again, while it was measured.
+    pub(crate) offered_in_time: u64,
     /// Everything that was to be sent and did not end well; timeouts included.
     pub(crate) failed: u64,
     pub(crate) timeouts: u64,
@@ -49,6 +51,15 @@ pub(crate) struct Counters {
     pub(crate) rebinds: u64,
     /// Those whose first request was answered by a success.
     pub(crate) rebinds_ok: u64,
+    /// Devices whose registration as observers was taken, in the scenario observe. There `sent` are
+    /// the notifications that were to come, and `ok` those that did.
+    pub(crate) observers: u64,
+    /// Notifications that came more than once.
+    pub(crate) repeated: u64,
+    /// Notifications of something older than what the device knew already.
+    pub(crate) disordered: u64,
+    /// Observations that the server ended.
+    pub(crate) observations_ended: u64,
     /// ClientHellos of strangers without a cookie.
     pub(crate) hellos: u64,
     /// ClientHellos of strangers with a valid one.
@@ -64,7 +75,7 @@ pub(crate) struct Counters {
 impl Counters {
     /// Operations that did not end well.
     pub(crate) const fn errors(&self) -> u64 {
-        self.failed + self.handshakes_failed + self.reconnects
+        self.failed + self.handshakes_failed + self.reconnects + self.disordered
     }
 
     fn add(&mut self, other: &Self) {
@@ -76,6 +87,7 @@ impl Counters {
         self.sent += other.sent;
         self.ok += other.ok;
         self.ok_in_time += other.ok_in_time;
+        self.offered_in_time += other.offered_in_time;
         self.failed += other.failed;
         self.timeouts += other.timeouts;
         self.retransmissions += other.retransmissions;
@@ -91,6 +103,10 @@ impl Counters {
         self.reconnects += other.reconnects;
         self.rebinds += other.rebinds;
         self.rebinds_ok += other.rebinds_ok;
+        self.observers += other.observers;
+        self.repeated += other.repeated;
+        self.disordered += other.disordered;
+        self.observations_ended += other.observations_ended;
         self.hellos += other.hellos;
         self.hellos_with_cookie += other.hellos_with_cookie;
         merge(&mut self.codes, &other.codes);
@@ -176,7 +192,7 @@ impl Sample {
 }
 
 /// 1 us to 200 s with three significant digits: about 150 KB.
-fn histogram() -> Histogram<u64> {
+pub(crate) fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, LATENCY_US_MAX, 3).expect("bounds are in order")
 }
 

@@ -265,6 +265,7 @@ impl<'a> Worker<'a> {
     fn next_due(&mut self, now: Instant) -> Option<(usize, Instant)> {
         let started = self.starts.next as u64;
         let starting = match (self.kit.phase, self.kit.work.load) {
+            (Phase::Run, _) if self.kit.observes() => false,
             (Phase::Connect, _) => started - self.kit.settled.min(started) < CONNECTING_MAX,
             (Phase::Run, Load::Closed) => true,
             (Phase::Run, Load::Open { .. }) => {

@@ -10,19 +10,21 @@ mod sessions;
 pub(crate) use profiles::patched;
 
 use crate::admin::operations::{
-    Added, Attributes, CredentialsType, DevicePage, DeviceView, ErrorKind, KeyText, Latest,
-    NewAttributes, NewCredentials, NewDevice, OperationError, Operations, Reading,
+    Added, Attributes, CredentialsType, Deleted, DevicePage, DeviceView, ErrorKind, KeyText,
+    Latest, NewAttributes, NewCredentials, NewDevice, OperationError, Operations, Reading,
 };
 use crate::auth::downlink::Hub;
 use crate::crypto::certificate::{CERTIFICATE_LENGTH_MAX, LeafInfo};
 use crate::crypto::fingerprint::to_hex;
 use crate::queue::Inbox;
 use crate::registry::claim::Claims;
-use crate::registry::packages::Packages;
+use crate::registry::packages::{PackageKind, Packages};
 use crate::registry::{
     self, Credential, Device, NewCredential, Registry, RegistryError, pre_shared_key_of_hex,
 };
-use crate::store::{AttributeScope, Batch, HistoryQuery, Overloaded, Store, StoreError, Value};
+use crate::store::{
+    AttributeScope, Batch, HistoryQuery, Order, Overloaded, Store, StoreError, Value,
+};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::value::RawValue;
@@ -31,6 +33,9 @@ use std::time::Duration;
 
 /// Longest certificate text that is read, in bytes: a chain in PEM, of which the first counts.
 const CERTIFICATE_TEXT_MAX: usize = 64 << 10;
+
+/// Readings deleted at a time.
+const DELETIONS_MAX: usize = 5000;
 
 /// How long a change of stored data may take to become durable.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
@@ -185,6 +190,57 @@ impl Operations for LocalOperations {
         let credential = new_credential(credentials)?;
         let device = self.registry.set_credential(name, credential)?;
         Ok(view_once(&device, credentials.psk.is_some()))
+    }
+
+    fn set_profile(&self, name: &str, profile: &str) -> Result<DeviceView, OperationError> {
+        let before = self.find(name)?;
+        let package = |kind| self.registry.assigned_package(before.id, kind);
+        let had = PackageKind::ALL.map(|kind| (kind, package(kind)));
+        let device = self.registry.set_profile(name, profile)?;
+        for (kind, before) in had {
+            if before != package(kind) {
+                self.tell(std::slice::from_ref(&device), kind)?;
+            }
+        }
+        Ok(view(&device))
+    }
+
+    fn delete_telemetry(
+        &self,
+        name: &str,
+        key: &str,
+        from_ms: i64,
+        to_ms: i64,
+    ) -> Result<Deleted, OperationError> {
+        let device = self.find(name)?;
+        let mut query = HistoryQuery {
+            from_ms,
+            to_ms,
+            limit: DELETIONS_MAX,
+            order: Order::Ascending,
+        };
+        let mut done = Deleted::default();
+        loop {
+            let points = self.store.history(device.id, key, query)?;
+            let Some(last) = points.last().map(|point| point.ts_ms) else {
+                return Ok(done);
+            };
+            let deleted = self.write(|batch| {
+                for point in &points {
+                    // A key under which readings are stored is not too long.
+                    let _ = batch.remove_telemetry(device.id, point.ts_ms, key);
+                }
+            });
+            deleted.map_err(|reason| {
+                let message = format!("{} readings were deleted, then: {reason}", done.deleted);
+                OperationError::new(ErrorKind::Failed, message, "")
+            })?;
+            done.deleted += points.len() as u64;
+            match last.checked_add(1) {
+                Some(next) if next <= to_ms => query.from_ms = next,
+                _ => return Ok(done),
+            }
+        }
     }
 
     fn latest(&self, name: &str) -> Result<Latest, OperationError> {

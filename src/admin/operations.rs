@@ -7,7 +7,11 @@ pub mod rpc;
 pub mod sessions;
 
 use crate::auth::downlink::ActivityView;
+use crate::crypto::fingerprint::to_hex;
+use crate::registry::{self, NewCredential};
 use crate::store::{AttributeScope, HistoryQuery};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use claims::ClaimOperations;
 use ota::OtaOperations;
 use profiles::ProfileOperations;
@@ -46,6 +50,30 @@ pub struct NewDevice {
     /// Its device profile; `default` when there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub profile: Option<String>,
+}
+
+/// A device as an import reads it.
+impl From<registry::NewDevice> for NewDevice {
+    fn from(device: registry::NewDevice) -> Self {
+        let mut new = Self {
+            name: device.name,
+            profile: device.profile,
+            ..Self::default()
+        };
+        match device.credential {
+            NewCredential::RandomToken => {}
+            NewCredential::AccessToken(token) => new.token = Some(token),
+            NewCredential::Certificate(der) => new.certificate = Some(STANDARD.encode(der)),
+            NewCredential::CertificateText(text) => new.certificate = Some(text),
+            NewCredential::PreSharedKey { identity, key } => {
+                new.psk_identity = Some(identity);
+                new.psk = key.map(|key| KeyText(to_hex(key.as_bytes())));
+            }
+            // Only devices that provision themselves make one.
+            NewCredential::MqttBasic(_) => {}
+        }
+        new
+    }
 }
 
 /// A pre-shared key in hexadecimal digits. Wiped when dropped, and not shown in messages.
@@ -148,6 +176,13 @@ pub struct Reading {
     pub ts: i64,
     /// A string, boolean, whole number, number with fraction, or JSON: its text as stored.
     pub value: Box<RawValue>,
+}
+
+/// What came of a deletion of readings.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deleted {
+    /// How many readings there were.
+    pub deleted: u64,
 }
 
 /// The newest reading of each key.
@@ -290,6 +325,27 @@ pub trait Operations:
         name: &str,
         credentials: &NewCredentials,
     ) -> Result<DeviceView, OperationError>;
+
+    /// Gives a device another profile, whether it is defined or not; it holds for the very next
+    /// request. Durable when it returns.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such device, the name cannot be a profile's, or the registry fails.
+    fn set_profile(&self, name: &str, profile: &str) -> Result<DeviceView, OperationError>;
+
+    /// Deletes the readings of a key from `from_ms` to `to_ms`, both included. Durable when it returns.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such device, or the store fails: some readings may be gone then.
+    fn delete_telemetry(
+        &self,
+        name: &str,
+        key: &str,
+        from_ms: i64,
+        to_ms: i64,
+    ) -> Result<Deleted, OperationError>;
 
     /// The newest reading of each key: `{"temperature":{"ts":1700000000000,"value":42}}`.
     ///

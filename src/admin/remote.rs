@@ -7,11 +7,12 @@ mod rpc;
 mod sessions;
 
 use crate::admin::api::data::{History, READINGS_MAX};
-use crate::admin::api::devices::{DEVICES_MAX, IMPORT_BODY_MAX, IMPORT_MAX, Import, Imported};
+use crate::admin::api::devices::DEVICES_MAX;
+use crate::admin::api::import::{IMPORT_BODY_MAX, IMPORT_MAX, Import, Imported};
 use crate::admin::listen;
 use crate::admin::operations::{
-    Added, Attributes, DevicePage, DeviceView, ErrorKind, Latest, NewAttributes, NewCredentials,
-    NewDevice, OperationError, Operations, Reading,
+    Added, Attributes, Deleted, DevicePage, DeviceView, ErrorKind, Latest, NewAttributes,
+    NewCredentials, NewDevice, OperationError, Operations, Reading,
 };
 use crate::store::{AttributeScope, HistoryQuery, Order};
 use http_body_util::{BodyExt as _, Full, Limited};
@@ -251,6 +252,27 @@ impl Operations for RemoteOperations {
     ) -> Result<DeviceView, OperationError> {
         let target = format!("{}/credentials", device_path(name));
         self.send(Method::PUT, &target, credentials)
+    }
+
+    fn set_profile(&self, name: &str, profile: &str) -> Result<DeviceView, OperationError> {
+        let change = serde_json::json!({ "profile": profile });
+        self.send(Method::PATCH, &device_path(name), &change)
+    }
+
+    fn delete_telemetry(
+        &self,
+        name: &str,
+        key: &str,
+        from_ms: i64,
+        to_ms: i64,
+    ) -> Result<Deleted, OperationError> {
+        let target = format!(
+            "{}/telemetry?key={}&from={from_ms}&to={to_ms}",
+            device_path(name),
+            percent_encoded(key),
+        );
+        let answer = self.exchange(Method::DELETE, &target, Bytes::new())?;
+        self.read(&answer)
     }
 
     fn latest(&self, name: &str) -> Result<Latest, OperationError> {

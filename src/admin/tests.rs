@@ -281,6 +281,9 @@ fn changes_cross_the_socket_unchanged() {
     remote.set_attributes(name, shared, values).unwrap();
     let server = AttributeScope::Server;
     remote.set_attributes(name, server, values).unwrap();
+    let deleted = remote.delete_telemetry(name, "a&b", -5, 7).unwrap();
+    assert_eq!(deleted.deleted, 12, "key and times as they were given");
+    assert_eq!(remote.set_profile(name, "p/ü").unwrap().profile, "p/ü");
     let gone = ["a/b".to_owned(), "t".to_owned(), "unknown".to_owned()];
     remote.delete_attributes(name, shared, &gone).unwrap();
     let found = remote.attributes(name).unwrap();

@@ -1,16 +1,18 @@
 //! The token that opens `/api` over TCP: a secret in the data directory, for its owner alone.
 //!
-//! It is made at the first start and stays until its file is removed; an operator may also write one
-//! of their own there before the start. The unix socket needs none, as its mode already says who may
-//! use it.
+//! It is made at the first start and stays until its file is removed or written anew, which takes
+//! effect at a restart or SIGHUP: an operator may also put one of their own there. The unix socket
+//! needs none, as its mode already says who may use it.
 
 use crate::crypto::verify_equal;
 use crate::random::Random;
+use arc_swap::ArcSwap;
 use std::fmt;
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use zeroize::Zeroizing;
 
 /// Its file in the data directory.
@@ -25,9 +27,10 @@ const LENGTH_MAX: usize = 256;
 /// Who else may read a token of these permission bits.
 const OTHERS: u32 = 0o077;
 
-/// The secret. It is compared in constant time, and appears in no log and no error.
+/// The secret. It is compared in constant time, and appears in no log and no error. Clones are the
+/// same token: all of them change with [`Self::reload`].
 #[derive(Clone)]
-pub struct AdminToken(Zeroizing<String>);
+pub struct AdminToken(Arc<ArcSwap<Zeroizing<String>>>);
 
 /// The token's file cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -91,7 +94,23 @@ impl AdminToken {
     pub fn parse(text: &str) -> Option<Self> {
         let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte);
         let fits = (LENGTH_MIN..=LENGTH_MAX).contains(&text.len()) && text.bytes().all(is_token);
-        fits.then(|| Self(Zeroizing::new(text.to_owned())))
+        fits.then(|| Self::new(Zeroizing::new(text.to_owned())))
+    }
+
+    fn new(text: Zeroizing<String>) -> Self {
+        Self(Arc::new(ArcSwap::from_pointee(text)))
+    }
+
+    /// Takes the token that the data directory holds now, for all clones: the old one opens nothing
+    /// any more. A file that is gone is made anew, with another token.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::open`]; the token stays as it was.
+    pub fn reload(&self, directory: &Path, random: &mut dyn Random) -> Result<(), TokenError> {
+        let found = Self::open(directory, random)?;
+        self.0.store(found.0.load_full());
+        Ok(())
     }
 
     /// Makes a token, and its file in one step, so that a crash leaves none without content.
@@ -99,7 +118,7 @@ impl AdminToken {
         let mut bytes = Zeroizing::new([0; RANDOM_BYTES]);
         random.fill(&mut *bytes);
         let text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        let token = Self(Zeroizing::new(text));
+        let text = Zeroizing::new(text);
         let unfinished = path.with_extension("new");
         match std::fs::remove_file(&unfinished) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -110,11 +129,11 @@ impl AdminToken {
             .create_new(true)
             .mode(0o600)
             .open(&unfinished)?;
-        file.write_all(token.0.as_bytes())?;
+        file.write_all(text.as_bytes())?;
         file.write_all(b"\n")?;
         file.sync_all()?;
         std::fs::rename(&unfinished, path)?;
-        Ok(token)
+        Ok(Self::new(text))
     }
 
     /// Whether a request brings this token: `Authorization: Bearer TOKEN`, of which `credentials` is
@@ -124,12 +143,12 @@ impl AdminToken {
         let Some((scheme, token)) = credentials.split_at_checked(SCHEME.len()) else {
             return false;
         };
-        scheme.eq_ignore_ascii_case(SCHEME) && verify_equal(token, self.0.as_bytes())
+        scheme.eq_ignore_ascii_case(SCHEME) && verify_equal(token, self.0.load().as_bytes())
     }
 
     /// The text, for those who may see it.
-    pub fn reveal(&self) -> &str {
-        &self.0
+    pub fn reveal(&self) -> Zeroizing<String> {
+        Zeroizing::clone(&self.0.load())
     }
 }
 
@@ -175,7 +194,7 @@ mod tests {
         std::fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
         assert_eq!(open(&directory).unwrap().reveal(), made.reveal());
         assert_eq!(mode(), 0o600);
-        assert!(!format!("{made:?}").contains(made.reveal()));
+        assert!(!format!("{made:?}").contains(made.reveal().as_str()));
         let other = tempfile::tempdir().unwrap();
         assert_ne!(open(&other).unwrap().reveal(), made.reveal());
     }
@@ -186,7 +205,7 @@ mod tests {
         let path = directory.path().join(TOKEN_FILE);
         std::fs::write(&path, "An-operators.own_token=\n").unwrap();
         assert_eq!(
-            open(&directory).unwrap().reveal(),
+            open(&directory).unwrap().reveal().as_str(),
             "An-operators.own_token="
         );
         for wrong in [
@@ -208,6 +227,28 @@ mod tests {
         std::fs::remove_file(&path).unwrap();
         std::fs::create_dir(&path).unwrap();
         assert!(matches!(open(&directory), Err(TokenError::File { .. })));
+    }
+
+    #[test]
+    fn a_token_written_anew_takes_the_place_of_the_old() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(TOKEN_FILE);
+        let token = open(&directory).unwrap();
+        let elsewhere = token.clone();
+        let first = token.reveal();
+        let opens = |text: &str| elsewhere.is_in(format!("Bearer {text}").as_bytes());
+        let reload = || token.reload(directory.path(), &mut SystemRandom);
+        // What cannot be used changes nothing.
+        std::fs::write(&path, "short").unwrap();
+        assert!(reload().is_err());
+        assert!(opens(&first));
+        std::fs::write(&path, "a-token-of-the-operator\n").unwrap();
+        reload().unwrap();
+        assert!(opens("a-token-of-the-operator") && !opens(&first));
+        std::fs::remove_file(&path).unwrap();
+        reload().unwrap();
+        assert!(!opens("a-token-of-the-operator") && !opens(&first));
+        assert!(opens(std::fs::read_to_string(&path).unwrap().trim_end()));
     }
 
     #[test]

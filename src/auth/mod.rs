@@ -13,3 +13,4 @@ pub mod downlink;
 pub mod json;
 pub mod pool;
 pub mod request;
+pub mod tally;

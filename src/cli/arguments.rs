@@ -19,6 +19,9 @@ Examples:
   tidegate device add thermometer-1          prints its access token
   tidegate data latest thermometer-1
   tidegate attr set thermometer-1 interval=60
+  tidegate rpc send thermometer-1 reboot --one-way
+  tidegate profile set default rateLimits.telemetryMessages=10:1
+  tidegate ota add firmware.bin --title thermometer --version 1.2
   tidegate session list
   tidegate completion bash > /etc/bash_completion.d/tidegate
 
@@ -44,7 +47,7 @@ pub(super) enum Command {
     Check(CheckArguments),
     /// Add, show and remove devices and their credentials
     Device(DeviceArguments),
-    /// Show the data that devices have sent
+    /// Show the data that devices have sent, and delete it
     Data(DataArguments),
     /// Show, set and delete attributes of devices
     Attr(AttrArguments),
@@ -95,7 +98,7 @@ pub(super) struct ManArguments {
 /// Run the server in the foreground.
 ///
 /// SIGTERM and SIGINT let it answer what it has taken and stop; SIGHUP reloads certificate and key
-/// for new handshakes.
+/// for new handshakes, shared ticket keys, and the token of the admin interface.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -221,8 +224,12 @@ A pre-shared key that is made at random is printed once; no command shows a key 
         profile: Option<String>,
     },
     /// List all devices, without their credentials
+    #[command(
+        after_help = "Examples:\n  tidegate device list\n  tidegate device list --json | jq -r '.[].name'"
+    )]
     List,
-    /// Show a device with its credentials
+    /// Show a device: its credentials, when it was heard of, what it is to have
+    #[command(after_help = "Example:\n  tidegate device show thermometer-1")]
     Show {
         /// Its name
         name: String,
@@ -251,20 +258,22 @@ Examples:
         #[arg(long, value_name = "HEX", requires = "psk_identity")]
         psk: Option<String>,
     },
-    /// Show or change what is set for a device alone
+    /// Give a device another profile, or show or change what is set for it alone
     #[command(after_help = "\
-Example:
+Examples:
+  tidegate device set tracker-1 profile=tracker
   tidegate device set tracker-1 powerSaving.mode=E_DRX powerSaving.pagingTransmissionWindow=5000
 FIELD= takes a field back. provisioned=false lets a device fetch its credentials once more.")]
     Set {
         /// Its name
         name: String,
-        /// powerSaving.mode, powerSaving.psmActivityTimer, powerSaving.edrxCycle,
+        /// profile, powerSaving.mode, powerSaving.psmActivityTimer, powerSaving.edrxCycle,
         /// powerSaving.pagingTransmissionWindow (milliseconds), provisioned
         #[arg(value_name = "FIELD=VALUE")]
         fields: Vec<String>,
     },
     /// Remove a device and its data; its credentials end at once
+    #[command(after_help = "Example:\n  tidegate device remove thermometer-1")]
     Remove {
         /// Its name
         name: String,
@@ -288,7 +297,7 @@ Examples:
     },
 }
 
-/// Show the data that devices have sent, as JSON.
+/// Show the data that devices have sent, as JSON, and delete it.
 #[derive(Args, Debug)]
 #[command(after_help = format!("\
 Examples:
@@ -296,13 +305,14 @@ Examples:
   tidegate data history thermometer-1 temperature --limit 10
   tidegate data history thermometer-1 temperature --from 2026-11-01T00:00:00Z --to 2026-12-01T00:00:00Z
   tidegate data export thermometer-1 > thermometer-1.json
+  tidegate data delete thermometer-1 humidity
 
 {PLACE_HELP}"))]
 #[command(subcommand_required = true, arg_required_else_help = true)]
 pub(super) struct DataArguments {
     #[command(flatten)]
     pub(super) place: Place,
-    /// Accepted for symmetry: data is always JSON
+    /// Accepted for symmetry: what is shown is always JSON
     #[arg(long, global = true, hide = true)]
     pub(super) json: bool,
     #[command(subcommand)]
@@ -312,11 +322,15 @@ pub(super) struct DataArguments {
 #[derive(Debug, Subcommand)]
 pub(super) enum DataCommand {
     /// The newest reading of each key: {"KEY":{"ts":MILLISECONDS,"value":VALUE},...}
+    #[command(after_help = "Example:\n  tidegate data latest thermometer-1")]
     Latest {
         /// The device's name
         name: String,
     },
     /// All readings of a key, oldest first, a JSON object a line
+    #[command(
+        after_help = "Examples:\n  tidegate data history thermometer-1 temperature --limit 10\n  tidegate data history thermometer-1 temperature --from 2026-11-01T00:00:00Z"
+    )]
     History {
         /// The device's name
         name: String,
@@ -333,9 +347,26 @@ pub(super) enum DataCommand {
         limit: Option<u32>,
     },
     /// Everything stored of a device: one object with attributes and all readings
+    #[command(after_help = "Example:\n  tidegate data export thermometer-1 > thermometer-1.json")]
     Export {
         /// The device's name
         name: String,
+    },
+    /// Delete readings of a key: all, or those of a time
+    #[command(
+        after_help = "Examples:\n  tidegate data delete thermometer-1 humidity\n  tidegate data delete thermometer-1 temperature --to 2026-01-01T00:00:00Z"
+    )]
+    Delete {
+        /// The device's name
+        name: String,
+        /// The key
+        key: String,
+        /// Not before: milliseconds since 1970, or as 2026-11-23T18:00:00Z
+        #[arg(long, value_name = "TIME", value_parser = timestamp::parse, allow_hyphen_values = true)]
+        from: Option<i64>,
+        /// Not after
+        #[arg(long, value_name = "TIME", value_parser = timestamp::parse, allow_hyphen_values = true)]
+        to: Option<i64>,
     },
 }
 
@@ -393,6 +424,7 @@ Example:
         days: u32,
     },
     /// Show what is in a certificate file: subject, validity, key, order of the chain, fingerprint
+    #[command(after_help = "Example:\n  tidegate cert inspect server.pem")]
     Inspect {
         /// PEM, or one certificate in DER
         file: PathBuf,

@@ -31,6 +31,15 @@ pub(super) fn run(arguments: &AttrArguments) -> Result<(), Failure> {
             let values: NewAttributes = values.iter().cloned().collect();
             access.set_attributes(name, (*scope).into(), &values)?;
         }
+        AttrCommand::SetProfile {
+            profile,
+            scope,
+            values,
+        } => {
+            let values: NewAttributes = values.iter().cloned().collect();
+            let changed = access.set_profile_attributes(profile, (*scope).into(), &values)?;
+            output::write_json(&mut out, &changed)?;
+        }
         AttrCommand::Delete { name, scope, keys } => {
             access.delete_attributes(name, (*scope).into(), keys)?;
         }

@@ -32,11 +32,15 @@ pub(super) struct ClaimArguments {
 #[derive(Debug, Subcommand)]
 enum ClaimCommand {
     /// Show whose a device is, and whether it can be claimed
+    #[command(after_help = "Example:\n  tidegate claim show tracker-17")]
     Show {
         /// The device's name
         name: String,
     },
     /// Assign a device that offers itself to a customer
+    #[command(
+        after_help = "Example:\n  tidegate claim accept tracker-17 --customer \"Alpine Rescue\" --secret 4711"
+    )]
     Accept {
         /// The device's name
         name: String,
@@ -48,6 +52,7 @@ enum ClaimCommand {
         secret: String,
     },
     /// Take a device back from its customer
+    #[command(after_help = "Example:\n  tidegate claim release tracker-17")]
     Release {
         /// The device's name
         name: String,

@@ -39,6 +39,16 @@ pub(super) fn run(arguments: &DataArguments) -> Result<(), Failure> {
                 output::write_json(&mut out, reading)
             })?;
         }
+        DataCommand::Delete {
+            name,
+            key,
+            from,
+            to,
+        } => {
+            let (from, to) = (from.unwrap_or(i64::MIN), to.unwrap_or(i64::MAX));
+            let done = access.delete_telemetry(name, key, from, to)?;
+            output::write_json(&mut out, &done)?;
+        }
         DataCommand::Export { name } => export(&*access, name, &mut out)?,
     }
     out.flush()?;

@@ -6,6 +6,7 @@ use crate::auth::downlink::ActivityView;
 use crate::cli::access::{Access, Missing};
 use crate::cli::arguments::{DeviceArguments, DeviceCommand};
 use crate::cli::{Failure, import, output, profile};
+use crate::registry::DeviceOptions;
 use std::io::{Read as _, Write};
 use std::path::Path;
 
@@ -34,10 +35,20 @@ pub(super) fn run(arguments: &DeviceArguments) -> Result<(), Failure> {
                 psk: psk.clone().map(KeyText),
                 profile: profile.clone(),
             };
-            print(&open(Missing::Create)?.add(&device)?, json)
+            let access = open(Missing::Create)?;
+            print(&access.add(&device)?, json)?;
+            match profile {
+                None => Ok(()),
+                Some(profile) => profile::note_undefined(&access, profile),
+            }
         }
         DeviceCommand::List => list(&*open(Missing::Refuse)?, json),
-        DeviceCommand::Show { name } => print(&open(Missing::Refuse)?.device(name)?, json),
+        DeviceCommand::Show { name } => {
+            let access = open(Missing::Refuse)?;
+            let device = access.device(name)?;
+            let set = access.options(name)?;
+            write(&device, Some(&set), json)
+        }
         DeviceCommand::SetCredentials {
             name,
             token,
@@ -93,6 +104,11 @@ fn read_certificate(path: &Path) -> Result<String, Failure> {
 }
 
 fn print(device: &DeviceView, json: bool) -> Result<(), Failure> {
+    write(device, None, json)
+}
+
+/// Shows a device, for people also what is set for it alone.
+fn write(device: &DeviceView, set: Option<&DeviceOptions>, json: bool) -> Result<(), Failure> {
     let mut out = output::stdout();
     if json {
         output::write_json(&mut out, device)?;
@@ -116,6 +132,7 @@ fn print(device: &DeviceView, json: bool) -> Result<(), Failure> {
         if let Some(activity) = &device.activity {
             fields.extend(activity_fields(activity));
         }
+        fields.extend(set.map(set_fields).into_iter().flatten());
         if let Some(KeyText(key)) = &device.psk {
             fields.push(("key", key.clone()));
         }
@@ -143,6 +160,25 @@ fn activity_fields(activity: &ActivityView) -> Vec<(&'static str, String)> {
         fields.extend(time.map(|ms| (name, timestamp::format(ms))));
     }
     fields
+}
+
+/// What is set for a device alone, as far as something is.
+fn set_fields(set: &DeviceOptions) -> Vec<(&'static str, String)> {
+    let package = |id: u64| format!("package {id}, its own");
+    [
+        ("customer", set.customer.clone()),
+        ("firmware", set.firmware.map(package)),
+        ("software", set.software.map(package)),
+        (
+            "power saving",
+            set.power_saving
+                .mode
+                .map(|mode| format!("{}, its own", mode.name())),
+        ),
+    ]
+    .into_iter()
+    .filter_map(|(name, value)| Some((name, value?)))
+    .collect()
 }
 
 fn added(device: &DeviceView) -> String {

@@ -1,11 +1,10 @@
 //! `tidegate device import`: the file, the progress, and the count at the end.
 
 use crate::admin::Operations;
-use crate::admin::operations::{KeyText, NewDevice};
+use crate::admin::operations::NewDevice;
 use crate::cli::{Failure, output};
-use crate::crypto::fingerprint::to_hex;
+use crate::registry;
 use crate::registry::import::{self, Progress, Refused};
-use crate::registry::{self, NewCredential};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use std::cell::RefCell;
@@ -54,7 +53,7 @@ impl Source {
     pub(super) fn import(mut self, operations: &dyn Operations, json: bool) -> Result<(), Failure> {
         let screen = RefCell::new(Screen::new(self.length, json));
         let mut add = |devices: Vec<registry::NewDevice>| {
-            let devices: Vec<_> = devices.into_iter().map(to_operation).collect();
+            let devices: Vec<_> = devices.into_iter().map(NewDevice::from).collect();
             let outcomes = operations.add_all(&devices).map_err(io::Error::other)?;
             let plain = |outcome: Result<(), _>| outcome.map_err(|error| format!("{error}"));
             Ok(outcomes.into_iter().map(plain).collect())
@@ -62,7 +61,7 @@ impl Source {
         let done = import::import(
             &mut add,
             &mut *self.reader,
-            &self.base,
+            Some(&self.base),
             &mut |progress| screen.borrow_mut().show(progress),
             &mut |refused| screen.borrow_mut().refuse(refused),
         );
@@ -95,27 +94,6 @@ impl Source {
             Err(Failure::Reported)
         }
     }
-}
-
-fn to_operation(device: registry::NewDevice) -> NewDevice {
-    let mut new = NewDevice {
-        name: device.name,
-        profile: device.profile,
-        ..NewDevice::default()
-    };
-    match device.credential {
-        NewCredential::RandomToken => {}
-        NewCredential::AccessToken(token) => new.token = Some(token),
-        NewCredential::Certificate(der) => new.certificate = Some(base64(&der)),
-        // No line of a file makes one.
-        NewCredential::MqttBasic(_) => {}
-        NewCredential::CertificateText(text) => new.certificate = Some(text),
-        NewCredential::PreSharedKey { identity, key } => {
-            new.psk_identity = Some(identity);
-            new.psk = key.map(|key| KeyText(to_hex(key.as_bytes())));
-        }
-    }
-    new
 }
 
 /// Standard base64 of `bytes`.

@@ -37,6 +37,9 @@ pub(super) struct OtaArguments {
 #[derive(Debug, Subcommand)]
 enum OtaCommand {
     /// Add a package; its checksum is computed, and compared when one is given
+    #[command(
+        after_help = "Examples:\n  tidegate ota add firmware.bin --title tracker --version 1.4.2\n  tidegate ota add --url https://example.com/fw.bin --title tracker --version 1.5.0"
+    )]
     Add {
         /// The file
         #[arg(required_unless_present = "url", conflicts_with = "url")]
@@ -66,8 +69,12 @@ enum OtaCommand {
         checksum: Option<String>,
     },
     /// List the packages, oldest first
+    #[command(after_help = "Example:\n  tidegate ota list")]
     List,
     /// Give a package to a device, or to the devices of a profile
+    #[command(
+        after_help = "Examples:\n  tidegate ota assign 1 --profile tracker\n  tidegate ota assign 1 --device tracker-17"
+    )]
     Assign {
         /// Its number
         id: u64,
@@ -75,6 +82,9 @@ enum OtaCommand {
         target: Target,
     },
     /// Take the package of a device, or of a profile, away
+    #[command(
+        after_help = "Examples:\n  tidegate ota unassign --device tracker-17\n  tidegate ota unassign --type software --profile tracker"
+    )]
     Unassign {
         /// Which of its packages
         #[arg(long = "type", value_name = "TYPE", default_value = "firmware")]
@@ -83,6 +93,7 @@ enum OtaCommand {
         target: Target,
     },
     /// Remove a package that nobody has
+    #[command(after_help = "Example:\n  tidegate ota remove 1")]
     Remove {
         /// Its number
         id: u64,
@@ -156,9 +167,10 @@ pub(super) fn run(arguments: &OtaArguments) -> Result<(), Failure> {
             let access = open(Missing::Refuse)?;
             let packages = access.packages()?.packages;
             let found = packages.iter().find(|package| package.id == *id);
-            let kind = found
-                .map(|package| package.kind)
-                .ok_or_else(|| Failure::new(format_args!("there is no package {id}")))?;
+            let kind = found.map(|package| package.kind).ok_or_else(|| {
+                let list = "`tidegate ota list` shows those there are";
+                Failure::new(format_args!("there is no package {id}; {list}"))
+            })?;
             assign(&access, kind, Some(*id), target, json)
         }
         OtaCommand::Unassign { kind, target } => {
@@ -188,7 +200,10 @@ fn assign(
     if json {
         output::write_json(&mut out, &assigned)?;
     } else {
-        writeln!(out, "{} devices were told", assigned.devices)?;
+        match assigned.devices {
+            1 => writeln!(out, "1 device was told")?,
+            devices => writeln!(out, "{devices} devices were told")?,
+        }
     }
     out.flush()?;
     Ok(())
@@ -231,11 +246,12 @@ fn list(list: &PackageList, json: bool) -> Result<(), Failure> {
         for package in &list.packages {
             let kind = kind_name(package);
             let name = output::printable(&format!("{} {}", package.title, package.version));
-            writeln!(
-                out,
-                "{:>6}  {kind:<8}  {:>10}  {name}",
-                package.id, package.size
-            )?;
+            // Of one that lies elsewhere the size is not known.
+            let size = match package.url {
+                Some(_) => "elsewhere".to_owned(),
+                None => package.size.to_string(),
+            };
+            writeln!(out, "{:>6}  {kind:<8}  {size:>10}  {name}", package.id)?;
         }
     }
     out.flush()?;

@@ -1,10 +1,12 @@
 //! `tidegate profile`, and `tidegate device set`: fields by their names.
 
+use crate::admin::operations::ErrorKind;
 use crate::admin::operations::profiles::ProfileView;
 use crate::admin::patched;
 use crate::cli::access::{Access, Missing};
 use crate::cli::arguments::Place;
 use crate::cli::{Failure, output};
+use crate::registry::DEFAULT_PROFILE;
 use crate::registry::profile::ProfileSettings;
 use clap::{Args, Subcommand};
 use serde::Serialize;
@@ -68,7 +70,11 @@ pub(super) struct ProfileArguments {
 #[derive(Debug, Subcommand)]
 enum ProfileCommand {
     /// Define a profile
-    #[command(after_help = FIELDS_HELP)]
+    #[command(after_help = format!("\
+Example:
+  tidegate profile add meter payloadType=PROTOBUF protoSchemas.telemetry=@reading.proto
+
+{FIELDS_HELP}"))]
     Add {
         /// Its name, unique
         name: String,
@@ -76,15 +82,22 @@ enum ProfileCommand {
         #[arg(value_name = "FIELD=VALUE")]
         fields: Vec<String>,
     },
-    /// List the profiles that are defined, without their secrets
+    /// List the profiles that are defined, and the default one, without their secrets
+    #[command(after_help = "Example:\n  tidegate profile list")]
     List,
     /// Show a profile with its secret, as JSON
+    #[command(after_help = "Example:\n  tidegate profile show meter")]
     Show {
         /// Its name
         name: String,
     },
     /// Change a profile; it holds for the very next request
-    #[command(after_help = FIELDS_HELP)]
+    #[command(after_help = format!("\
+Examples:
+  tidegate profile set meter rateLimits.telemetryMessages=10:1,300:60
+  tidegate profile set meter rateLimits.telemetryMessages=
+
+{FIELDS_HELP}"))]
     Set {
         /// Its name
         name: String,
@@ -92,7 +105,8 @@ enum ProfileCommand {
         #[arg(value_name = "FIELD=VALUE", required = true)]
         fields: Vec<String>,
     },
-    /// Remove a profile that no device has
+    /// Remove a profile that no device has; of the default one, what was set in it
+    #[command(after_help = "Example:\n  tidegate profile remove meter")]
     Remove {
         /// Its name
         name: String,
@@ -126,11 +140,33 @@ pub(super) fn run(arguments: &ProfileArguments) -> Result<(), Failure> {
 /// `tidegate device set NAME FIELD=VALUE ...`; without fields it shows what is set.
 pub(super) fn set_device(place: &Place, name: &str, fields: &[String]) -> Result<(), Failure> {
     let access = Access::open(place, Missing::Refuse)?;
-    if fields.is_empty() {
+    let mut patch = patch(fields)?;
+    if let Some(profile) = patch.remove("profile") {
+        // FIELD= takes a field back: the profile that a device has without one.
+        let profile = profile.as_str().unwrap_or(DEFAULT_PROFILE);
+        access.set_profile(name, profile)?;
+        note_undefined(&access, profile)?;
+    }
+    if patch.is_empty() {
         return print(&access.options(name)?);
     }
-    let patch = Value::Object(patch(fields)?);
-    print(&access.change_options(name, &patch)?)
+    print(&access.change_options(name, &Value::Object(patch))?)
+}
+
+/// Notes on standard error that nothing is known of a profile which a device has now.
+pub(super) fn note_undefined(access: &Access, profile: &str) -> Result<(), Failure> {
+    match access.profile(profile) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind == ErrorKind::NotFound => {
+            let profile = output::printable(profile);
+            output::complain(&format!(
+                "note: no profile {profile:?} is defined; until `tidegate profile add` does that, nothing is \
+                 set for the device by it"
+            ));
+            Ok(())
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Says that something is gone.
@@ -157,8 +193,6 @@ fn list(list: &crate::admin::operations::profiles::ProfileList, json: bool) -> R
     let mut out = output::stdout();
     if json {
         output::write_json(&mut out, &list.profiles)?;
-    } else if list.profiles.is_empty() {
-        writeln!(out, "no profiles; `tidegate profile add NAME` defines one")?;
     } else {
         let rows: Vec<_> = list
             .profiles

@@ -77,6 +77,10 @@ fn write_end(out: &mut impl Write, end: RpcEnd, json: bool) -> Result<(), Failur
             return Err(OperationError::new(ErrorKind::Unanswered, message, remedy).into());
         }
         RpcEnd::Deleted => return Err(Failure::new("the call was deleted meanwhile")),
+        RpcEnd::Unusable => {
+            let message = "the call is no message of the profile's protoSchemas.rpcRequest";
+            return Err(Failure::new(message));
+        }
     }
     Ok(())
 }

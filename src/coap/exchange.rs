@@ -145,6 +145,12 @@ impl Exchanges {
         })
     }
 
+    /// Looks at both ends of the ring: what expires next, and what came last.
+    pub(super) fn touch(&self) -> u64 {
+        let expires = |exchange: &Exchange| exchange.expires.as_micros();
+        self.ring.front().map_or(0, expires) ^ self.ring.back().map_or(0, expires)
+    }
+
     pub(super) fn at(&self, index: usize) -> Option<Exchange> {
         self.ring.get(index).copied()
     }

@@ -14,6 +14,7 @@ use coap_lite::option_value::{OptionValueU16, OptionValueU32};
 use coap_lite::{CoapOption, Header, HeaderRaw, MessageType, Packet};
 
 use super::code;
+use super::option::ECHO;
 use crate::auth::request::{Block, Response};
 use crate::drop_reason::DropReason;
 
@@ -122,6 +123,8 @@ pub(super) struct Content<'a> {
     /// The sequence number of a notification (RFC 7641 section 2), 24 bits.
     pub(super) observe: Option<u32>,
     pub(super) etag: Option<u64>,
+    /// What the client is to repeat (RFC 9175 section 2).
+    pub(super) echo: Option<u64>,
     /// The request's Block1 option, repeated (RFC 7959 section 2.3).
     pub(super) block1: Option<Block>,
     pub(super) block2: Option<Block>,
@@ -171,6 +174,9 @@ impl<'a> Content<'a> {
         if let Some(etag) = self.etag {
             packet.add_option(CoapOption::ETag, etag.to_be_bytes().to_vec());
         }
+        if let Some(echo) = self.echo {
+            packet.add_option(CoapOption::Unknown(ECHO), echo.to_be_bytes().to_vec());
+        }
         let numbers = [
             (CoapOption::Observe, self.observe),
             (CoapOption::MaxAge, self.max_age),
@@ -192,6 +198,13 @@ impl<'a> Content<'a> {
 /// A block option's value (RFC 7959 section 2.2).
 pub(super) const fn block_value(block: Block) -> u32 {
     block.num << 4 | (block.more as u32) << 3 | block.size_exponent as u32
+}
+
+/// Puts another Message ID into an encoded message.
+pub(super) fn set_message_id(message: &mut [u8], message_id: u16) {
+    if let Some(field) = message.get_mut(2..HEADER_LEN) {
+        field.copy_from_slice(&message_id.to_be_bytes());
+    }
 }
 
 /// Turns a confirmable message into a non-confirmable one.

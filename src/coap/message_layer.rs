@@ -42,6 +42,7 @@
 //! by newer ones; `next_timeout` is never later than the next thing to do.
 
 mod answer;
+mod proof;
 mod upload;
 
 use coap_lite::MessageType;
@@ -62,6 +63,7 @@ use crate::buffer::SpareBuffers;
 use crate::drop_reason::DropReason;
 use crate::random::Random;
 use crate::time::Instant;
+use proof::Unproven;
 
 /// The message layer of one peer.
 ///
@@ -77,14 +79,20 @@ pub struct MessageLayer {
     relations: Option<Box<Relations>>,
     /// Absent while there are no blocks to keep, nor to answer in.
     transfers: Option<Box<Transfers>>,
+    /// Absent when the peer has shown that it receives at its address, or need not.
+    unproven: Option<Box<Unproven>>,
     message_ids: MessageIds,
     serial: u16,
-    timeout: Option<Instant>,
+    /// When to do the next thing, or [`NEVER`].
+    timeout: Instant,
     /// When all Message IDs in use, the peer's and ours, may come again; zero: there are none.
     idle_at: Instant,
 }
 
 const _: () = assert!(size_of::<MessageLayer>() <= 120);
+
+/// Nothing is to be done.
+const NEVER: Instant = Instant::from_micros(u64::MAX);
 
 impl MessageLayer {
     /// A layer that has seen nothing.
@@ -95,11 +103,17 @@ impl MessageLayer {
             kept: None,
             relations: None,
             transfers: None,
+            unproven: None,
             message_ids: MessageIds::new(random),
             serial: u16::from_le_bytes([low, high]),
-            timeout: None,
+            timeout: NEVER,
             idle_at: Instant::ZERO,
         }
+    }
+
+    /// Looks at the memory in which a request is remembered; what comes out means nothing.
+    pub fn touch(&self) -> u64 {
+        self.exchanges.touch() ^ self.idle_at.as_micros() ^ u64::from(self.serial)
     }
 
     /// Takes one received message: a whole datagram, or a record's plaintext.
@@ -222,8 +236,8 @@ impl MessageLayer {
 
     /// When to call [`Self::handle_timeout`] next, if ever: the earliest of an empty ACK, a
     /// retransmission and, when neither is due, the end of all memory.
-    pub const fn next_timeout(&self) -> Option<Instant> {
-        self.timeout
+    pub fn next_timeout(&self) -> Option<Instant> {
+        (self.timeout != NEVER).then_some(self.timeout)
     }
 
     /// Whether nothing is remembered that matters: no request lives, no Message ID is in use, no
@@ -293,6 +307,10 @@ impl MessageLayer {
             if is_part { 0 } else { wishes.no_response },
         );
         let flags = flags.with_get(message.method == code::GET);
+        self.on_echo(
+            HEADER_LEN + token.as_bytes().len() + body.len(),
+            wishes.echo,
+        );
         let Some(refusal) = refusal else {
             let Some(index) = self.remember(now, head, token, flags, cx.settings) else {
                 cx.buffers.put(message.into_buffer());
@@ -304,6 +322,11 @@ impl MessageLayer {
                 }
                 _ if !flags.is_get() && message.block2.is_some_and(|block| block.num > 0) => {
                     self.answer_again(now, index, message.block2, &wishes, cx)
+                }
+                _ if flags.is_get() && message.observe == Some(0) && self.unproven.is_some() => {
+                    cx.buffers.put(message.into_buffer());
+                    let challenge = self.challenge().unwrap_or_default();
+                    self.send_at_once(now, index, &challenge, cx)
                 }
                 _ => {
                     self.note_form(index, &message, &wishes, cx.settings);
@@ -323,7 +346,6 @@ impl MessageLayer {
         }
     }
 
-    /// Gives a request that was just remembered to the caller.
     /// A GET that registers or cancels under the token of a relation (RFC 7641 section 2).
     fn note_observation(&mut self, index: usize, message: &RequestMessage) {
         let Some(relations) = &mut self.relations else {
@@ -339,6 +361,7 @@ impl MessageLayer {
         }
     }
 
+    /// Gives a request that was just remembered to the caller.
     fn hand_over(
         &mut self,
         index: usize,
@@ -481,6 +504,7 @@ impl MessageLayer {
     fn end_transmission(&mut self, now: Instant, head: &Head, cx: &mut Context<'_>) -> Input {
         let kept = self.kept.as_mut();
         if kept.is_some_and(|kept| kept.remove_outgoing(head.message_id)) {
+            self.on_proof();
             return Input::Nothing;
         }
         let (kind, id) = (head.kind, head.message_id);
@@ -491,6 +515,7 @@ impl MessageLayer {
         match matched {
             None => Input::Dropped(DropReason::CoapUnmatched),
             Some(sent) => {
+                self.on_proof();
                 if sent {
                     self.on_message_id(now, cx.settings);
                 }
@@ -528,10 +553,11 @@ impl MessageLayer {
         let transfers = self.transfers.as_ref().and_then(|t| t.next_timeout());
         let retransmit = kept.into_iter().chain(relations).chain(transfers).min();
         let forget = (self.idle_at != Instant::ZERO).then_some(self.idle_at);
-        self.timeout = match (acknowledge, retransmit) {
+        let timeout = match (acknowledge, retransmit) {
             (Some(one), Some(other)) => Some(one.min(other)),
             (one, other) => one.or(other).or(forget),
         };
+        self.timeout = timeout.unwrap_or(NEVER);
     }
 }
 

@@ -10,14 +10,13 @@
 //! bytes                    message_id
 //! ```
 //!
-//! [`discovery`] answers what is the same for every peer; `client` is the other side, for load and
-//! tests. Bodies that are too long for a message go block by block: see `block` (RFC 7959).
+//! `client` is the other side, for load and tests. Bodies that are too long for a message go block by
+//! block: see `block` (RFC 7959).
 
 mod block;
 #[cfg(any(feature = "client", test))]
 pub mod client;
 pub mod code;
-pub mod discovery;
 mod exchange;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
@@ -89,6 +88,9 @@ pub struct Settings {
     pub uploads_max: usize,
     /// Bytes of the longest such request's body.
     pub upload_bytes_max: usize,
+    /// Whether a plain peer has to repeat an Echo option (RFC 9175) before it may observe, or gets an
+    /// answer that is longer than three times what it sent.
+    pub echo: bool,
     /// Max-Age of the 5.03 for a peer with too many requests in work, seconds.
     pub busy_max_age_s: u32,
 }
@@ -112,6 +114,7 @@ impl Default for Settings {
             notification_bytes_max: 64 << 10,
             uploads_max: 2,
             upload_bytes_max: 64 << 10,
+            echo: false,
             busy_max_age_s: 2,
         }
     }

@@ -11,7 +11,8 @@
 //! ```
 //!
 //! - A relation has one confirmable notification in flight; what follows waits, and none takes the
-//!   place of another. RFC 7641 section 4.5.2 allows it to, but calls and deltas must not be lost.
+//!   place of another. RFC 7641 section 4.5.2 allows it to, but calls and deltas must not be lost. How
+//!   it is sent again, under a second Message ID at last, is in `in_flight`.
 //! - Notifications have the type of the registration. A non-confirmable one goes out as CON all the
 //!   same to find out whether the observer is there: every [`PROBE_COUNT`]th, and the first one
 //!   [`PROBE_AGE`] after the last such (RFC 7641 section 4.5 demands it every 24 hours), and when more
@@ -26,17 +27,20 @@
 //! Invariants: at most `relations_max` relations, `notifications_max` notifications of each and
 //! `notification_bytes_max` bytes of them all; an `Ended` is the last event of a relation.
 
+mod in_flight;
+
 use std::collections::VecDeque;
 
 use coap_lite::MessageType;
 
 use super::message::{Content, Token};
 use super::message_id::MessageIds;
-use super::retransmission::{Expiry, Retransmission};
+use super::retransmission::Retransmission;
 use super::{Context, Settings, block, code};
 use crate::auth::request::{Notification, RelationEnd, RelationEventKind, RelationId, Response};
 use crate::drop_reason::DropReason;
 use crate::time::{Duration, Instant};
+use in_flight::{Attempt, InFlight};
 
 /// Of this many non-confirmable notifications one is confirmable.
 const PROBE_COUNT: u8 = 16;
@@ -93,16 +97,6 @@ struct Relation {
     since_probe: u8,
     /// Message IDs of the last non-confirmable ones, newest last.
     recent: VecDeque<u16>,
-}
-
-#[derive(Debug)]
-struct InFlight {
-    message_id: u16,
-    /// `None`: the answer to the registration.
-    delivery: Option<u64>,
-    last: bool,
-    message: Box<[u8]>,
-    timer: Retransmission,
 }
 
 #[derive(Debug)]
@@ -209,13 +203,7 @@ impl Relations {
                 timer,
             } => {
                 self.bytes += message.len();
-                relation.in_flight = Some(InFlight {
-                    message_id,
-                    delivery: None,
-                    last: false,
-                    message,
-                    timer,
-                });
+                relation.in_flight = Some(InFlight::new(message_id, message, timer, (None, false)));
             }
         }
     }
@@ -324,7 +312,7 @@ impl Relations {
         }
         let relation = self.list.get_mut(index)?;
         let acknowledged = relation.in_flight.take()?;
-        self.bytes -= acknowledged.message.len();
+        self.bytes -= acknowledged.len();
         let id = relation.id;
         if let Some(delivery) = acknowledged.delivery {
             let event = RelationEventKind::Acknowledged { delivery };
@@ -337,7 +325,7 @@ impl Relations {
         Some(self.send_waiting(now, index, message_ids, cx))
     }
 
-    /// Sends again what was not acknowledged; returns how many, and whether other messages went out.
+    /// Sends again what was not acknowledged; returns how many, and whether Message IDs were used.
     pub(super) fn handle_timeout(
         &mut self,
         now: Instant,
@@ -347,20 +335,15 @@ impl Relations {
         let (mut retransmitted, mut sent) = (0, false);
         let mut index = 0;
         while let Some(relation) = self.list.get_mut(index) {
-            let due = relation.in_flight.as_mut();
-            let expiry = due
-                .filter(|in_flight| in_flight.timer.at() <= now)
-                .map(|in_flight| (in_flight.timer.expire(now), &in_flight.message));
-            match expiry {
-                Some((Expiry::SendAgain, message)) => {
-                    retransmitted += 1;
-                    (cx.out)(message);
-                }
-                Some((Expiry::GiveUp, _)) => {
+            let in_flight = relation.in_flight.as_mut();
+            if let Some(due) = in_flight.filter(|in_flight| in_flight.due_at() <= now) {
+                let attempt = due.attempt(now, message_ids, cx);
+                if attempt == Attempt::GivenUp {
                     self.end(index, RelationEnd::TimedOut);
                     continue;
                 }
-                None => {}
+                retransmitted += 1;
+                sent |= attempt == Attempt::Anew;
             }
             index += 1;
         }
@@ -376,10 +359,7 @@ impl Relations {
     /// When [`Self::handle_timeout`] is due.
     pub(super) fn next_timeout(&self) -> Option<Instant> {
         let in_flight = self.list.iter().filter_map(|r| r.in_flight.as_ref());
-        in_flight
-            .map(|in_flight| in_flight.timer.at())
-            .chain(self.stalled)
-            .min()
+        in_flight.map(InFlight::due_at).chain(self.stalled).min()
     }
 
     pub(super) fn next_event(&mut self) -> Option<Event> {
@@ -524,13 +504,10 @@ impl Relation {
         self.probed_at = now;
         self.since_probe = 0;
         let length = message.len();
-        self.in_flight = Some(InFlight {
-            message_id,
-            delivery: Some(delivery),
-            last,
-            message: message.into_boxed_slice(),
-            timer: Retransmission::start(now, cx.settings, cx.random),
-        });
+        let timer = Retransmission::start(now, cx.settings, cx.random);
+        let message = message.into_boxed_slice();
+        let whose = (Some(delivery), last);
+        self.in_flight = Some(InFlight::new(message_id, message, timer, whose));
         (length, false)
     }
 
@@ -548,7 +525,7 @@ impl Relation {
     /// Whether a reply with this Message ID is about a notification of this relation.
     fn has_sent(&self, message_id: u16, reset: bool) -> bool {
         let mut in_flight = self.in_flight.iter();
-        in_flight.any(|in_flight| in_flight.message_id == message_id)
+        in_flight.any(|in_flight| in_flight.has_message_id(message_id))
             || reset && self.recent.contains(&message_id)
     }
 
@@ -560,7 +537,7 @@ impl Relation {
 
     fn bytes(&self) -> usize {
         let waiting = self.waiting.iter().map(|w| w.response.payload.len());
-        let in_flight = self.in_flight.iter().map(|sent| sent.message.len());
+        let in_flight = self.in_flight.iter().map(InFlight::len);
         waiting.chain(in_flight).sum()
     }
 }

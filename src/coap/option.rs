@@ -16,6 +16,7 @@
 //! | 5 | If-None-Match | 4.12: what can be asked for exists |
 //! | 6, 11, 12, 15, 17 | Observe, Uri-Path, Content-Format, Uri-Query, Accept | passed on |
 //! | 23, 27, 28, 60, 292 | Block2, Block1, Size2, Size1, Request-Tag | see `block` (RFC 7959, RFC 9175) |
+//! | 252 | Echo | see `message_layer::proof` (RFC 9175); one that we did not make is ignored |
 //! | 35, 39 | Proxy-Uri, Proxy-Scheme | 5.05 (RFC 7252 section 5.7.2) |
 //! | 258 | No-Response | honoured (RFC 7967) |
 //! | other, odd | critical | 4.02 (RFC 7252 section 5.4.1) |
@@ -54,6 +55,7 @@ const SIZE2: u16 = 28;
 const PROXY_URI: u16 = 35;
 const PROXY_SCHEME: u16 = 39;
 const SIZE1: u16 = 60;
+pub(super) const ECHO: u16 = 252;
 const NO_RESPONSE: u16 = 258;
 const REQUEST_TAG: u16 = 292;
 
@@ -212,6 +214,8 @@ pub(super) struct Wishes {
     pub(super) size2: bool,
     /// The Request-Tag options, if there are any, in short (RFC 9175 section 3).
     pub(super) request_tag: Option<u64>,
+    /// The Echo option, if it is of the length of ours (RFC 9175 section 2).
+    pub(super) echo: Option<u64>,
     /// The No-Response option: bit n stands for answers of class n + 1 (RFC 7967 section 2.1).
     pub(super) no_response: u8,
 }
@@ -264,6 +268,9 @@ impl Evaluated {
                 self.wishes.request_tag = Some(hash.finish());
             }
             (PROXY_URI, 1..=1034) | (PROXY_SCHEME, 1..=255) => self.refuse(Refusal::Proxying),
+            (ECHO, 1..=40) => {
+                self.wishes.echo = value.try_into().ok().map(u64::from_be_bytes);
+            }
             (NO_RESPONSE, 0..=1) => {
                 self.wishes.no_response = value.first().copied().unwrap_or_default();
             }

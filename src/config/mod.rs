@@ -64,6 +64,8 @@ pub struct Config {
 pub struct Coap {
     /// Whether the plain port is opened: `TIDEGATE_PLAIN_COAP`.
     pub enabled: bool,
+    /// Whether plain peers are asked for an Echo: `TIDEGATE_PLAIN_COAP_ECHO`.
+    pub echo: bool,
     /// `COAP_BIND_ADDRESS` and `COAP_BIND_PORT`; port 0 takes a free one.
     pub bind: SocketAddr,
     /// `COAP_PIGGYBACK_TIMEOUT`: how long a confirmable request waits for its answer before it is

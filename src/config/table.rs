@@ -181,6 +181,7 @@ pub const SETTINGS: &[Setting] = &[
     setting(Tidegate, "TIDEGATE_AUTH_THREADS", Kind::HostCount, "", "", "Threads of the authenticator pool; default: half the shards, at least 1"),
     setting(Tidegate, "TIDEGATE_DRIVER", Kind::Choice(&["auto", "uring", "mmsg"]), "auto", "", "How datagrams travel: uring (an io_uring per shard, Linux 6.1 and newer), mmsg (recvmmsg and sendmmsg), or auto: the first where the kernel has it"),
     setting(Tidegate, "TIDEGATE_PLAIN_COAP", Kind::Boolean, "true", "", "Also open plain CoAP; false: DTLS only"),
+    setting(Tidegate, "TIDEGATE_PLAIN_COAP_ECHO", Kind::Boolean, "false", "", "Plain CoAP: have devices repeat an Echo option (RFC 9175) before they observe, or get more than three times what they sent; off, as many clients know none. Without a token nobody gets as much in any case"),
     setting(Tidegate, "TIDEGATE_ADMIN_BIND", Kind::OptionalSocket, "127.0.0.1:5680", "", "Admin HTTP; empty: only the unix socket in the data directory"),
     setting(Tidegate, "TIDEGATE_ADMIN_REMOTE_API", Kind::Boolean, "false", "", "Serve the admin API, which needs the token in the file admin-token, on an address that is not loopback too; HTTP shows the token to everyone on the way"),
     setting(Tidegate, "TIDEGATE_LOG", Kind::LogFilter, "info", "", "Log filter: a level, or target=level pairs with commas"),
@@ -195,6 +196,6 @@ pub const SETTINGS: &[Setting] = &[
     setting(Tidegate, "TIDEGATE_SECOND_PEM_KEY_PASSWORD", Kind::Secret, "", "", "Password of that key"),
     setting(Tidegate, "TIDEGATE_REQUIRE_EXTENDED_MASTER_SECRET", Kind::Boolean, "false", "", "Refuse devices without the extended master secret (RFC 7627); off, as old devices lack it, and without it no session is resumed"),
     setting(Tidegate, "TIDEGATE_SESSIONS_MAX", Kind::Integer { min: 1, max: 100_000_000 }, "1000000", "sessions", "DTLS sessions held by the process"),
-    setting(Tidegate, "TIDEGATE_HANDSHAKES_MAX", Kind::Integer { min: 1, max: 10_000_000 }, "10000", "handshakes", "Handshakes in progress in the process"),
+    setting(Tidegate, "TIDEGATE_HANDSHAKES_MAX", Kind::Integer { min: 1, max: 10_000_000 }, "10000", "handshakes", "Handshakes in progress in the process, with 8 KiB of memory each on average; beyond, the oldest that is over 3 s old gives way"),
     setting(Tidegate, "TIDEGATE_HANDSHAKES_PER_ADDRESS", Kind::Integer { min: 1, max: 1_000_000_000 }, "6000", "per minute", "Handshakes that one address (IPv4, or IPv6 /64) may start while more wait than can be done at once; a NAT's crowd counts as one"),
 ];

@@ -159,6 +159,7 @@ pub(super) fn build(resolved: Resolved, sources: &Sources) -> Result<Config, Con
 fn coap(values: &Values<'_>) -> Coap {
     Coap {
         enabled: values.boolean("TIDEGATE_PLAIN_COAP"),
+        echo: values.boolean("TIDEGATE_PLAIN_COAP_ECHO"),
         bind: values.bind("COAP_BIND_ADDRESS", "COAP_BIND_PORT"),
         piggyback_timeout: values.millis("COAP_PIGGYBACK_TIMEOUT"),
     }

@@ -32,6 +32,7 @@ pub(super) fn all(host: &Host, needs: Needs) -> Vec<Finding> {
     ];
     findings.extend(connection_tracking(host));
     findings.push(receive_queues(host, needs));
+    findings.extend(interrupts(host, needs));
     findings
 }
 
@@ -318,4 +319,48 @@ fn receive_queues(host: &Host, needs: Needs) -> Finding {
         "with fewer queues than shards, some shards wait for the interrupts of other cores",
         remedy.join("\n"),
     )
+}
+
+fn interrupts(host: &Host, needs: Needs) -> Option<Finding> {
+    let subject = "interrupts";
+    let interfaces = host.interfaces();
+    // One for each queue and some for other ends.
+    let many = interfaces.iter().filter(|one| one.interrupts.len() > 1);
+    let many: Vec<_> = many.collect();
+    let crowded = many.iter().filter(|interface| {
+        let mut cores = interface.interrupts.iter().map(|(_, cores)| cores);
+        let first = cores.next();
+        interface.receive_queues > 1 && cores.all(|cores| Some(cores) == first)
+    });
+    let crowded: Vec<_> = crowded.filter(|_| needs.shards > 1).collect();
+    if crowded.is_empty() {
+        let count = |interface: &&super::host::Interface| {
+            format!("{} has {}", interface.name, interface.interrupts.len())
+        };
+        let found: Vec<_> = many.iter().map(count).collect();
+        return (!found.is_empty()).then(|| fine(subject, found.join(", ")));
+    }
+    let found = crowded.iter().map(|interface| {
+        let (_, cores) = &interface.interrupts[0];
+        format!("all of {} go to core {cores}", interface.name)
+    });
+    let spread = |interface: &&&super::host::Interface| {
+        let numbers = interface.interrupts.iter().zip(0..);
+        let lines = numbers.map(|(&(number, _), index)| {
+            let core = index % needs.shards;
+            format!("echo {core} > /proc/irq/{number}/smp_affinity_list")
+        });
+        lines.collect::<Vec<_>>().join("\n")
+    };
+    let remedy: Vec<_> = crowded.iter().map(spread).collect();
+    Some(bad(
+        Severity::Slows,
+        subject,
+        found.collect::<Vec<_>>().join(", "),
+        "the shard of that core has to share it with the packets of all others",
+        format!(
+            "systemctl stop irqbalance    # where it runs, it would undo this\n{}",
+            remedy.join("\n")
+        ),
+    ))
 }

@@ -36,6 +36,8 @@ pub(super) struct Interface {
     /// Whether software spreads packets of at least one queue over cores (RPS).
     pub(super) receive_packet_steering: bool,
     pub(super) numa_node: Option<u32>,
+    /// Its interrupts, each with the cores that it goes to, as the kernel lists them.
+    pub(super) interrupts: Vec<(u32, String)>,
 }
 
 impl Host {
@@ -154,8 +156,24 @@ impl Host {
             numa_node: self
                 .text(&format!("/sys/class/net/{name}/device/numa_node"))
                 .and_then(|node| node.parse().ok()),
+            interrupts: self.interrupts(&name),
             name,
         }
+    }
+
+    /// A virtual device has its interrupts at the device above it.
+    fn interrupts(&self, interface: &str) -> Vec<(u32, String)> {
+        let own = self.names(&format!("/sys/class/net/{interface}/device/msi_irqs"));
+        let above = self.names(&format!("/sys/class/net/{interface}/device/../msi_irqs"));
+        let numbers = own.iter().chain(&above);
+        let mut interrupts: Vec<_> = numbers
+            .filter_map(|number| {
+                let cores = self.text(&format!("/proc/irq/{number}/effective_affinity_list"))?;
+                Some((number.parse().ok()?, cores))
+            })
+            .collect();
+        interrupts.sort_unstable();
+        interrupts
     }
 }
 

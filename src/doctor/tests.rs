@@ -232,3 +232,28 @@ fn a_tracked_flow_is_told_and_a_full_table_more_so() {
     assert!(conntrack("800").why.contains("nearly full"));
     assert!(conntrack("800").remedy.contains("notrack"));
 }
+
+#[test]
+fn queues_whose_interrupts_all_go_to_one_core_are_told() {
+    let root = good();
+    let interrupt = |number: u32, core: &str| {
+        let file = format!("sys/class/net/eth0/device/msi_irqs/{number}");
+        write(root.path(), &file, "msix\n");
+        let file = format!("proc/irq/{number}/effective_affinity_list");
+        write(root.path(), &file, core);
+    };
+    interrupt(40, "3\n");
+    interrupt(41, "3\n");
+    let all = findings(&root, 8);
+    let finding = one(&all, "interrupts");
+    assert_eq!(finding.severity, Severity::Slows);
+    assert!(finding.found.contains("eth0 go to core 3"), "{finding:?}");
+    let spread = ["echo 0 > /proc/irq/40/", "echo 1 > /proc/irq/41/"];
+    assert!(spread.iter().all(|line| finding.remedy.contains(line)));
+    // A single shard has nothing to spread them for.
+    let all = findings(&root, 1);
+    assert_eq!(one(&all, "interrupts").severity, Severity::Fine);
+    interrupt(41, "4\n");
+    let all = findings(&root, 8);
+    assert_eq!(one(&all, "interrupts").severity, Severity::Fine);
+}

@@ -127,6 +127,16 @@ impl Association {
         u8::try_from(longest.unwrap_or(0)).unwrap_or(u8::MAX)
     }
 
+    /// Looks at the memory of the live session; what comes out means nothing.
+    pub fn touch(&self) -> u64 {
+        self.connection.as_ref().map_or(0, Connection::touch)
+    }
+
+    /// Looks at the memory of its expanded keys, if there are any.
+    pub fn touch_keys(&self) -> u64 {
+        self.connection.as_ref().map_or(0, Connection::touch_keys)
+    }
+
     /// The connection ids by which the peer's records are to be found: that of the live session and
     /// that of the handshake, as far as there are any.
     pub fn local_connection_ids(&self) -> impl Iterator<Item = &[u8]> {
@@ -441,6 +451,17 @@ impl Association {
     /// Whether a handshake is running, first or parallel.
     pub const fn is_handshaking(&self) -> bool {
         self.handshake.is_some()
+    }
+
+    /// Bytes of memory that the handshake that runs takes; `None` when none runs.
+    pub fn handshake_memory(&self) -> Option<usize> {
+        let handshake = self.handshake.as_ref();
+        handshake.map(|handshake| handshake.memory())
+    }
+
+    /// Drops the handshake that runs, without a word to the peer; a live session goes on.
+    pub fn abandon_handshake(&mut self) {
+        self.handshake = None;
     }
 
     /// When the handshake that runs was started.

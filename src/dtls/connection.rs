@@ -138,6 +138,15 @@ impl Connection {
         self.protection.overhead()
     }
 
+    /// Looks at the memory of the session; what comes out means nothing.
+    pub(super) fn touch(&self) -> u64 {
+        self.established.session_tag ^ self.protection.touch()
+    }
+
+    pub(super) fn touch_keys(&self) -> u64 {
+        self.protection.touch_keys()
+    }
+
     pub(super) const fn has_expanded_keys(&self) -> bool {
         self.protection.has_expanded_keys()
     }

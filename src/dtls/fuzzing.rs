@@ -403,7 +403,12 @@ impl HelloServer {
 /// A server's configuration, one key for all executions.
 pub fn server_config() -> Arc<ServerConfig> {
     static CONFIG: OnceLock<Arc<ServerConfig>> = OnceLock::new();
-    let make = || Arc::new(ServerConfig::new(credentials("localhost")));
+    let make = || {
+        Arc::new(ServerConfig {
+            connection_id_length: Some(6),
+            ..ServerConfig::new(credentials("localhost"))
+        })
+    };
     Arc::clone(CONFIG.get_or_init(make))
 }
 

@@ -40,6 +40,11 @@ impl AddressIndex {
         found
     }
 
+    /// The slot of the peer that is listed at `place`, or of one whose place has the same hash.
+    pub(super) fn guess(&self, place: &PeerKey) -> Option<u32> {
+        self.slots.find(self.hash(place), |_| true)
+    }
+
     /// Lists the peer in `slot` at `place`, where nobody is listed.
     pub(super) fn insert(&mut self, place: &PeerKey, slot: u32) {
         self.slots.insert(self.hash(place), slot);

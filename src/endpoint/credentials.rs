@@ -9,6 +9,7 @@
 //! with the queue full, the client's flight is dropped in silence: it sends it again.
 
 use super::connection_id::index_keys;
+use super::path::allowance;
 use super::{Endpoint, Note, Outbox};
 use crate::auth::request::{CredentialRequest, CredentialVerdict, PeerRef};
 use crate::drop_reason::DropReason;
@@ -85,15 +86,11 @@ impl Endpoint {
             self.metrics.count_drop(DropReason::VerdictStale);
             return;
         };
-        let was_handshaking = association.is_handshaking();
+        let handshake = association.handshake_memory();
         let was_established = association.is_established();
         let handshake_start = association.handshake_start();
         let ids = index_keys(Some(association));
-        let allowance = peer
-            .path
-            .as_ref()
-            .map_or(usize::MAX, |path| path.allowance());
-        let mut sink = out.limited(peer.address.into(), peer.port, allowance);
+        let mut sink = out.limited(peer.address.into(), peer.port, allowance(&peer.path));
         let mut drops = |reason| self.metrics.count_drop(reason);
         let mut context = dtls::Context {
             config,
@@ -127,7 +124,7 @@ impl Endpoint {
         if was_established && received.established {
             self.count_session_end(&received);
         }
-        self.count_handshake(key, was_handshaking);
+        self.count_handshake(key, handshake);
         self.reindex(key, ids);
         let mut current = key;
         if received.established {

@@ -1,5 +1,6 @@
 //! Sessions that end because we want it, and peers that are told so.
 
+use super::path::allowance;
 use super::{Endpoint, Outbox};
 use crate::dtls;
 use crate::metrics::Counter;
@@ -43,7 +44,7 @@ impl Endpoint {
                 connection_ids: &self.connection_ids,
                 admit_handshakes: false,
                 random: &mut *self.random,
-                out: &mut out.to(peer.address.into(), peer.port),
+                out: &mut out.limited(peer.address.into(), peer.port, allowance(&peer.path)),
                 drops: &mut |reason| self.metrics.count_drop(reason),
             });
         }

@@ -14,7 +14,9 @@ mod address_index;
 mod addresses;
 mod connection_id;
 mod credentials;
+mod foresight;
 mod goodbye;
+mod half_open;
 mod hot;
 mod inspection;
 mod observe;
@@ -28,6 +30,7 @@ mod settings;
 mod slot_index;
 #[cfg(test)]
 mod tests;
+mod unproven;
 mod verdict;
 mod waiting;
 
@@ -37,6 +40,9 @@ use std::sync::Arc;
 use address_index::AddressIndex;
 use addresses::AddressLimits;
 use connection_id::{ConnectionIds, Owner};
+pub use foresight::AHEAD;
+use foresight::Foresight;
+use half_open::HalfOpen;
 pub use hot::HOT_SESSIONS;
 use hot::HotSessions;
 pub use inspection::{Inspection, SESSIONS_MAX, SessionInfo, SessionPart};
@@ -77,6 +83,9 @@ pub struct Endpoint {
     random: Box<dyn Random>,
     peers: Slab<Peer>,
     by_address: AddressIndex,
+    foresight: Foresight,
+    /// Who the sender of the datagram in work may be.
+    guess: Option<Key>,
     connection_ids: ConnectionIds,
     hot: HotSessions,
     /// The peer of the datagram in work, should that cause a panic.
@@ -84,7 +93,7 @@ pub struct Endpoint {
     plain_peers: PlainPeers,
     timers: TimerWheel,
     secure_peers: usize,
-    handshakes: usize,
+    half_open: HalfOpen,
     requests_in_work: usize,
     lookups_in_work: usize,
     relation_events: RelationEvents,
@@ -120,6 +129,8 @@ impl Endpoint {
                 u32::try_from(settings.sessions_max + settings.plain_peers_max).unwrap_or(u32::MAX),
             ),
             by_address: AddressIndex::new(),
+            foresight: Foresight::default(),
+            guess: None,
             hot: HotSessions::new(settings.hot_sessions),
             connection_ids: ConnectionIds::new(
                 shard,
@@ -132,7 +143,7 @@ impl Endpoint {
             plain_peers: PlainPeers::default(),
             timers: TimerWheel::new(now.instant),
             secure_peers: 0,
-            handshakes: 0,
+            half_open: HalfOpen::default(),
             requests_in_work: 0,
             lookups_in_work: 0,
             relation_events: RelationEvents::default(),
@@ -162,6 +173,7 @@ impl Endpoint {
             port,
         };
         self.in_hand = None;
+        self.guess = self.foresight.take(&key);
         match port {
             Port::Plain => self.handle_plain(now, key, datagram, out),
             Port::Secure => self.handle_secure(now, key, datagram, out),
@@ -169,7 +181,8 @@ impl Endpoint {
     }
 
     fn handle_plain(&mut self, now: Now, key: PeerKey, datagram: &[u8], out: &mut Outbox) {
-        let peer = match self.by_address.find(&key, &self.peers) {
+        let guess = self.guess.take();
+        let peer = match self.find_guessed(&key, guess) {
             Some(peer) => peer,
             None => {
                 // A peer is worth a slot only if it speaks CoAP at all.
@@ -198,14 +211,22 @@ impl Endpoint {
         datagram: &mut [u8],
         out: &mut Outbox,
     ) {
+        if is_admitted {
+            self.make_room_for_handshake(now);
+            self.unlist_unconfirmed(&key);
+            if self.by_address.find(&key, &self.peers).is_none() {
+                self.make_room_for_session(now, out);
+            }
+        }
         let address = AddressBytes::new(key.address);
+        let guess = self.guess.take();
         let config = self.settings.dtls.load();
         let Some(config) = config.as_ref() else {
             return;
         };
         let length = config.connection_id_length.unwrap_or(0);
         let known = match dtls::cid_of(datagram, length) {
-            None => self.by_address.find(&key, &self.peers),
+            None => self.find_guessed(&key, guess),
             Some(id) => match self.connection_ids.owner_of(id) {
                 Owner::Peer(slot) => match self.peers.key_of(slot) {
                     Some(peer) => Some(peer),
@@ -225,8 +246,10 @@ impl Endpoint {
         };
         self.in_hand = known;
         let received_len = datagram.len();
+        let peer = known.and_then(|known| self.peers.get(known));
+        let is_handshaking = peer.is_some_and(Peer::is_handshaking);
         // To where nobody has shown to receive goes three times what came (RFC 9853 section 5).
-        let allowance = match known.and_then(|known| self.peers.get(known)) {
+        let allowance = match peer {
             None => usize::MAX,
             Some(peer) if SocketAddr::from(peer.address) != key.address => {
                 received_len * AMPLIFICATION_MAX
@@ -244,8 +267,10 @@ impl Endpoint {
             sessions: &self.settings.sessions,
             revocations: &*self.settings.revocations,
             connection_ids: &self.connection_ids,
-            // A known peer's new session takes the place of its old one.
-            admit_handshakes: self.handshakes < self.settings.handshakes_max
+            // A known peer's new session takes the place of its old one, and its new handshake that of
+            // one that runs.
+            admit_handshakes: (is_handshaking
+                || self.half_open.has_room(self.settings.handshakes_max))
                 && (known.is_some() || self.secure_peers < self.settings.sessions_max),
             random: &mut *self.random,
             out: &mut sink,
@@ -258,6 +283,7 @@ impl Endpoint {
                 dtls::Accepted::New(association) => {
                     if let Some(peer) = self.insert_secure(now, key, association) {
                         self.ask_credential(peer, out);
+                        self.keep_handshake_memory(peer);
                     }
                 }
             }
@@ -269,7 +295,7 @@ impl Endpoint {
         let Some(association) = peer.association.as_mut() else {
             return;
         };
-        let was_handshaking = association.is_handshaking();
+        let handshake = association.handshake_memory();
         let was_established = association.is_established();
         let handshake_start = association.handshake_start();
         let ids = connection_id::index_keys(Some(association));
@@ -297,7 +323,7 @@ impl Endpoint {
             self.metrics.increment(Counter::AlertsReceived);
             out.note(Note::Alert(key.address, alert));
         }
-        self.count_handshake(known, was_handshaking);
+        self.count_handshake(known, handshake);
         self.reindex(known, ids);
         if received.newest {
             let arrival = Arrival {
@@ -328,6 +354,7 @@ impl Endpoint {
         } else {
             self.ask_credential(current, out);
             self.rearm(now, current);
+            self.keep_handshake_memory(current);
         }
     }
 
@@ -363,9 +390,14 @@ impl Endpoint {
             path,
             ..
         } = peer;
-        let layer = coap.get_or_insert_with(|| Box::new(MessageLayer::new(&mut *self.random)));
-        let mut request = None;
         let settings = coap_settings(&self.settings.coap, association.as_ref());
+        let layer = coap.get_or_insert_with(|| {
+            Box::new(match settings.echo && !secure {
+                true => MessageLayer::unproven(&mut *self.random),
+                false => MessageLayer::new(&mut *self.random),
+            })
+        });
+        let mut request = None;
         let way = ((*address).into(), *port, path);
         let again = Transmission::MayBeAgain;
         let mut send = coap_output(way, again, association, out, &self.metrics);
@@ -494,7 +526,7 @@ impl Endpoint {
         self.plain_peers.clear();
         self.timers = TimerWheel::new(now.instant);
         self.secure_peers = 0;
-        self.handshakes = 0;
+        self.half_open.clear();
         self.publish_gauges();
     }
 
@@ -503,7 +535,7 @@ impl Endpoint {
         self.metrics
             .set(Counter::Sessions, self.secure_peers as u64);
         self.metrics
-            .set(Counter::HandshakesOpen, self.handshakes as u64);
+            .set(Counter::HandshakesOpen, self.half_open.count() as u64);
         self.metrics.set(Counter::PeersCoap, plain as u64);
     }
 }

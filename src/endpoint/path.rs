@@ -23,10 +23,13 @@
 //!   larger than their answers, never meet it.
 //!
 //! Another peer at the new address keeps its place there: what has no connection id goes to it. It
-//! is usually a dead session of the same NAT. The moved peer is found by its id.
+//! is usually a dead session of the same NAT. The moved peer is found by its id. And a handshake at an
+//! address that is not confirmed is a peer's of its own: who is there may be somebody else, whose
+//! session must not end the moved one, and whose handshake must not go where that goes next.
 
 use std::net::SocketAddr;
 
+use super::foresight::Foresight;
 use super::{Endpoint, Outbox, PeerKey};
 use crate::drop_reason::DropReason;
 use crate::dtls::{Association, PathCookie};
@@ -109,6 +112,11 @@ impl Path {
     pub(super) fn next_timeout(&self) -> Option<Instant> {
         self.check.as_ref().map(|check| check.due)
     }
+}
+
+/// Bytes that may be sent to where a peer with this path is.
+pub(super) fn allowance(path: &Option<Box<Path>>) -> usize {
+    path.as_ref().map_or(usize::MAX, |path| path.allowance())
 }
 
 fn type_and_id(message: &[u8]) -> Option<(u8, u16)> {
@@ -240,6 +248,20 @@ impl Endpoint {
         path.on_sent(sent);
         for _ in 0..refused {
             self.metrics.count_drop(DropReason::PathLimit);
+        }
+    }
+
+    /// A handshake begins at `place`: a peer that may not be there makes way, and is found by its id.
+    pub(super) fn unlist_unconfirmed(&mut self, place: &PeerKey) {
+        let Some(key) = self.by_address.find(place, &self.peers) else {
+            return;
+        };
+        let is_unconfirmed = self.peers.get(key).is_some_and(|peer| peer.path.is_some());
+        if is_unconfirmed {
+            self.by_address.remove(place, key.slot);
+            // It has this address still: whoever was foreseen here may be the wrong one.
+            self.guess = None;
+            self.foresight = Foresight::default();
         }
     }
 

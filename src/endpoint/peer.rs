@@ -4,7 +4,8 @@ use std::borrow::Cow;
 use std::net::SocketAddr;
 
 use super::connection_id::index_keys;
-use super::path::Path;
+use super::half_open::handshake_memory;
+use super::path::{Path, allowance};
 use super::peer_address::PackedAddress;
 use super::{Endpoint, Outbox, PeerKey, Port};
 use crate::auth::request::Identity;
@@ -31,6 +32,8 @@ pub(super) struct Peer {
     since_s: u32,
     /// Datagrams of its handshake that wait to be handled.
     pub(super) waiting: u8,
+    /// Whether a request of its session was answered 2.xx.
+    pub(super) is_proven: bool,
     /// When the timer wheel will call; never later than what is due next.
     armed_at: Instant,
 }
@@ -118,6 +121,20 @@ impl Peer {
         }
     }
 
+    /// Looks at the peer's own memory, a field in each line or so; what comes out means nothing.
+    pub(super) fn touch(&self) -> u64 {
+        let association = self.association.as_ref().map_or(0, Association::touch);
+        let armed_at = self.armed_at.as_micros();
+        association ^ armed_at ^ u64::from(self.since_s) ^ u64::from(self.waiting)
+    }
+
+    /// Looks at what the peer's memory refers to.
+    pub(super) fn touch_parts(&self) -> u64 {
+        let association = self.association.as_ref();
+        let layer = self.coap.as_ref().map_or(0, |layer| layer.touch());
+        layer ^ association.map_or(0, Association::touch_keys)
+    }
+
     fn next_timeout(&self) -> Option<Instant> {
         let association = self
             .association
@@ -169,15 +186,17 @@ impl Endpoint {
             last_activity: now.instant,
             since_s: seconds(now.instant),
             waiting: 0,
+            is_proven: false,
             armed_at: NOT_ARMED,
         };
         let secure = peer.association.is_some();
-        let handshaking = peer.is_handshaking();
+        let handshake = handshake_memory(Some(&peer));
         let ids = index_keys(peer.association.as_ref());
         let peer = self.peers.insert(peer).ok()?;
         self.connection_ids.rekey(ids, peer);
-        self.handshakes += usize::from(handshaking);
+        self.half_open.count_change(None, handshake);
         self.secure_peers += usize::from(secure);
+        self.note_half_open(peer);
         self.list(&key, peer);
         self.publish_gauges();
         Some(peer)
@@ -201,7 +220,7 @@ impl Endpoint {
         self.by_address.remove(&peer.place(), key.slot);
         let ids = index_keys(peer.association.as_ref());
         self.connection_ids.update(key, ids, [None; 2]);
-        self.handshakes -= usize::from(peer.is_handshaking());
+        self.half_open.on_removed(&peer);
         self.secure_peers -= usize::from(peer.association.is_some());
         self.publish_gauges();
     }
@@ -234,9 +253,10 @@ impl Endpoint {
         let place = peer.place();
         self.by_address.remove(&place, key.slot);
         self.end_layer(key, peer.coap.take());
-        // Its handshake has proven the address, and no check of before is the new session's.
-        peer.path = None;
+        // Its path stays: a handshake begins where its cookie went, but its Finished can come from elsewhere,
+        // under a connection id.
         peer.waiting = 0;
+        peer.is_proven = false;
         peer.armed_at = NOT_ARMED;
         peer.last_activity = now.instant;
         peer.since_s = seconds(now.instant);
@@ -245,20 +265,6 @@ impl Endpoint {
         self.list(&place, renewed);
         self.connection_ids.rekey(ids, renewed);
         Some(renewed)
-    }
-
-    /// Keeps the count of half-open handshakes in step with one peer's change.
-    pub(super) fn count_handshake(&mut self, key: Key, was_handshaking: bool) {
-        let is_handshaking = self.peers.get(key).is_some_and(Peer::is_handshaking);
-        match (was_handshaking, is_handshaking) {
-            (true, false) => self.handshakes -= 1,
-            (false, true) => {
-                self.handshakes += 1;
-                self.metrics.increment(Counter::HandshakesStarted);
-            }
-            _ => return,
-        }
-        self.publish_gauges();
     }
 
     /// Arms the wheel for what the peer is due next, unless it calls earlier anyway.
@@ -312,7 +318,7 @@ impl Endpoint {
             return;
         };
         peer.armed_at = NOT_ARMED;
-        let was_handshaking = peer.is_handshaking();
+        let handshake = handshake_memory(Some(peer));
         let Peer {
             address,
             port,
@@ -325,8 +331,7 @@ impl Endpoint {
         let mut alive = true;
         let config = self.settings.dtls.load();
         if let (Some(association), Some(config)) = (association.as_mut(), config.as_ref()) {
-            let allowance = path.as_ref().map_or(usize::MAX, |path| path.allowance());
-            let mut sink = out.limited((*address).into(), *port, allowance);
+            let mut sink = out.limited((*address).into(), *port, allowance(path));
             let mut drops = |reason| self.metrics.count_drop(reason);
             let mut context = dtls::Context {
                 config,
@@ -340,7 +345,7 @@ impl Endpoint {
                 drops: &mut drops,
             };
             alive = association.handle_timeout(now, &mut context);
-            if was_handshaking && !association.is_handshaking() {
+            if handshake.is_some() && !association.is_handshaking() {
                 self.metrics.increment(Counter::HandshakesTimedOut);
             }
             let idle = now.instant.saturating_duration_since(*last_activity);
@@ -388,7 +393,7 @@ impl Endpoint {
         if *port == Port::Plain && coap.is_none() {
             alive = false;
         }
-        self.count_handshake(key, was_handshaking);
+        self.count_handshake(key, handshake);
         self.reindex(key, ids);
         if alive {
             self.rearm(now, key);

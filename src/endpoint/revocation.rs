@@ -10,6 +10,7 @@
 
 use std::sync::Arc;
 
+use super::path::allowance;
 use super::{Endpoint, Outbox};
 use crate::dtls::{self, PeerIdentity};
 use crate::metrics::Counter;
@@ -101,7 +102,7 @@ impl Endpoint {
             connection_ids: &self.connection_ids,
             admit_handshakes: false,
             random: &mut *self.random,
-            out: &mut out.to(peer.address.into(), peer.port),
+            out: &mut out.limited(peer.address.into(), peer.port, allowance(&peer.path)),
             drops: &mut |reason| self.metrics.count_drop(reason),
         });
         // Requests in work, observations, what was acknowledged: all of it was the session's.

@@ -6,11 +6,14 @@
 mod connection_id;
 mod credentials;
 mod flood;
+mod foresight;
+mod half_open;
 mod hot;
 mod inspection;
 mod observe;
 mod revocation;
 mod secure;
+mod unproven;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddrV6;

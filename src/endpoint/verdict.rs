@@ -39,6 +39,7 @@ impl Endpoint {
             association,
             coap: Some(layer),
             path,
+            is_proven,
             ..
         }) = self.peers.get_mut(key)
         else {
@@ -46,6 +47,7 @@ impl Endpoint {
             return;
         };
         count_response(&self.metrics, response.code);
+        *is_proven |= response.code >> 5 == 2;
         if let Some(arrival) = layer.arrival_of(exchange, &self.settings.coap) {
             let time = now.instant.saturating_duration_since(arrival);
             self.metrics.record(Latency::Request, time);

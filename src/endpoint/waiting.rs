@@ -33,7 +33,8 @@ const BYTES_MAX: usize = 4 << 20;
 const DATAGRAMS_PER_PEER_MAX: u8 = 16;
 /// After this time the client has sent it again.
 const AGE_MAX: Duration = Duration::from_secs(2);
-/// From this many waiting ClientHellos on, addresses that start many handshakes stand back.
+/// From this many waiting ClientHellos on, addresses that start many handshakes stand back; the same
+/// when half of the half-open handshakes that may be are there.
 const CROWD: usize = 256;
 /// HelloVerifyRequests in one turn while the socket does not run empty: a quarter of a batch.
 const HELLO_VERIFY_REQUESTS_PER_TURN: u16 = 16;
@@ -212,7 +213,8 @@ impl Endpoint {
     /// Puts a ClientHello aside that would start a handshake.
     fn wait_new(&mut self, now: Now, key: PeerKey, datagram: &[u8]) {
         let waiting = &mut self.waiting;
-        let is_crowded = waiting.new.len() >= CROWD;
+        let is_crowded =
+            waiting.new.len() >= CROWD || self.half_open.is_crowded(self.settings.handshakes_max);
         // Counted in any case, so that it is known who came often once there is a crowd.
         let is_modest = waiting.limits.count(now.instant, key.address);
         if is_crowded && !is_modest {
@@ -265,6 +267,7 @@ impl Endpoint {
             port: Port::Secure,
         };
         self.in_hand = None;
+        self.guess = None;
         let is_admitted = datagram.peer.is_none();
         self.handle_records(now, key, is_admitted, &mut datagram.bytes, out);
     }

@@ -520,6 +520,10 @@ impl Registry for EmbeddedRegistry {
         self.store_options(name, change)
     }
 
+    fn set_profile(&self, name: &str, profile: &str) -> Result<Arc<Device>, RegistryError> {
+        self.store_device_profile(name, profile)
+    }
+
     fn set_credential(
         &self,
         name: &str,

@@ -43,7 +43,8 @@ pub struct Progress {
 /// reason of a refusal. An error ends the import.
 pub type Add<'a> = dyn FnMut(Vec<NewDevice>) -> io::Result<Vec<Result<(), String>>> + 'a;
 
-/// Imports devices from `csv` through `add`; relative certificate paths start at `base`.
+/// Imports devices from `csv` through `add`; relative certificate paths start at `base`, and without
+/// it no file is read: whoever sends the lines is not on this host.
 ///
 /// `progress` is called after each group of lines made durable, and once at the end; `refused` for
 /// each bad line. A bad line does not stop the rest.
@@ -54,7 +55,7 @@ pub type Add<'a> = dyn FnMut(Vec<NewDevice>) -> io::Result<Vec<Result<(), String
 pub fn import(
     add: &mut Add<'_>,
     csv: &mut dyn BufRead,
-    base: &Path,
+    base: Option<&Path>,
     progress: &mut dyn FnMut(Progress),
     refused: &mut dyn FnMut(Refused),
 ) -> io::Result<Progress> {
@@ -129,7 +130,7 @@ fn read_line(csv: &mut dyn BufRead, line: &mut Vec<u8>, done: &mut Progress) -> 
 }
 
 /// The device on a line; `None` when the line is to be skipped.
-fn device(line: &[u8], base: &Path, is_first: bool) -> Result<Option<NewDevice>, String> {
+fn device(line: &[u8], base: Option<&Path>, is_first: bool) -> Result<Option<NewDevice>, String> {
     if line.len() as u64 >= LINE_BYTES_MAX {
         return Err(format!("the line is longer than {LINE_BYTES_MAX} bytes"));
     }
@@ -176,7 +177,7 @@ fn device(line: &[u8], base: &Path, is_first: bool) -> Result<Option<NewDevice>,
     }))
 }
 
-fn new_credential(field: &str, base: &Path) -> Result<NewCredential, String> {
+fn new_credential(field: &str, base: Option<&Path>) -> Result<NewCredential, String> {
     if field.is_empty() {
         return Ok(NewCredential::RandomToken);
     }
@@ -189,6 +190,10 @@ fn new_credential(field: &str, base: &Path) -> Result<NewCredential, String> {
                 .any(|known| extension.eq_ignore_ascii_case(known))
         });
     if is_path {
+        let base = base.ok_or(
+            "files of certificates are read by `tidegate device import`; here a certificate comes in \
+             JSON",
+        )?;
         let path = base.join(field);
         certificate(&path).map_err(|problem| format!("{}: {problem}", path.display()))
     } else {

@@ -407,6 +407,16 @@ pub trait Registry: Send + Sync {
         Err(RegistryError::Unknown(name.into()))
     }
 
+    /// Gives a device another profile.
+    ///
+    /// # Errors
+    ///
+    /// There is no such device, the name cannot be a profile's, or the change could not be stored.
+    fn set_profile(&self, name: &str, profile: &str) -> Result<Arc<Device>, RegistryError> {
+        let _ = profile;
+        Err(no_profiles(name))
+    }
+
     /// Replaces a device's credential; the old one ends at once.
     ///
     /// # Errors

@@ -16,10 +16,12 @@ use crate::shard::socket::DATAGRAM_MAX;
 /// MTU less the headers of IPv6 and UDP.
 const INTERFACE_DATAGRAM: usize = 1500 - 40 - 8;
 
-/// Plaintext that fits a record, with the longest overhead of a suite, in the longest datagram that
-/// the sockets take: 13 bytes of header, 8 of nonce, 16 of tag, and room for a connection id.
-#[allow(clippy::cast_possible_truncation)]
-const RECORD_SIZE_LIMIT: u16 = (DATAGRAM_MAX - 64) as u16;
+/// Plaintext that fits a record with the longest overhead of a suite, in the longest datagram that the
+/// sockets take: 13 bytes of header, our connection id, 8 of nonce, the real type, 16 of tag.
+fn record_size_limit(connection_id_length: Option<u8>) -> u16 {
+    let overhead = 13 + usize::from(connection_id_length.unwrap_or(0)) + 8 + 1 + 16;
+    u16::try_from(DATAGRAM_MAX - overhead).unwrap_or(u16::MAX)
+}
 
 /// Reads the credentials and makes the configuration of new handshakes.
 ///
@@ -47,7 +49,7 @@ pub(super) fn dtls_config(
                 key: second.key,
             })
         }),
-        record_size_limit: RECORD_SIZE_LIMIT,
+        record_size_limit: record_size_limit(config.dtls.connection_id_length),
         require_extended_master_secret: config.dtls.require_extended_master_secret,
         skip_client_validity_check: config.x509.skip_validity_check,
         groups: NamedGroup::ALL.to_vec(),
@@ -103,4 +105,20 @@ fn content(file: &PathBuf) -> Option<Digest> {
     std::fs::read(file)
         .ok()
         .map(|bytes| digest(Hash::Sha256, &bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a device is told that it may send, it can send: with the longest connection id of ours too.
+    #[test]
+    fn the_longest_record_fits_a_datagram_with_any_connection_id() {
+        for length in 0..=u8::MAX {
+            let limit = usize::from(record_size_limit(Some(length)));
+            let record = 13 + usize::from(length) + 8 + limit + 1 + 16;
+            assert_eq!(record, DATAGRAM_MAX);
+        }
+        assert_eq!(record_size_limit(None), record_size_limit(Some(0)));
+    }
 }

@@ -154,7 +154,7 @@ fn welcome(
     // Behind the #, where browsers keep it for themselves.
     let admin = addresses.admin.map_or_else(
         || "(off)".into(),
-        |address| format!("http://{address}/#token={}", admin_token.reveal()),
+        |address| format!("http://{address}/#token={}", admin_token.reveal().as_str()),
     );
     let message = printf(RAW_POST);
     // The commands find the server by its data directory.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::auth::downlink::{AlwaysReachable, Hub, HubParts, HubSettings, SubmitStrategy};
+use crate::auth::downlink::{Hub, HubParts, HubSettings, Registered, SubmitStrategy};
 use crate::config::Config;
 use crate::queue::Inbox;
 use crate::registry::{DeviceChange, Registry};
@@ -23,7 +23,7 @@ pub(super) fn hub(
         store: Arc::clone(store),
         inboxes: Arc::clone(inboxes),
         settings: settings(config),
-        policies: Box::new(AlwaysReachable),
+        policies: Box::new(Registered(Arc::clone(registry))),
         clock: Box::new(unix_ms),
     });
     let observer = Arc::downgrade(&hub);

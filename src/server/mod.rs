@@ -2,11 +2,11 @@
 //!
 //! ```text
 //! start   data directory -> credentials -> sockets -> pool -> shards -> admin -> ready
-//! SIGHUP  credentials and shared ticket keys again, for new handshakes; live sessions go on
+//! SIGHUP  credentials, shared ticket keys and the admin token again; live sessions go on
 //! stop    not ready -> shards drain and say goodbye -> pool -> store -> admin
 //! ```
 //!
-//! Whatever can be refused is refused before the first socket is bound.
+//! Whatever can be refused is refused before the first socket is bound. Each step is a file here.
 
 mod credentials;
 mod dev;
@@ -17,18 +17,17 @@ mod error;
 mod key_log;
 mod resumption;
 mod revocation;
+mod settings;
+mod shards;
+mod sockets;
 mod status;
+mod workers;
 
-use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
-use glommio::ExecutorJoinHandle;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 pub use error::StartError;
@@ -37,35 +36,23 @@ pub(crate) use key_log::warning as key_log_warning;
 
 use self::credentials::CredentialWatch;
 use self::resumption::Tickets;
-use self::revocation::EndedCredentials;
-use self::status::{ServerStatus, ShardsView};
+use self::shards::Shards;
+use self::sockets::Sockets;
+use self::status::{ServerParts, ServerStatus};
+use self::workers::Workers;
 use crate::admin::{self, AdminSettings, AdminToken};
-use crate::auth::api::{Api, ApiSettings};
-use crate::auth::downlink::{Hub, HubThread};
-use crate::auth::pool::Pool;
-use crate::auth::request::CREDENTIAL_LOOKUPS_MAX;
 use crate::config::Config;
 use crate::crypto::random::{SystemRandom, warm_up};
 use crate::doctor;
-use crate::dtls::CookieJar;
-use crate::endpoint::{EndpointSettings, HOT_SESSIONS, Port};
-use crate::metrics::ShardMetrics;
-use crate::queue::{Inbox, RequestQueues};
-use crate::random::Random;
+use crate::endpoint::EndpointSettings;
 use crate::registry::Registry;
-use crate::shard::clock::Clock;
-use crate::shard::socket::Socket;
-use crate::shard::steering;
-use crate::shard::{self, ShardParts};
-use crate::store::Store;
+use crate::shard::DriverKind;
 use crate::store::embedded::{Opened, StoreSettings};
-use crate::{coap, store};
+use crate::store::{self, Store as _};
 
 /// Requests of one shard that the pool may have in work: at 100 000 requests a second and shard,
 /// what arrives in 40 ms, the time of a slow sync.
 const REQUESTS_MAX: usize = 4096;
-/// Plain CoAP peers remembered by one shard; the oldest makes room for a new one.
-const PLAIN_PEERS_MAX: usize = 65_536;
 /// How often the main thread looks after shards and files between signals.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -126,12 +113,8 @@ struct Server {
     watch: Option<CredentialWatch>,
     tickets: Tickets,
     status: Arc<ServerStatus>,
-    inboxes: Arc<[Arc<Inbox>]>,
-    stop: Arc<AtomicBool>,
-    shards: Vec<RunningShard>,
-    pool: Arc<Pool>,
-    hub: Arc<Hub>,
-    hub_thread: HubThread,
+    shards: Shards,
+    workers: Workers,
     admin: admin::Admin,
 }
 
@@ -145,160 +128,32 @@ pub(crate) struct Addresses {
 
 impl Server {
     fn start(config: &Config, opened: Opened) -> Result<Self, StartError> {
-        let shards = usize::from(config.tidegate.shards);
-        if !config.coap.enabled && !config.dtls.enabled {
-            return Err(StartError::NothingToServe);
-        }
-        // Asked here, as an executor without a ring ends in a panic of its own.
-        if let Err(error) = doctor::Host::of_machine().ring() {
-            return Err(StartError::Executor(error.to_owned()));
-        }
-        let driver = driver::choose(config.tidegate.driver)?;
+        let driver = check_host(config)?;
         let (dtls, watch) = credentials::dtls_config(config)?;
         let tickets = Tickets::open(config, &config.tidegate.data_dir)?;
         let token = AdminToken::open(&config.tidegate.data_dir, &mut SystemRandom)?;
-        let mut sockets: Vec<Vec<(Port, Socket)>> = (0..shards).map(|_| Vec::new()).collect();
-        let mut addresses = Addresses::default();
-        // Of no bytes they name no shard.
-        let connection_ids = config
-            .dtls
-            .connection_id_length
-            .is_some_and(|length| length > 0);
-        if config.coap.enabled {
-            let setting = "COAP_BIND_ADDRESS and COAP_BIND_PORT";
-            let bound = bind(config.coap.bind, shards, setting, Port::Plain, &mut sockets)?;
-            addresses.plain = Some(bound);
-        }
-        if config.dtls.enabled {
-            let setting = "COAP_DTLS_BIND_ADDRESS and COAP_DTLS_BIND_PORT";
-            let bound = bind(
-                config.dtls.bind,
-                shards,
-                setting,
-                Port::Secure,
-                &mut sockets,
-            )?;
-            addresses.secure = Some(bound);
-            if connection_ids {
-                steer(&sockets);
-            }
-        }
+        let sockets = Sockets::open(config)?;
+        let mut addresses = sockets.addresses;
 
         let registry: Arc<dyn Registry> = opened.registry.clone();
-        let readings: Arc<dyn Store> = opened.store.clone();
-        let workers = usize::from(config.tidegate.auth_threads);
-        let (queues, workers) = RequestQueues::new(shards, REQUESTS_MAX, workers);
-        let inboxes: Arc<[Arc<Inbox>]> = (0..shards)
-            .map(|_| Arc::new(Inbox::new(REQUESTS_MAX)))
-            .collect();
-        let hub = downlink::hub(config, &registry, &readings, &inboxes);
-        let api = Api::new(
-            Arc::clone(&registry),
-            Arc::clone(&readings),
-            Arc::clone(&hub),
-            api_settings(config),
-        );
-        let api = Arc::new(api.with_packages(Arc::clone(&opened.packages)));
-        let claims = Arc::clone(api.claims());
-        let pool = Pool::start(
-            Arc::clone(&queues),
-            workers,
-            Arc::clone(&inboxes),
-            api,
-            Arc::clone(&readings),
-        )
-        .map_err(|error| StartError::Process("starting the authenticator pool", error))?;
-        let pool = Arc::new(pool);
-        let hub_thread = HubThread::start(&hub)
-            .map_err(|error| StartError::Process("starting the downlinks' thread", error))?;
-
-        let mut master = [0; 32];
-        SystemRandom.fill(&mut master);
-        let settings = Arc::new(EndpointSettings {
-            dtls: ArcSwapOption::from_pointee(dtls),
-            cookies: CookieJar::new(master),
-            sessions: resumption::sessions(config),
-            revocations: Arc::new(EndedCredentials::new(Arc::clone(&registry))),
-            coap: coap::Settings {
-                piggyback_timeout: config.coap.piggyback_timeout,
-                ..coap::Settings::default()
-            },
-            session_inactivity_timeout: config.x509.session_inactivity_timeout,
-            session_report_timeout: config
-                .x509
-                .session_report_timeout
-                .max(Duration::from_millis(1)),
-            sessions_max: config.tidegate.sessions_max.div_ceil(shards),
-            handshakes_max: config.tidegate.handshakes_max.div_ceil(shards),
-            handshakes_per_address: config
-                .tidegate
-                .handshakes_per_address
-                .div_ceil(u32::try_from(shards).unwrap_or(u32::MAX)),
-            plain_peers_max: PLAIN_PEERS_MAX,
-            requests_max: REQUESTS_MAX,
-            credential_lookups_max: CREDENTIAL_LOOKUPS_MAX,
-            hot_sessions: HOT_SESSIONS,
-            shards: config.tidegate.shards,
-            node_id: config.tidegate.node_id,
-        });
-
+        let workers = Workers::start(config, &opened)?;
+        let settings = Arc::new(settings::endpoint(config, dtls, Arc::clone(&registry)));
         tickets.publish(&settings.sessions);
-        let metrics: Vec<_> = (0..shards).map(|_| Arc::new(ShardMetrics::new())).collect();
-        let stop = Arc::new(AtomicBool::new(false));
-        let clock = Clock::start();
-        let cpus = allowed_cpus();
-        let mut spawned = Vec::with_capacity(shards);
-        for (index, sockets) in sockets.into_iter().enumerate() {
-            let (started, has_started) = mpsc::channel();
-            let parts = ShardParts {
-                index: u16::try_from(index).unwrap_or(u16::MAX),
-                cpu: cpus[index % cpus.len()],
-                sockets,
-                driver,
-                settings: Arc::clone(&settings),
-                metrics: Arc::clone(&metrics[index]),
-                queue: queues
-                    .shard(index)
-                    .ok_or_else(|| StartError::Executor("no queue".into()))?,
-                inbox: Arc::clone(&inboxes[index]),
-                inboxes: Arc::clone(&inboxes),
-                connection_ids,
-                stop: Arc::clone(&stop),
-                clock,
-                started,
-            };
-            let handle = shard::spawn(parts).map_err(|e| StartError::Executor(e.to_string()))?;
-            spawned.push((handle, has_started));
-        }
-        let shards = await_start(spawned)?;
-        revocation::tell(registry.revocations(), Arc::clone(&inboxes));
+        let shards = Shards::start(sockets, driver, &settings, &workers)?;
+        revocation::tell(registry.revocations(), Arc::clone(&workers.inboxes));
 
         let status = Arc::new(ServerStatus::new(
-            ShardsView {
-                metrics,
-                queues: (0..inboxes.len())
-                    .filter_map(|shard| queues.shard(shard))
-                    .collect(),
+            &shards.metrics,
+            &workers,
+            ServerParts {
                 driver,
+                addresses,
+                settings: Arc::clone(&settings),
+                store: opened.store.clone(),
+                registry,
             },
-            Arc::clone(&pool),
-            Arc::clone(&readings),
-            Arc::clone(&registry),
-            Arc::clone(&settings),
-            addresses,
         ));
-        let admin_settings = AdminSettings {
-            bind: config.tidegate.admin_bind,
-            socket: Some(config.admin_socket()),
-            token: token.clone(),
-            remote_api: config.tidegate.admin_remote_api,
-        };
-        let operations = admin::LocalOperations::new(registry, readings, Arc::clone(&hub))
-            .with_packages(Arc::clone(&opened.packages))
-            .with_claims(claims)
-            .with_shards(Arc::clone(&inboxes));
-        let operations = Arc::new(operations);
-        let admin = admin::spawn(&admin_settings, operations, Arc::clone(&status) as _)?;
+        let admin = start_admin(config, &token, &opened, &workers, &status)?;
         addresses.admin = admin.address();
         Ok(Self {
             opened,
@@ -308,12 +163,8 @@ impl Server {
             watch,
             tickets,
             status,
-            inboxes,
-            stop,
             shards,
-            pool,
-            hub,
-            hub_thread,
+            workers,
             admin,
         })
     }
@@ -344,12 +195,7 @@ impl Server {
                 }
                 Err(RecvTimeoutError::Disconnected) => return Ok(()),
                 Err(RecvTimeoutError::Timeout) => {
-                    let hung_up = Err(mpsc::TryRecvError::Disconnected);
-                    let ended = self
-                        .shards
-                        .iter()
-                        .position(|(_, shard)| shard.try_recv() == hung_up);
-                    if let Some(shard) = ended {
+                    if let Some(shard) = self.shards.ended() {
                         return Err(StartError::ShardEnded(shard));
                     }
                     self.tickets.tick(&self.settings.sessions);
@@ -367,9 +213,16 @@ impl Server {
         }
     }
 
-    /// New handshakes get what the files hold now; a file that cannot be used changes nothing.
+    /// New handshakes and requests to the admin interface get what the files hold now; a file that
+    /// cannot be used changes nothing.
     fn reload(&self, config: &Config) {
         self.tickets.reload(&self.settings.sessions);
+        if let Err(error) = self
+            .token
+            .reload(&config.tidegate.data_dir, &mut SystemRandom)
+        {
+            tracing::error!("the admin token is not reloaded, the old one stays: {error}");
+        }
         match credentials::dtls_config(config) {
             Ok((dtls, _)) => {
                 self.settings.dtls.store(dtls.map(Arc::new));
@@ -385,114 +238,49 @@ impl Server {
     fn stop(mut self) {
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
         self.status.set_ready(false);
-        self.hub.refuse_client_calls();
-        self.stop.store(true, Ordering::Release);
-        for inbox in self.inboxes.iter() {
-            inbox.wake_always();
-        }
-        for (shard, _) in self.shards {
-            match shard.join() {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::error!(%error, "a shard ended with an error"),
-                Err(error) => tracing::error!(%error, "a shard ended with an error"),
-            }
-        }
-        self.pool.stop();
-        self.hub_thread.stop();
+        self.workers.hub.refuse_client_calls();
+        self.shards.stop();
+        self.workers.stop();
         self.opened.store.close();
         self.admin.stop();
         tracing::info!("stopped");
     }
 }
 
-/// What of the device API can be set.
-fn api_settings(config: &Config) -> ApiSettings {
-    ApiSettings {
-        type_cast: config.json.type_cast,
-        string_value_length_max: config.json.max_string_value_length.unwrap_or(0),
-        server_limits: config.limits.server.clone(),
-        rate_limit_refusal: config.limits.refusal,
-        claiming_allowed: config.claiming.allowed,
-        claim_duration_ms: config.claiming.duration_ms,
+/// Whether there is something to serve, and the host can do it; and how.
+fn check_host(config: &Config) -> Result<DriverKind, StartError> {
+    if !config.coap.enabled && !config.dtls.enabled {
+        return Err(StartError::NothingToServe);
     }
+    // Asked here, as an executor without a ring ends in a panic of its own.
+    if let Err(error) = doctor::Host::of_machine().ring() {
+        return Err(StartError::Executor(error.to_owned()));
+    }
+    driver::choose(config.tidegate.driver)
 }
 
-/// A shard's thread, and what hangs up when it ends.
-type RunningShard = (ExecutorJoinHandle<io::Result<()>>, mpsc::Receiver<()>);
-
-/// Waits until every shard serves: one that does not would let its peers' datagrams lie.
-fn await_start(spawned: Vec<RunningShard>) -> Result<Vec<RunningShard>, StartError> {
-    spawned
-        .into_iter()
-        .map(|(handle, has_started)| match has_started.recv() {
-            Ok(()) => Ok((handle, has_started)),
-            Err(mpsc::RecvError) => Err(StartError::Executor(match handle.join() {
-                Ok(Ok(())) => "it ended at once".into(),
-                Ok(Err(error)) => error.to_string(),
-                Err(error) => error.to_string(),
-            })),
-        })
-        .collect()
-}
-
-/// Binds a port for all shards and hands each its member of the group.
-fn bind(
-    address: SocketAddr,
-    shards: usize,
-    setting: &'static str,
-    port: Port,
-    sockets: &mut [Vec<(Port, Socket)>],
-) -> Result<SocketAddr, StartError> {
-    let refused = |source| StartError::Bind {
-        setting,
-        address,
-        source,
+/// Opens the admin interface on everything that runs.
+fn start_admin(
+    config: &Config,
+    token: &AdminToken,
+    opened: &Opened,
+    workers: &Workers,
+    status: &Arc<ServerStatus>,
+) -> Result<admin::Admin, StartError> {
+    let settings = AdminSettings {
+        bind: config.tidegate.admin_bind,
+        socket: Some(config.admin_socket()),
+        token: token.clone(),
+        remote_api: config.tidegate.admin_remote_api,
     };
-    let group = Socket::bind_group(address, shards).map_err(refused)?;
-    let bound = group
-        .first()
-        .map_or(Ok(address), Socket::local_addr)
-        .map_err(refused)?;
-    for (shard, socket) in sockets.iter_mut().zip(group) {
-        shard.push((port, socket));
-    }
-    Ok(bound)
-}
-
-/// Lets the kernel deliver datagrams with a connection id to the shards that own them.
-fn steer(sockets: &[Vec<(Port, Socket)>]) {
-    if sockets.len() < 2 {
-        return;
-    }
-    let mut first = sockets.iter().flatten();
-    let Some((_, member)) = first.find(|(port, _)| *port == Port::Secure) else {
-        return;
-    };
-    if let Err(error) = steering::attach(member) {
-        tracing::warn!(
-            %error,
-            "the kernel takes no steering program (SO_ATTACH_REUSEPORT_CBPF): datagrams of devices \
-             whose address changed reach their shard through another one, which costs CPU time; \
-             nothing is lost by it"
-        );
-    }
-}
-
-/// The cores that the process may run on, never empty.
-fn allowed_cpus() -> Vec<usize> {
-    let status = std::fs::read_to_string(Path::new("/proc/self/status")).unwrap_or_default();
-    let list = status
-        .lines()
-        .find_map(|line| line.strip_prefix("Cpus_allowed_list:"))
-        .unwrap_or_default();
-    let cpus: Vec<usize> = list
-        .trim()
-        .split(',')
-        .filter_map(|range| {
-            let (first, last) = range.split_once('-').unwrap_or((range, range));
-            Some(first.parse().ok()?..=last.parse().ok()?)
-        })
-        .flatten()
-        .collect();
-    if cpus.is_empty() { vec![0] } else { cpus }
+    let (registry, store) = (opened.registry.clone(), opened.store.clone());
+    let operations = admin::LocalOperations::new(registry, store, Arc::clone(&workers.hub))
+        .with_packages(Arc::clone(&opened.packages))
+        .with_claims(Arc::clone(&workers.claims))
+        .with_shards(Arc::clone(&workers.inboxes));
+    Ok(admin::spawn(
+        &settings,
+        Arc::new(operations),
+        Arc::clone(status) as _,
+    )?)
 }

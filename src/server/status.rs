@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::Addresses;
+use super::workers::Workers;
 use crate::admin::StatusSource;
+use crate::auth::downlink::Hub;
 use crate::auth::pool::Pool;
 use crate::crypto::certificate::LeafInfo;
 use crate::dtls::{ResumedBy, ResumptionRefusal, Sessions};
@@ -19,46 +21,36 @@ use crate::store::{Store, StoreStatus};
 /// The server's counters and state, read by other threads.
 pub(super) struct ServerStatus {
     metrics: Vec<Arc<ShardMetrics>>,
-    pool: Arc<Pool>,
-    store: Arc<dyn Store>,
-    registry: Arc<dyn Registry>,
-    settings: Arc<EndpointSettings>,
     queues: Vec<RequestQueue>,
-    addresses: Addresses,
-    driver: DriverKind,
+    pool: Arc<Pool>,
+    hub: Arc<Hub>,
+    parts: ServerParts,
     ready: AtomicBool,
 }
 
-/// What the shards show of themselves.
-pub(super) struct ShardsView {
-    pub(super) metrics: Vec<Arc<ShardMetrics>>,
-    pub(super) queues: Vec<RequestQueue>,
+/// What belongs neither to the shards nor to the pool.
+pub(super) struct ServerParts {
     pub(super) driver: DriverKind,
+    pub(super) addresses: Addresses,
+    pub(super) settings: Arc<EndpointSettings>,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) registry: Arc<dyn Registry>,
 }
 
 impl ServerStatus {
     pub(super) fn new(
-        shards: ShardsView,
-        pool: Arc<Pool>,
-        store: Arc<dyn Store>,
-        registry: Arc<dyn Registry>,
-        settings: Arc<EndpointSettings>,
-        addresses: Addresses,
+        metrics: &[Arc<ShardMetrics>],
+        workers: &Workers,
+        parts: ServerParts,
     ) -> Self {
-        let ShardsView {
-            metrics,
-            queues,
-            driver,
-        } = shards;
         Self {
-            metrics,
-            pool,
-            store,
-            registry,
-            settings,
-            queues,
-            addresses,
-            driver,
+            metrics: metrics.to_vec(),
+            queues: (0..metrics.len())
+                .filter_map(|shard| workers.queues.shard(shard))
+                .collect(),
+            pool: Arc::clone(&workers.pool),
+            hub: Arc::clone(&workers.hub),
+            parts,
             ready: AtomicBool::new(false),
         }
     }
@@ -74,23 +66,23 @@ impl ServerStatus {
             (
                 "tidegate_sessions_limit",
                 "DTLS sessions that one shard may hold, by TIDEGATE_SESSIONS_MAX.",
-                self.settings.sessions_max,
+                self.parts.settings.sessions_max,
             ),
             (
                 "tidegate_handshakes_limit",
                 "Handshakes in progress that one shard may hold, by TIDEGATE_HANDSHAKES_MAX.",
-                self.settings.handshakes_max,
+                self.parts.settings.handshakes_max,
             ),
             (
                 "tidegate_requests_limit",
                 "Requests of one shard that the authenticator pool may have in work.",
-                self.settings.requests_max,
+                self.parts.settings.requests_max,
             ),
         ];
         for (name, help, value) in limits {
             encoder.single(name, "gauge", help, value);
         }
-        let dtls = self.settings.dtls.load();
+        let dtls = self.parts.settings.dtls.load();
         let leaf = dtls
             .as_ref()
             .and_then(|dtls| dtls.credentials.chain.first());
@@ -118,7 +110,7 @@ impl StatusSource for ServerStatus {
     }
 
     fn healthy(&self) -> Result<(), String> {
-        match self.store.status().failure {
+        match self.parts.store.status().failure {
             None => Ok(()),
             Some(failure) => Err(format!(
                 "the store has failed and takes nothing until a restart: {failure}"
@@ -136,7 +128,7 @@ impl StatusSource for ServerStatus {
     }
 
     fn devices(&self) -> usize {
-        self.registry.len()
+        self.parts.registry.len()
     }
 
     fn queues(&self) -> Vec<usize> {
@@ -144,11 +136,11 @@ impl StatusSource for ServerStatus {
     }
 
     fn store(&self) -> StoreStatus {
-        self.store.status()
+        self.parts.store.status()
     }
 
     fn encode(&self, encoder: &mut Encoder) {
-        let devices = self.registry.len();
+        let devices = self.parts.registry.len();
         encoder.single("tidegate_devices", "gauge", "Registered devices.", devices);
         let name = "tidegate_driver_info";
         encoder.family(
@@ -156,7 +148,7 @@ impl StatusSource for ServerStatus {
             "gauge",
             "1 for the way in which datagrams travel (TIDEGATE_DRIVER).",
         );
-        let label = format!("driver=\"{}\"", self.driver.name());
+        let label = format!("driver=\"{}\"", self.parts.driver.name());
         encoder.sample(name, &label, 1);
         let name = "tidegate_queue_depth";
         let help = "Requests that wait for the authenticator pool.";
@@ -164,7 +156,7 @@ impl StatusSource for ServerStatus {
         for (shard, depth) in self.queues().into_iter().enumerate() {
             encoder.sample(name, &format!("shard=\"{shard}\""), depth);
         }
-        let store = self.store.status();
+        let store = self.parts.store.status();
         let gauges = [
             (
                 "tidegate_store_pending_bytes",
@@ -237,7 +229,25 @@ impl StatusSource for ServerStatus {
         for (name, help, value) in counters {
             encoder.single(name, "counter", help, value);
         }
-        encode_resumption(&self.settings.sessions, encoder);
+        encoder.single(
+            "tidegate_devices_engaged",
+            "gauge",
+            "Devices with subscriptions or calls under way.",
+            self.hub.devices(),
+        );
+        encoder.single(
+            "tidegate_profiles",
+            "gauge",
+            "Device profiles that are defined.",
+            self.parts.registry.profiles().list().len(),
+        );
+        self.hub.tally().each(|name, help, counts| {
+            encoder.family(name, "counter", help);
+            for (labels, count) in counts {
+                encoder.sample(name, labels, count);
+            }
+        });
+        encode_resumption(&self.parts.settings.sessions, encoder);
         self.encode_limits(encoder);
         let pool = self.pool.counts();
         encoder.single(
@@ -266,15 +276,15 @@ impl StatusSource for ServerStatus {
         };
         vec![
             ("version".into(), env!("CARGO_PKG_VERSION").into()),
-            ("coap".into(), address(self.addresses.plain)),
-            ("coaps".into(), address(self.addresses.secure)),
+            ("coap".into(), address(self.parts.addresses.plain)),
+            ("coaps".into(), address(self.parts.addresses.secure)),
             ("shards".into(), self.metrics.len().to_string()),
-            ("driver".into(), self.driver.name().into()),
-            ("devices".into(), self.registry.len().to_string()),
+            ("driver".into(), self.parts.driver.name().into()),
+            ("devices".into(), self.parts.registry.len().to_string()),
             ("sessions".into(), self.sum(Counter::Sessions).to_string()),
             (
                 "readings stored".into(),
-                self.store.status().records.to_string(),
+                self.parts.store.status().records.to_string(),
             ),
         ]
     }

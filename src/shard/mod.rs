@@ -18,6 +18,7 @@ pub mod clock;
 mod downlink;
 mod driver;
 mod handover;
+pub mod memory;
 mod share;
 pub mod socket;
 pub mod steering;
@@ -43,8 +44,9 @@ use self::handover::Neighbours;
 use self::share::HandshakeShare;
 use self::socket::Socket;
 use self::wake::Wake;
+use crate::auth::request::Verdict;
 use crate::crypto::random::BufferedRandom;
-use crate::endpoint::{Endpoint, EndpointSettings, Outbox, Port};
+use crate::endpoint::{AHEAD, Endpoint, EndpointSettings, Outbox, Port};
 use crate::metrics::{Counter, ShardMetrics};
 use crate::pace::{GATHER, Pace};
 use crate::queue::{Inbox, RequestQueue};
@@ -54,6 +56,9 @@ pub use self::driver::DriverKind;
 
 /// How long a stopping shard waits for the answers to requests in work.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long it tells peers of the end: those of a million sessions take their time, and who is not
+/// told finds out by himself.
+const GOODBYE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Slots whose peers are told of the end in one turn.
 const GOODBYES_PER_TURN: u32 = 256;
 /// How long a shard without timers sleeps before it looks again.
@@ -61,6 +66,14 @@ const IDLE_SLEEP: Duration = Duration::from_secs(3600);
 /// How long after its last work a shard rests outside the executor. Nothing else runs in it that this
 /// could hold up.
 const LINGER: Duration = Duration::from_millis(50);
+
+/// How long a task may keep the executor: for ever, as a shard is its only one.
+///
+/// Not a matter of fairness only. glommio's executor arms this timer, and when it has run out before
+/// the executor looks for tasks (the thread waited for a core for so long, on a machine with more work
+/// than cores, or the machine stood still), it takes that for an empty queue and goes to sleep over a
+/// task that is ready to run: the shard's, which nobody would ever wake.
+const PREEMPT_TIMER: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// What a shard is made of.
 pub struct ShardParts {
@@ -104,6 +117,7 @@ pub fn spawn(parts: ShardParts) -> io::Result<ExecutorJoinHandle<io::Result<()>>
         // The ring's own buffers serve files, which a shard has none of.
         .io_memory(64 << 10)
         .ring_depth(128)
+        .preempt_timer(PREEMPT_TIMER)
         .spawn(move || run(parts))
         .map_err(|error| io::Error::other(error.to_string()))
 }
@@ -113,46 +127,37 @@ async fn run(parts: ShardParts) -> io::Result<()> {
     let driver = Driver::open(parts.driver, parts.sockets, Arc::clone(&wake))?;
     let mut sleeper = driver.sleeper()?;
     let now = parts.clock.now();
-    let mut state = State {
-        endpoint: Endpoint::new(
-            parts.index,
-            parts.settings,
-            Arc::clone(&parts.metrics),
-            Box::new(BufferedRandom::default()),
-            now,
-        ),
-        outbox: Outbox::default(),
-        share: HandshakeShare::default(),
-        full_batches: 0,
-        driver,
-        neighbours: Neighbours::new(parts.index, parts.inboxes, parts.connection_ids),
-        downlink: Downlink::default(),
-        report_due: downlink::NEVER,
-        last_work: now.instant,
-        pace: Pace::default(),
-    };
-    let shard = Shard {
-        index: parts.index,
-        metrics: parts.metrics,
-        queue: parts.queue,
-        inbox: parts.inbox,
+    let endpoint = Endpoint::new(
+        parts.index,
+        parts.settings,
+        Arc::clone(&parts.metrics),
+        Box::new(BufferedRandom::default()),
+        now,
+    );
+    let neighbours = Neighbours::new(parts.index, parts.inboxes, parts.connection_ids);
+    let mut state = State::new(endpoint, driver, neighbours, now.instant);
+    let runner = Runner {
+        shard: Shard {
+            index: parts.index,
+            metrics: parts.metrics,
+            queue: parts.queue,
+            inbox: parts.inbox,
+            clock: parts.clock,
+            notes_logged: Cell::new((0, 0)),
+        },
         wake,
         stop: parts.stop,
-        clock: parts.clock,
-        notes_logged: Cell::new((0, 0)),
     };
-    shard.set_wakers().await;
+    runner.set_wakers().await;
     // Nobody listens any more only when the server gave up its start.
     let alive = parts.started;
     let _ = alive.send(());
-    while !shard.stop.load(Ordering::Acquire) {
-        if shard.turn(&mut state)? {
-            glommio::yield_if_needed().await;
-        } else {
-            shard.rest(&mut state, &mut sleeper).await?;
+    while !runner.stop.load(Ordering::Acquire) {
+        if !runner.shard.turn(&mut state)? {
+            runner.rest(&mut state, &mut sleeper).await?;
         }
     }
-    shard.drain(&mut state).await
+    runner.drain(&mut state).await
 }
 
 /// What a shard is told by, and tells, others.
@@ -161,8 +166,6 @@ struct Shard {
     metrics: Arc<ShardMetrics>,
     queue: RequestQueue,
     inbox: Arc<Inbox>,
-    wake: Arc<Wake>,
-    stop: Arc<AtomicBool>,
     clock: Clock,
     /// The second of the latest log line about a peer, and how many there were in it.
     notes_logged: Cell<(u64, u32)>,
@@ -178,6 +181,8 @@ struct State {
     driver: Driver,
     neighbours: Neighbours,
     downlink: Downlink,
+    /// Of the inbox, looked at together.
+    verdicts: Vec<Verdict>,
     /// When events of relations are reported again that found no room.
     report_due: Instant,
     /// The latest turn that had something to do.
@@ -186,17 +191,30 @@ struct State {
     pace: Pace,
 }
 
-impl Shard {
-    async fn set_wakers(&self) {
-        poll_fn(|context| {
-            self.wake.set_waker(context.waker().clone());
-            Poll::Ready(())
-        })
-        .await;
-        let wake = Arc::clone(&self.wake);
-        self.inbox.set_waker(Box::new(move || wake.wake()));
+impl State {
+    fn new(endpoint: Endpoint, driver: Driver, neighbours: Neighbours, now: Instant) -> Self {
+        Self {
+            endpoint,
+            outbox: Outbox::default(),
+            share: HandshakeShare::default(),
+            full_batches: 0,
+            driver,
+            neighbours,
+            downlink: Downlink::default(),
+            verdicts: Vec::with_capacity(AHEAD),
+            report_due: downlink::NEVER,
+            last_work: now,
+            pace: Pace::default(),
+        }
     }
 
+    /// When a turn is due, though nothing came.
+    fn next_timeout(&self) -> Instant {
+        self.endpoint.next_timeout().min(self.report_due)
+    }
+}
+
+impl Shard {
     /// One turn; whether there was anything to do.
     fn turn(&self, state: &mut State) -> io::Result<bool> {
         let (now, received) = self.receive(state)?;
@@ -214,57 +232,76 @@ impl Shard {
         }
         Ok(had_work)
     }
+}
+
+/// A shard in its executor: what is around the turns.
+struct Runner {
+    shard: Shard,
+    wake: Arc<Wake>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Runner {
+    async fn set_wakers(&self) {
+        poll_fn(|context| {
+            self.wake.set_waker(context.waker().clone());
+            Poll::Ready(())
+        })
+        .await;
+        let wake = Arc::clone(&self.wake);
+        self.shard.inbox.set_waker(Box::new(move || wake.wake()));
+    }
 
     /// Sleeps until there may be something to do.
     async fn rest(&self, state: &mut State, sleeper: &mut Sleeper) -> io::Result<()> {
-        let now = self.clock.instant();
-        let due = state.endpoint.next_timeout().min(state.report_due);
-        let due = due.saturating_duration_since(now);
+        let now = self.shard.clock.instant();
+        let due = state.next_timeout().saturating_duration_since(now);
         if due.is_zero() {
             return Ok(());
         }
         let is_idle = now.saturating_duration_since(state.last_work) >= LINGER;
         self.wake.sleep_in_executor(is_idle);
-        if self.inbox.prepare_sleep() && !self.stop.load(Ordering::Acquire) {
+        if self.shard.inbox.prepare_sleep() && !self.stop.load(Ordering::Acquire) {
             if !is_idle {
-                self.metrics.increment(Counter::Sleeps);
+                self.shard.metrics.increment(Counter::Sleeps);
                 if state.pace.is_brisk(now) {
                     state.driver.gather(due.min(GATHER))?;
                 } else {
                     state.driver.wait(due.min(LINGER))?;
                 }
             } else if state.driver.prepare_idle()? {
-                self.metrics.increment(Counter::IdleSleeps);
+                self.shard.metrics.increment(Counter::IdleSleeps);
                 sleeper.sleep(due.min(IDLE_SLEEP)).await;
                 state.driver.end_idle();
             }
         }
-        self.inbox.awake();
+        self.shard.inbox.awake();
         self.wake.sleep_in_executor(false);
         Ok(())
     }
 
     /// The end: answers what is in work, then says goodbye to every peer.
     async fn drain(&self, state: &mut State) -> io::Result<()> {
-        let deadline = self.clock.instant() + DRAIN_TIMEOUT;
+        let deadline = self.shard.clock.instant() + DRAIN_TIMEOUT;
         loop {
-            let now = self.clock.now();
-            self.take_verdicts(now, state);
-            self.take_handovers(now, state);
-            self.flush(state)?;
+            let now = self.shard.clock.now();
+            self.shard.take_verdicts(now, state);
+            self.shard.take_handovers(now, state);
+            self.shard.flush(state)?;
             let waiting = state.endpoint.requests_in_work();
             if waiting == 0 || now.instant >= deadline {
                 break;
             }
             glommio::timer::sleep(Duration::from_millis(1)).await;
         }
+        let deadline = self.shard.clock.instant() + GOODBYE_TIMEOUT;
         let mut slot = 0;
         loop {
             let slots = slot..slot + GOODBYES_PER_TURN;
             let more = state.endpoint.close_peers(slots, &mut state.outbox);
-            self.flush(state)?;
+            self.shard.flush(state)?;
             slot += GOODBYES_PER_TURN;
-            if !more {
+            if !more || self.shard.clock.instant() >= deadline {
                 return Ok(());
             }
         }

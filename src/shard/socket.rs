@@ -11,6 +11,7 @@ use std::fs::File;
 use std::io;
 use std::mem::{self, MaybeUninit};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::ops::Range;
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
@@ -293,14 +294,22 @@ impl Default for ReceiveBatch {
 }
 
 impl ReceiveBatch {
-    /// The datagrams of the last receive call; those of an unknown address family are left out.
-    pub fn datagrams(&mut self) -> impl Iterator<Item = Datagram<'_>> {
-        let count = self.count;
+    /// The senders of these datagrams of the last receive call, as [`Self::datagrams`] gives them.
+    pub fn senders(&self, range: Range<usize>) -> impl Iterator<Item = SocketAddr> {
+        let range = range.start..range.end.min(self.count);
+        let addresses = self.addresses.get(range).unwrap_or_default();
+        addresses.iter().filter_map(socket_address)
+    }
+
+    /// These datagrams of the last receive call; those of an unknown address family are left out.
+    pub fn datagrams(&mut self, range: Range<usize>) -> impl Iterator<Item = Datagram<'_>> {
+        let count = range.end.min(self.count);
         self.buffers
             .iter_mut()
             .zip(self.addresses.iter())
             .zip(self.lengths.iter().zip(&self.truncated))
             .take(count)
+            .skip(range.start)
             .filter_map(|((buffer, address), (&length, &truncated))| {
                 Some(Datagram {
                     from: socket_address(address)?,
@@ -351,7 +360,7 @@ mod tests {
             let mut seen = 0;
             for member in &group {
                 while member.receive(&mut batch).unwrap() > 0 {
-                    for datagram in batch.datagrams() {
+                    for datagram in batch.datagrams(0..BATCH) {
                         let whole = datagram.bytes == b"ping";
                         assert_eq!(whole, !datagram.truncated);
                         assert!(

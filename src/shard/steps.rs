@@ -4,11 +4,12 @@ use std::io;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::driver::{Counts, Received};
-use super::socket::BATCH;
+use super::driver::{Counts, Handler, Received};
+use super::handover::Neighbours;
+use super::socket::{BATCH, Datagram};
 use super::{Shard, State, downlink};
 use crate::drop_reason::DropReason;
-use crate::endpoint::{Endpoint, Note, Outbox, Port};
+use crate::endpoint::{AHEAD, Endpoint, Note, Outbox, Port};
 use crate::metrics::Counter;
 use crate::time::Now;
 
@@ -23,6 +24,42 @@ const HANDOVERS_PER_TURN: u64 = BATCH as u64;
 /// Log lines about peers that a shard writes in one second.
 const NOTES_PER_SECOND: u32 = 10;
 
+/// The datagrams of a turn on their way to the endpoint.
+struct Arrivals<'a> {
+    shard: &'a Shard,
+    endpoint: &'a mut Endpoint,
+    outbox: &'a mut Outbox,
+    neighbours: &'a mut Neighbours,
+    /// Read when the first one comes.
+    now: Option<Now>,
+    datagrams: [u64; 2],
+    bytes: [u64; 2],
+}
+
+impl Handler for Arrivals<'_> {
+    fn foresee(&mut self, arrivals: &mut dyn Iterator<Item = (SocketAddr, Port)>) {
+        self.endpoint.foresee(arrivals);
+    }
+
+    fn handle(&mut self, port: Port, datagram: Datagram<'_>) {
+        let shard = self.shard;
+        let now = *self.now.get_or_insert_with(|| shard.clock.now());
+        let Datagram {
+            from,
+            bytes,
+            truncated,
+        } = datagram;
+        self.datagrams[port as usize] += 1;
+        if truncated {
+            shard.metrics.count_drop(DropReason::DatagramTruncated);
+            return;
+        }
+        self.bytes[port as usize] += bytes.len() as u64;
+        self.neighbours.count_arrival(port, bytes, &shard.metrics);
+        shard.handle_datagram(now, from, port, bytes, self.endpoint, self.outbox);
+    }
+}
+
 impl Shard {
     /// Handles a batch of datagrams, and reads the clock for the turn.
     pub(super) fn receive(&self, state: &mut State) -> io::Result<(Now, Received)> {
@@ -35,20 +72,22 @@ impl Shard {
             ..
         } = state;
         endpoint.begin_turn(*full_batches > PRESSURE_BATCHES);
-        let mut read = None;
-        let mut datagrams = [0; 2];
-        let mut bytes = [0; 2];
-        let received = driver.receive(&mut |port, datagram| {
-            let now = *read.get_or_insert_with(|| self.clock.now());
-            datagrams[port as usize] += 1;
-            if datagram.truncated {
-                self.metrics.count_drop(DropReason::DatagramTruncated);
-                return;
-            }
-            bytes[port as usize] += datagram.bytes.len() as u64;
-            neighbours.count_arrival(port, datagram.bytes, &self.metrics);
-            self.handle_datagram(now, datagram.from, port, datagram.bytes, endpoint, outbox);
-        })?;
+        let mut arrivals = Arrivals {
+            shard: self,
+            endpoint,
+            outbox,
+            neighbours,
+            now: None,
+            datagrams: [0; 2],
+            bytes: [0; 2],
+        };
+        let received = driver.receive(&mut arrivals)?;
+        let Arrivals {
+            now: read,
+            datagrams,
+            bytes,
+            ..
+        } = arrivals;
         let now = read.unwrap_or_else(|| self.clock.now());
         *full_batches = if received.is_empty {
             0
@@ -188,13 +227,19 @@ impl Shard {
                     .endpoint
                     .handle_credential_verdict(now, &verdict, &mut state.outbox);
             }
-            while taken < VERDICTS_PER_TURN
-                && let Some(verdict) = self.inbox.pop()
-            {
-                taken += 1;
-                state
-                    .endpoint
-                    .handle_verdict(now, verdict, &mut state.outbox);
+            while taken < VERDICTS_PER_TURN {
+                let verdicts = &mut state.verdicts;
+                verdicts.extend(std::iter::from_fn(|| self.inbox.pop()).take(AHEAD));
+                if verdicts.is_empty() {
+                    break;
+                }
+                taken += verdicts.len();
+                state.endpoint.foresee_verdicts(verdicts);
+                for verdict in verdicts.drain(..) {
+                    state
+                        .endpoint
+                        .handle_verdict(now, verdict, &mut state.outbox);
+                }
             }
             if self.inbox.is_empty() {
                 for notification in state.downlink.release() {
@@ -261,6 +306,7 @@ impl Shard {
                 "{step_name} panicked: all sessions are dropped"
             );
             state.outbox = Outbox::default();
+            state.verdicts.clear();
             state.endpoint.forget_all(now);
         }
     }

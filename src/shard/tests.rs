@@ -55,7 +55,7 @@ impl RunningShards {
                 inboxes: Arc::clone(&inboxes),
                 connection_ids: true,
                 stop: Arc::clone(&stop),
-                clock,
+                clock: clock.clone(),
                 started,
             };
             shards.push(spawn(parts).unwrap());

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! record:     kind u8 | device u64 | body length u32 | body          (little-endian)
-//! kind 1, telemetry:  (ts i64 | key length u8 | key | value)*
+//! kind 1, telemetry:  (ts i64 | key length u8 | key | value, or 0 = removed)*
 //! kind 2, attributes: (scope u8 | updated i64 | key length u8 | key | value, or 0 = removed)*
 //! kind 3, device removed: empty body; ends everything before it of this device
 //! ```
@@ -70,14 +70,21 @@ impl Batch {
         key: &str,
         value: ValueRef<'_>,
     ) -> Result<(), KeyTooLong> {
-        let key_length = u8::try_from(key.len()).map_err(|_| KeyTooLong)?;
-        self.extend_record(TELEMETRY, device, |out| {
-            out.extend_from_slice(&ts_ms.to_le_bytes());
-            out.push(key_length);
-            out.extend_from_slice(key.as_bytes());
-            value.encode(out);
-        });
-        Ok(())
+        self.telemetry(device, ts_ms, key, Some(value))
+    }
+
+    /// Removes the reading of a time.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyTooLong`].
+    pub fn remove_telemetry(
+        &mut self,
+        device: DeviceId,
+        ts_ms: i64,
+        key: &str,
+    ) -> Result<(), KeyTooLong> {
+        self.telemetry(device, ts_ms, key, None)
     }
 
     /// Sets an attribute.
@@ -154,6 +161,23 @@ impl Batch {
         &self.bytes
     }
 
+    fn telemetry(
+        &mut self,
+        device: DeviceId,
+        ts_ms: i64,
+        key: &str,
+        value: Option<ValueRef<'_>>,
+    ) -> Result<(), KeyTooLong> {
+        let key_length = u8::try_from(key.len()).map_err(|_| KeyTooLong)?;
+        self.extend_record(TELEMETRY, device, |out| {
+            out.extend_from_slice(&ts_ms.to_le_bytes());
+            out.push(key_length);
+            out.extend_from_slice(key.as_bytes());
+            encode_value(value, out);
+        });
+        Ok(())
+    }
+
     fn attribute(
         &mut self,
         device: DeviceId,
@@ -168,10 +192,7 @@ impl Batch {
             out.extend_from_slice(&updated_ms.to_le_bytes());
             out.push(key_length);
             out.extend_from_slice(key.as_bytes());
-            match value {
-                Some(value) => value.encode(out),
-                None => out.push(0),
-            }
+            encode_value(value, out);
         });
         Ok(())
     }
@@ -244,12 +265,12 @@ fn decode_record<'a>(bytes: &mut &'a [u8]) -> Option<Record<'a>> {
     }
 }
 
-/// A reading within a telemetry body.
+/// A reading within a telemetry body; the value is `None` when the one of this time was removed.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct TelemetryItem<'a> {
     pub(crate) ts_ms: i64,
     pub(crate) key: &'a str,
-    pub(crate) value: ValueRef<'a>,
+    pub(crate) value: Option<ValueRef<'a>>,
 }
 
 /// Reads a telemetry body; ends at the end or at the first byte that fits nothing.
@@ -263,7 +284,7 @@ impl<'a> Iterator for TelemetryItems<'a> {
         let bytes = &mut self.0;
         let ts_ms = i64::from_le_bytes(take(bytes)?);
         let key = decode_key(bytes)?;
-        let value = ValueRef::decode(bytes)?;
+        let value = decode_value(bytes)?;
         Some(TelemetryItem { ts_ms, key, value })
     }
 }
@@ -291,12 +312,7 @@ impl<'a> Iterator for AttributeItems<'a> {
             .find(|s| *s as u8 == scope)?;
         let updated_ms = i64::from_le_bytes(take(bytes)?);
         let key = decode_key(bytes)?;
-        let value = if bytes.first() == Some(&0) {
-            take::<1>(bytes)?;
-            None
-        } else {
-            Some(ValueRef::decode(bytes)?)
-        };
+        let value = decode_value(bytes)?;
         Some(AttributeItem {
             scope,
             updated_ms,
@@ -304,6 +320,22 @@ impl<'a> Iterator for AttributeItems<'a> {
             value,
         })
     }
+}
+
+/// A value, or that there is none any more.
+fn encode_value(value: Option<ValueRef<'_>>, out: &mut Vec<u8>) {
+    match value {
+        Some(value) => value.encode(out),
+        None => out.push(0),
+    }
+}
+
+fn decode_value<'a>(bytes: &mut &'a [u8]) -> Option<Option<ValueRef<'a>>> {
+    if bytes.first() == Some(&0) {
+        take::<1>(bytes)?;
+        return Some(None);
+    }
+    ValueRef::decode(bytes).map(Some)
 }
 
 fn decode_key<'a>(bytes: &mut &'a [u8]) -> Option<&'a str> {
@@ -323,6 +355,7 @@ mod tests {
         batch
             .push_telemetry(a, 6, "h", ValueRef::String("x"))
             .unwrap();
+        batch.remove_telemetry(a, 7, "t").unwrap();
         batch
             .push_telemetry(b, 7, "", ValueRef::Bool(true))
             .unwrap();
@@ -352,8 +385,9 @@ mod tests {
         assert_eq!(
             points,
             [
-                (-5, "t", ValueRef::Long(1)),
-                (6, "h", ValueRef::String("x"))
+                (-5, "t", Some(ValueRef::Long(1))),
+                (6, "h", Some(ValueRef::String("x"))),
+                (7, "t", None),
             ]
         );
         let changes: Vec<_> = AttributeItems(attributes)

@@ -30,6 +30,44 @@ fn upload(message_id: u16, payload: &str) -> Vec<u8> {
     message
 }
 
+/// GET /api/v1/METER1/`resource` with Observe 0, NON, token be.
+fn subscribe(resource: &str) -> Vec<u8> {
+    let mut message = hex("51010001be 60 53617069 027631 064d4554455231");
+    message.push(u8::try_from(resource.len()).expect("a short name"));
+    message.extend_from_slice(resource.as_bytes());
+    message
+}
+
+/// The device's own code: it takes `calls` calls, answers those that want an answer with its uptime,
+/// and gives back what it was called with.
+fn device_answers(mut link: Link, calls: usize) -> std::thread::JoinHandle<Vec<serde_json::Value>> {
+    let subscribed = link.exchange(&subscribe("rpc")).expect("an answer");
+    assert_eq!(subscribed[1], 0x43, "2.03: {subscribed:02x?}");
+    std::thread::spawn(move || {
+        let mut taken = Vec::new();
+        while taken.len() < calls {
+            let Some(message) = link.receive() else {
+                continue;
+            };
+            let Some(start) = message.iter().position(|&byte| byte == 0xff) else {
+                continue;
+            };
+            let call: serde_json::Value =
+                serde_json::from_slice(&message[start + 1..]).expect("JSON");
+            let id = call["id"].to_string();
+            let mut reply = hex("4002");
+            reply.extend_from_slice(&(0x2000 + u16::try_from(taken.len()).unwrap()).to_be_bytes());
+            reply.extend_from_slice(&hex("b3617069 027631 064d4554455231 03727063"));
+            reply.push(u8::try_from(id.len()).unwrap());
+            reply.extend_from_slice(id.as_bytes());
+            reply.extend_from_slice(b"\xff{\"uptime\":42}");
+            taken.push(call);
+            link.exchange(&reply).expect("an answer");
+        }
+        taken
+    })
+}
+
 /// A server with a token device that has sent a day of temperatures, and a certificate device.
 fn server() -> Server {
     let server = Server::start(&[("TIDEGATE_SHARDS", "2")]);
@@ -185,6 +223,124 @@ fn a_device_is_shown_and_changed() {
     browser.wait_for("innerWidth === 390");
     assert_well(&browser, &server);
     browser.picture("device-phone");
+}
+
+#[test]
+fn a_device_is_called_and_told_of_attributes() {
+    let server = server();
+    let device = device_answers(Link::anonymous(&server), 3);
+    let mut observer = Link::plain(&server);
+    observer
+        .exchange(&subscribe("attributes"))
+        .expect("an answer");
+    let browser = Browser::start();
+    browser.look_from(DESK, "light");
+    browser.open(&link(&server));
+    browser.wait_for_text("serving");
+    browser.click("nav a[data-page=devices]");
+    browser.wait_for_text("meter 1/ü");
+    browser.click("main td a");
+    browser.wait_for_text("Remote procedure call");
+
+    // What is no JSON is not sent as something else.
+    let params = "document.querySelector('textarea[name=params]')";
+    browser.write("input[name=method]", "setGpio");
+    browser.run(&format!("{params}.value = '{{pin:26}}'"));
+    browser.click("form:has(textarea) button");
+    browser.wait_for_text("The parameters are not JSON");
+    browser.run(&format!("{params}.value = '{{\"pin\":26}}'"));
+    browser.click("form:has(textarea) button");
+    browser.wait_for_text("{\"uptime\":42}");
+    let choose = |kind: &str| {
+        browser.run(&format!(
+            "document.querySelector('select[name=kind]').value = {}",
+            json!(kind)
+        ));
+        browser.click("form:has(textarea) button");
+    };
+    choose("oneway");
+    browser.wait_for_text("Sent.");
+    choose("kept");
+    browser.wait_for_text("Kept as call");
+    browser.wait_for_text("successful");
+    let taken = device.join().expect("the device");
+    for call in &taken {
+        assert_eq!(call["method"], json!("setGpio"));
+        assert_eq!(call["params"], json!({"pin": 26}));
+    }
+    browser.picture("calls");
+    browser.click("button[aria-label^='Delete the call']");
+    browser.wait_for("!document.querySelector(\"button[aria-label^='Delete the call']\")");
+
+    browser.write("input[name=key]", "mode");
+    browser.write("input[name=value]", "eco");
+    browser.click("main form button");
+    browser.wait_for_text("mode is set.");
+    let told = observer.receive().expect("a notification");
+    assert!(told.ends_with(b"\xff{\"mode\":\"eco\"}"), "{told:02x?}");
+
+    // The device is gone: that is said, not waited for without end.
+    choose("twoway");
+    browser.wait_for_text("the device did not answer in time");
+    let refused = browser.complaints();
+    assert!(
+        refused.iter().all(|line| line.contains("504")),
+        "{refused:?}"
+    );
+    assert_well(&browser, &server);
+}
+
+#[test]
+fn profiles_packages_and_claims_are_shown() {
+    let server = server();
+    std::fs::write(server.path("fw.bin"), [7; 5000]).expect("a file");
+    let file = server.path("fw.bin").display().to_string();
+    server.tidegate_ok(&[
+        "ota",
+        "add",
+        &file,
+        "--title",
+        "meter-fw",
+        "--version",
+        "1.4",
+    ]);
+    server.tidegate_ok(&[
+        "profile",
+        "add",
+        "meters",
+        "rateLimits.telemetryMessages=100:1",
+        "powerSaving.mode=PSM",
+        "powerSaving.psmActivityTimer=8000",
+    ]);
+    server.tidegate_ok(&["ota", "assign", "1", "--profile", "meters"]);
+    server.tidegate_ok(&["device", "set", "meter 1/ü", "profile=meters"]);
+    let mut device = Link::plain(&server);
+    let offer = hex("40020300 b3617069 027631 064d4554455231 05636c61696d ff 7b7d");
+    assert_eq!(device.exchange(&offer).expect("an answer")[1], 0x41);
+    let browser = Browser::start();
+    browser.look_from(DESK, "light");
+    browser.open(&link(&server));
+    browser.wait_for_text("serving");
+    browser.click("nav a[data-page=profiles]");
+    browser.wait_for_text("telemetry messages 100:1");
+    browser.wait_for_text("meter-fw 1.4");
+    browser.wait_for_text("as the built-in default");
+    assert_well(&browser, &server);
+    browser.picture("profiles");
+    browser.look_from(PHONE, "light");
+    browser.wait_for("innerWidth === 390");
+    assert_well(&browser, &server);
+    browser.picture("profiles-phone");
+    browser.look_from(DESK, "light");
+    browser.click("nav a[data-page=devices]");
+    browser.wait_for_text("meter 1/ü");
+    browser.click("main td a");
+    browser.wait_for_text("PSM, awake for 8000 ms");
+    browser.wait_for_text("meter-fw 1.4, its profile's");
+    browser.wait_for_text("it can be claimed until");
+    server.tidegate_ok(&["claim", "accept", "meter 1/ü", "--customer", "Stadtwerke"]);
+    browser.wait_for_text("Stadtwerke");
+    assert_well(&browser, &server);
 }
 
 #[test]

@@ -52,6 +52,15 @@ fn life_of_attributes(run: &dyn Fn(&[&str]) -> Ended) {
     let keys: Vec<_> = found.as_object().unwrap().keys().collect();
     assert_eq!(keys, ["interval", "rate"]);
     assert_eq!(found["interval"]["value"], 30);
+    run(&["device", "add", "e"]).ok();
+    let changed = run(&["attr", "set-profile", "default", "interval=15"]).json();
+    assert_eq!(changed, json!({"devices": 2}));
+    for name in ["d", "e"] {
+        let found = run(&["attr", "get", name, "--scope", "shared", "interval"]).json();
+        assert_eq!(found["interval"]["value"], 15, "{name}");
+    }
+    let err = run(&["attr", "set-profile", "nope", "interval=15"]).refused();
+    assert!(err.contains("nope"), "{err}");
     let key = "k".repeat(256);
     let err = run(&["attr", "set", "d", &format!("{key}=1")]).refused();
     assert!(err.contains("longer than 255 bytes"), "{err}");

@@ -49,6 +49,28 @@ fn fill(directory: &Path) {
     opened.store.close();
 }
 
+#[test]
+fn readings_are_deleted() {
+    let place = Place::new();
+    fill(&place.path("data"));
+    let delete = |arguments: &[&str]| place.run(&[&["data", "delete", "d"], arguments].concat());
+    assert_eq!(delete(&["bool"]).ok(), "{\"deleted\":1}\n");
+    assert_eq!(delete(&["bool"]).ok(), "{\"deleted\":0}\n");
+    let some = delete(&["t", "--from", "1000", "--to", "12343000"]).ok();
+    assert_eq!(some, "{\"deleted\":12343}\n");
+    let left = times(&place.run(&["data", "history", "d", "t"]).ok());
+    assert_eq!(left, [0, 12_344_000]);
+    let latest = place.run(&["data", "latest", "d"]).json();
+    assert!(latest.get("bool").is_none(), "{latest}");
+    assert_eq!(latest["double"]["ts"], json!(-5), "others stay");
+    assert!(
+        place
+            .run(&["data", "delete", "nobody", "t"])
+            .refused()
+            .contains("nobody")
+    );
+}
+
 fn times(lines: &str) -> Vec<i64> {
     lines
         .lines()

@@ -10,7 +10,7 @@ fn bash_completes_commands_and_options() {
     place.write("completion.bash", script);
     for (words, expected) in [
         ("tidegate sess", "session"),
-        ("tidegate attr s", "set"),
+        ("tidegate attr set-", "set-profile"),
         ("tidegate device add --to", "--token"),
         ("tidegate completion f", "fish"),
     ] {

@@ -9,6 +9,49 @@ fn fails_with(ended: Ended, part: &str) {
 }
 
 #[test]
+fn a_device_is_given_another_profile() {
+    let place = Place::new();
+    let listed = place.run(&["profile", "list"]);
+    fails_with(listed, "no data directory");
+    place.run(&["profile", "add", "meter"]).ok();
+    let listed = place.run(&["profile", "list"]).ok();
+    assert!(
+        listed.contains("default") && listed.contains("meter"),
+        "{listed}"
+    );
+    let added = place.run(&["device", "add", "m", "--profile", "mete"]);
+    assert!(
+        added.err.contains("note: no profile \"mete\" is defined"),
+        "{}",
+        added.err
+    );
+    added.ok();
+    let set = place.run(&[
+        "device",
+        "set",
+        "m",
+        "profile=meter",
+        "powerSaving.mode=PSM",
+    ]);
+    assert!(!set.err.contains("note"), "{}", set.err);
+    assert!(set.ok().contains("PSM"));
+    let shown = place.run(&["device", "show", "m"]).ok();
+    assert!(
+        shown.contains("meter") && shown.contains("PSM, its own"),
+        "{shown}"
+    );
+    place.run(&["device", "set", "m", "profile="]).ok();
+    assert_eq!(
+        place.run(&["device", "show", "m", "--json"]).json()["profile"],
+        "default"
+    );
+    fails_with(
+        place.run(&["profile", "remove", "default"]),
+        "the default profile is always there",
+    );
+}
+
+#[test]
 fn a_profile_is_kept_in_the_data_directory() {
     let place = Place::new();
     place.write(
@@ -106,7 +149,7 @@ fn packages_are_added_assigned_and_removed() {
     let told = place
         .run(&["ota", "assign", "1", "--profile", "default"])
         .ok();
-    assert_eq!(told, "1 devices were told\n");
+    assert_eq!(told, "1 device was told\n");
     fails_with(place.run(&["ota", "remove", "1"]), "is assigned");
     place.run(&["ota", "unassign", "--profile", "default"]).ok();
     place.run(&["ota", "remove", "1"]).ok();

@@ -3,7 +3,8 @@
 //! The input is a list of steps. Each starts with a byte: who acts in its upper three bits, what
 //! happens in its lower five. Bytes are passed with their length before them in 16 bits.
 //!
-//! What must hold: no stranger gets more than it sent, nor a request to the pool; a request has the
+//! What must hold: no stranger gets more than it sent, or three times that of records with a connection
+//! id, which may have moved their session there; no stranger has a request; a request has the
 //! identity of the device that sent it; permits balance; a session that its own device did not end
 //! still answers afterwards, and one whose credential ended does not.
 
@@ -34,6 +35,18 @@ const HANDSHAKES_MAX: usize = 4;
 const REQUESTS_MAX: usize = 6;
 /// Datagrams of one flight, and more.
 const DATAGRAMS_MAX: usize = 64;
+
+/// Content type of a record with a connection id (RFC 9146 section 4).
+const CONNECTION_ID: u8 = 25;
+
+/// Bytes that an address may get for a datagram without having returned a cookie: as many, or three
+/// times as many for one that can move a session (RFC 9853 section 5).
+fn worth(datagram: &[u8]) -> usize {
+    match datagram.first() {
+        Some(&CONNECTION_ID) => 3 * datagram.len(),
+        _ => datagram.len(),
+    }
+}
 
 /// A CoAP ping (RFC 7252 section 4.3).
 const PING: [u8; 4] = [0x40, 0, 0xbe, 0xef];
@@ -109,8 +122,8 @@ pub(crate) fn pre_shared_key() -> Arc<ClientPreSharedKey> {
     })
 }
 
-/// The devices' configurations: one without a certificate, on GCM; one with, on CCM_8; one with a
-/// pre-shared key.
+/// The devices' configurations: one without a certificate, on GCM; one with, on CCM_8 and with a
+/// connection id; one with a pre-shared key.
 fn configs() -> &'static [(Arc<ClientConfig>, Identity); 3] {
     static CONFIGS: OnceLock<[(Arc<ClientConfig>, Identity); 3]> = OnceLock::new();
     CONFIGS.get_or_init(|| {
@@ -126,6 +139,8 @@ fn configs() -> &'static [(Arc<ClientConfig>, Identity); 3] {
             credentials: Some(credentials),
             keep_session: true,
             session_tickets: true,
+            connection_id: Some(b"id".to_vec()),
+            return_routability_check: true,
             ..ClientConfig::default()
         };
         let with_key = ClientConfig {
@@ -220,7 +235,7 @@ impl World {
             0 => {
                 let bytes = program.vec16().ok()?;
                 let address = SocketAddr::from(([203, 0, 113, step >> 5], 4000));
-                self.strangers.0 += bytes.len();
+                self.strangers.0 += worth(bytes);
                 self.receive(address, Port::Secure, bytes, None);
             }
             1 => {
@@ -282,6 +297,17 @@ impl World {
             16 => self.serve_one(),
             17 => self.endpoint.begin_turn(step >> 5 != 0),
             18 => self.revoke(),
+            // The device's address has changed, or somebody was faster with a copy of its record.
+            19 => {
+                let bytes = program.vec16().ok()?;
+                let content = &bytes[..bytes.len().min(4096)];
+                let connection = &mut self.devices[who].connection;
+                if let Some(record) = fuzzing::seal_content(connection, 3, content) {
+                    let address = SocketAddr::from(([203, 0, 113, 9], 4002));
+                    self.strangers.0 += worth(&record);
+                    self.receive(address, Port::Secure, &record, Some(who));
+                }
+            }
             _ => {
                 // An idle moment.
                 self.advance(Duration::from_millis(u64::from(step & 31)));
@@ -418,8 +444,10 @@ impl World {
         if let Some(datagram) = sent.get(usize::from(which) % sent.len().max(1)) {
             let datagram = changed(datagram, at, change);
             if from != self.devices[who].address {
-                self.strangers.0 += datagram.len();
-                self.receive(from, Port::Secure, &datagram, None);
+                self.strangers.0 += worth(&datagram);
+                // By its id it is the device's, wherever it comes from.
+                let sender = (datagram.first() == Some(&CONNECTION_ID)).then_some(who);
+                self.receive(from, Port::Secure, &datagram, sender);
             } else {
                 self.receive(from, Port::Secure, &datagram, Some(who));
             }
@@ -497,7 +525,7 @@ impl World {
     fn check(&self) {
         assert!(
             self.strangers.1 <= self.strangers.0,
-            "strangers sent {} bytes and got {}",
+            "strangers may get {} bytes and got {}",
             self.strangers.0,
             self.strangers.1
         );

@@ -303,5 +303,14 @@ fn programs() -> Vec<Vec<u8>> {
     programs.push(vec![15, 10, 13, 16, 13, 16, 13, 0x2e, 0x2d, 15, 0x2d]);
     programs.push(vec![0x31, 10, 13, 17, 13, 15, 7, 9, 0, 16, 15, 13]);
     programs.push([vec![18], by_ticket, vec![18]].concat());
+    // A session moves with its connection id: a long answer, a check whose time ends, the way home, a
+    // handshake beside it, the end of its credential.
+    let [first, second] = [&requests[0], &requests[1]];
+    let moved = with(0x33, first);
+    let (long, later) = (vec![8, 0x45, 0, 100], vec![7, 0x20, 0]);
+    programs.push([moved.clone(), long, with(0x23, second), later.clone()].concat());
+    programs.push([moved.clone(), later.clone(), with(0x33, second), later].concat());
+    programs.push([moved.clone(), vec![0x2a, 0x2d], with(0x33, second)].concat());
+    programs.push([moved, vec![18], with(0x23, second)].concat());
     programs
 }

@@ -1,5 +1,8 @@
 //! Connection ids (RFC 9146) of another author: Mbed TLS keeps its session, and with it its device,
 //! while its UDP port changes before every message.
+//!
+//! libcoap's client has a switch for that (`-d`) since 4.3.5, and ids with other libraries than Debian 12
+//! builds it on (4.3.1 on OpenSSL and GnuTLS), so it is not among these.
 
 use super::peers::{Printed, hex};
 use super::support::Server;

@@ -10,6 +10,7 @@ const BAD: Faults = Faults {
     loss: 3,
     duplication: 1,
     reordering: 1,
+    calm: 0,
 };
 
 /// A server whose flights are not repeated later than a client's would be.

@@ -20,6 +20,7 @@ mod libcoap;
 mod mbedtls;
 mod observe;
 mod openssl;
+mod ota;
 mod peers;
 mod proxy;
 mod psk;

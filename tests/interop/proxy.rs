@@ -1,4 +1,5 @@
-//! A bad link: a UDP proxy that loses, doubles, delays and swaps datagrams, by their number.
+//! A bad link: a UDP proxy that loses, doubles, delays and swaps datagrams, by their number. It stands
+//! for Mbed TLS' `udp_proxy`, which no package has.
 //!
 //! What happens to a datagram depends on a seed, on its direction and on how many went that way
 //! before it, so a client meets the same faults whenever it sends the same datagrams.
@@ -11,13 +12,15 @@ use std::time::Duration;
 
 use tidegate::random::{Random, SeededRandom};
 
-/// Of ten datagrams of one direction each: what the link does to how many of them.
+/// Of ten datagrams (and `calm` more) of one direction each: what the link does to how many of them.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Faults {
     pub(crate) loss: usize,
     pub(crate) duplication: usize,
     /// Held back until the next one went by.
     pub(crate) reordering: usize,
+    /// More datagrams among those ten that pass: a better link.
+    pub(crate) calm: usize,
 }
 
 /// The proxy, for one client at a time; it ends when dropped.
@@ -53,8 +56,8 @@ impl Direction {
             self.fates.resize(doubled, Fate::ComesTwice);
             let late = self.fates.len() + faults.reordering;
             self.fates.resize(late, Fate::ComesLate);
-            self.fates.resize(10, Fate::Passes);
-            for last in (1..10).rev() {
+            self.fates.resize(10 + faults.calm, Fate::Passes);
+            for last in (1..self.fates.len()).rev() {
                 let other = self.random.below(last as u64 + 1) as usize;
                 self.fates.swap(last, other);
             }

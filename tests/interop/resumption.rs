@@ -202,6 +202,39 @@ fn gnutls_resumes_by_id_and_by_ticket() {
     assert_eq!(handshakes(&server), (2, 2));
 }
 
+/// The ticket outlives the server that gave it. `gnutls-cli` keeps its session in memory, so it is the
+/// same process that connects again, when it is told to.
+#[test]
+fn gnutls_resumes_by_ticket_after_a_restart() {
+    let mut server = Server::start(&[("TIDEGATE_SHARDS", "2")]);
+    let port = server.secure_port.to_string();
+    let arguments = [
+        "-u",
+        "-p",
+        &port,
+        "--x509cafile",
+        "server.pem",
+        "--priority",
+        "NORMAL:-VERS-ALL:+VERS-DTLS1.2",
+        "--inline-commands",
+        "localhost",
+    ];
+    let mut client = Dialogue::start("gnutls-cli", &arguments, server.directory.path());
+    client
+        .expect(b"Simple Client Mode")
+        .unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(handshakes(&server), (1, 0));
+    // Without a goodbye, at which the client would end.
+    server.kill();
+    server.spawn();
+    client.send(b"^resume^\n");
+    client
+        .expect(b"This is a resumed session")
+        .unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(resumptions(&server), (0, 1));
+    assert_eq!(handshakes(&server), (0, 1));
+}
+
 /// Two nodes with one file of keys: a session of the one is resumed by the other. After SIGHUP the
 /// keys are those of the file.
 #[test]

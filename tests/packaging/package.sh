@@ -35,36 +35,84 @@ as_service() {
     in_root setpriv --reuid tidegate --regid tidegate --clear-groups "$@"
 }
 settings() {
-    # Ports of this test's own, at free numbers.
+    # Ports of this test's own, at free numbers, and the certificate that the example speaks of.
     printf '%s\n' 'export COAP_BIND_ADDRESS=127.0.0.1' 'export COAP_BIND_PORT=0' \
+        'export COAP_DTLS_ENABLED=true' 'export COAP_DTLS_BIND_ADDRESS=127.0.0.1' \
+        'export COAP_DTLS_BIND_PORT=0' 'export COAP_DTLS_PEM_CERT=server.pem' \
+        'export COAP_DTLS_PEM_KEY=server_key.pem' \
         'export TIDEGATE_ADMIN_BIND=127.0.0.1:0' 'export TIDEGATE_SHARDS=1'
 }
-# Starts the service as its unit does and waits until it serves.
+# A value of the installed unit.
+unit() {
+    value=$(sed -n "s/^$1=//p" "$work/root/lib/systemd/system/tidegate.service")
+    [ -n "$value" ] || fail "the unit has no $1"
+    echo "$value"
+}
+# The unit's limit, or less where this machine's root cannot raise its own: a server within less is
+# within the unit's.
+limit() {
+    wanted=$(numfmt --from=iec "$(unit "$1")")
+    most=$(sed -n "s/^$2  *[0-9a-z]*  *\([0-9a-z]*\) .*/\1/p" /proc/self/limits)
+    if [ "$most" != unlimited ] && [ "$most" -lt "$wanted" ] \
+        && ! prlimit "$3=$wanted:$wanted" true 2>/dev/null; then
+        echo "package: $1 is $wanted, but no more than $most can be had here" >&2
+        wanted=$most
+    fi
+    echo "$wanted"
+}
+# Starts the service as its unit says, by its user and within its limits, and waits until it serves.
 start() {
+    user=$(unit User) group=$(unit Group)
+    locked=$(limit LimitMEMLOCK 'Max locked memory' --memlock)
+    files=$(limit LimitNOFILE 'Max open files' --nofile)
+    command="umask $(unit UMask) && cd $(unit WorkingDirectory) && exec $(unit ExecStart)"
+    # What an earlier start said must not be taken for this one's.
+    : > "$work/log"
     # No function here: the process to be told of the end later is the server itself.
-    chroot "$work/root" env -i PATH=/usr/bin:/bin \
-        setpriv --reuid tidegate --regid tidegate --clear-groups \
-        sh -c 'cd /etc/tidegate && exec tidegate serve --conf /etc/tidegate/tidegate.conf' \
-        > "$work/log" 2>&1 &
+    chroot "$work/root" env -i PATH=/usr/bin:/bin "$(unit Environment)" \
+        prlimit --memlock="$locked:$locked" --nofile="$files:$files" \
+        setpriv --reuid "$user" --regid "$group" --clear-groups --no-new-privs \
+        --bounding-set=-all --inh-caps=-all sh -c "$command" > "$work/log" 2>&1 &
     server=$!
     for _ in $(seq 150); do
-        ! grep -q serving "$work/log" || return 0
+        ! grep -qs serving "$work/log" || break
         kill -0 "$server" 2>/dev/null || break
         sleep 0.2
     done
-    cat "$work/log" >&2
-    fail "the installed server does not serve"
+    # So that no colour is in the way of the addresses.
+    log=$(sed 's/\x1b\[[0-9;]*m//g' "$work/log")
+    coap=$(echo "$log" | sed -n 's/.*serving.* coap=\([0-9.:]*\).*/\1/p')
+    coaps=$(echo "$log" | sed -n 's/.*serving.* coaps=\([0-9.:]*\).*/\1/p')
+    if [ -z "$coap" ] || [ -z "$coaps" ]; then
+        echo "$log" >&2
+        fail "the installed server does not serve"
+    fi
+    limits=$work/root/proc/$server/limits
+    grep -Eq "^Max locked memory +$locked +$locked " "$limits" || fail "the limit of locked memory"
+    grep -Eq "^Max open files +$files +$files " "$limits" || fail "the limit of files"
 }
 stop() {
     kill -TERM "$server"
     wait "$server" || fail "the server did not end well"
 }
+# A handshake; whether it was a resumption. Its ticket is kept for the next one.
+handshake() {
+    (sleep 1; echo) | in_root timeout 20 openssl s_client -dtls1_2 -connect "$coaps" "$@" \
+        -sess_out /ticket 2>&1 | grep -o '^New, TLS\|^Reused, TLS' || fail "no handshake"
+}
+operate() {
+    as_service sh -c 'cd /etc/tidegate && exec tidegate "$@" --conf /etc/tidegate/tidegate.conf' \
+        tidegate "$@"
+}
 device() {
-    as_service sh -c 'cd /etc/tidegate && exec tidegate device "$@" --conf /etc/tidegate/tidegate.conf' \
-        device "$@"
+    operate device "$@"
+}
+data() {
+    operate data "$@"
 }
 
 in_root dpkg -i /old.deb
+in_root systemd-analyze verify /lib/systemd/system/tidegate.service || fail "the unit"
 [ "$(in_root stat -c '%U %a' /var/lib/tidegate)" = 'tidegate 700' ] || fail "data directory"
 [ "$(in_root stat -c '%G %a' /etc/tidegate/tidegate.conf)" = 'tidegate 640' ] || fail "configuration"
 if in_root setpriv --reuid nobody --regid nogroup --clear-groups cat /etc/tidegate/tidegate.conf \
@@ -72,16 +120,24 @@ if in_root setpriv --reuid nobody --regid nogroup --clear-groups cat /etc/tidega
     fail "anybody can read the configuration"
 fi
 settings >> "$work/root/etc/tidegate/tidegate.conf"
+in_root tidegate cert self-signed --out /etc/tidegate --cn localhost > /dev/null
+in_root chgrp tidegate /etc/tidegate/server.pem /etc/tidegate/server_key.pem
+in_root chmod 0640 /etc/tidegate/server_key.pem
 start
 device add kept --token T1
+in_root coap-client-notls -m POST -t application/json -e '{"kept":42}' \
+    "coap://$coap/api/v1/T1/telemetry"
+[ "$(handshake)" = 'New, TLS' ] || fail "a first handshake is none"
 stop
 
-# An upgrade keeps what the operator wrote, and the devices.
+# An upgrade keeps what the operator wrote, the devices, their readings and the tickets of sessions.
 in_root dpkg -i --force-confold /new.deb
 grep -q COAP_BIND_PORT=0 "$work/root/etc/tidegate/tidegate.conf" || fail "the configuration is lost"
 in_root dpkg -s tidegate | grep -q '^Version: .*+upgrade$' || fail "not upgraded"
 start
 device list | grep -q kept || fail "the device is lost"
+data latest kept | grep -q 42 || fail "the reading is lost"
+[ "$(handshake -sess_in /ticket)" = 'Reused, TLS' ] || fail "a ticket of before is worth nothing"
 stop
 
 # Removed: no program, but the data. Purged: nothing.

@@ -478,12 +478,16 @@ fn the_session_of_a_revoked_identity_is_not_resumed() {
         let changes = changes(&mut fleet);
         let client = fleet.client(by);
         let session = fleet.first(&client);
-        *changes.1.lock().unwrap() = Some(UNIX_MS - 1);
+        *changes.1.lock().unwrap() = Some(UNIX_MS - 61_000);
         assert_resumed(&mut fleet.again(&client, session.clone()), by);
+        // By a clock that was put back since, or another node's.
+        *changes.1.lock().unwrap() = Some(UNIX_MS - 59_000);
+        fleet.assert_refused(&client, session.clone(), ResumptionRefusal::Revoked);
         *changes.1.lock().unwrap() = Some(UNIX_MS + 1000);
         fleet.later_ms = 2000;
         fleet.assert_refused(&client, session, ResumptionRefusal::Revoked);
         // What was proven since is good.
+        fleet.later_ms = 62_000;
         let session = fleet.first(&client);
         assert_resumed(&mut fleet.again(&client, session), by);
     }

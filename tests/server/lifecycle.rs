@@ -1,5 +1,6 @@
 //! Starting, stopping, reloading, and credentials that change while the server runs.
 
+use std::io::{Read as _, Write as _};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -81,6 +82,39 @@ fn sighup_gives_new_handshakes_the_new_certificate_and_keeps_sessions() {
             .expect("an answer")[1],
         0x41
     );
+}
+
+#[test]
+fn sighup_takes_the_admin_token_that_the_file_holds() {
+    let server = Server::start(&[]);
+    let first = server.admin_token();
+    let status = |token: &str| {
+        let mut stream = std::net::TcpStream::connect(("127.0.0.1", server.admin_port)).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        let request = format!(
+            "GET /api/devices HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAuthorization: \
+             Bearer {token}\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes()).expect("a request");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        answer.split(' ').nth(1).expect("a status").to_owned()
+    };
+    let file = server.path("data").join("admin-token");
+    assert_eq!(status(&first), "200");
+    std::fs::write(&file, "short\n").expect("a file");
+    signal(&server, "HUP");
+    wait_for(&server, "the admin token is not reloaded");
+    assert_eq!(status(&first), "200", "what cannot be used changes nothing");
+    std::fs::write(&file, "a-token-of-the-operator\n").expect("a file");
+    signal(&server, "HUP");
+    wait_for(&server, "credentials reloaded");
+    // The first signal reloaded credentials as well: wait for the token itself.
+    let deadline = Instant::now() + PATIENCE;
+    while status("a-token-of-the-operator") != "200" {
+        assert!(Instant::now() < deadline, "the new token opens nothing");
+    }
+    assert_eq!(status(&first), "401");
 }
 
 #[test]

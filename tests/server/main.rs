@@ -8,15 +8,20 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod amplification;
 mod bad_input;
+mod codes;
 mod connection_id;
 mod credentials;
 mod driver;
 mod durability;
+mod efento;
 mod features;
 mod lifecycle;
 mod metrics;
 mod observe;
+mod power;
+mod protobuf;
 mod readme;
 mod settings;
 mod steering;

@@ -182,3 +182,65 @@ fn what_happens_is_counted_and_timed() {
     assert!(value("process_start_time_seconds") > 1.7e9);
     assert!(value("process_open_fds") > 3.0);
 }
+
+/// What the features of the device API do is counted under bounded labels.
+#[test]
+fn limits_provisioning_claims_packages_and_calls_are_counted() {
+    let server = Server::start(&[("TIDEGATE_SHARDS", "1")]);
+    server.tidegate_ok(&[
+        "profile",
+        "add",
+        "p",
+        "rateLimits.telemetryMessages=1:3600",
+        "provisioning.strategy=ALLOW_CREATE_NEW_DEVICES",
+        "provisioning.key=k",
+        "provisioning.secret=s",
+    ]);
+    server.tidegate_ok(&[
+        "device",
+        "add",
+        "d",
+        "--token",
+        "ACCESS01",
+        "--profile",
+        "p",
+    ]);
+    std::fs::write(server.path("fw.bin"), [1; 700]).expect("a file");
+    let file = server.path("fw.bin").display().to_string();
+    server.tidegate_ok(&["ota", "add", &file, "--title", "t", "--version", "1"]);
+    server.tidegate_ok(&["ota", "assign", "1", "--device", "d"]);
+    server.tidegate_ok(&["rpc", "send", "d", "m", "--persistent"]);
+    let mut link = Link::anonymous(&server);
+    let mut code = |message: &str, body: &str| {
+        let message = [&hex(message)[..], body.as_bytes()].concat();
+        link.exchange(&message).expect("an answer")[1]
+    };
+    let path = "b3617069 027631 084143434553533031";
+    let upload = |id: &str| format!("4002{id} {path} 0974656c656d65747279 ff");
+    assert_eq!(code(&upload("0001"), "{a:1}"), 0x41);
+    assert_eq!(code(&upload("0002"), "{a:2}"), 0x9d, "4.29");
+    let claim = format!("40020003 {path} 05636c61696d ff");
+    assert_eq!(code(&claim, "{}"), 0x41);
+    let provision = |id: &str| format!("4002{id} b3617069 027631 0970726f766973696f6e ff");
+    let wrong = r#"{"provisionDeviceKey":"k","provisionDeviceSecret":"wrong"}"#;
+    assert_eq!(code(&provision("0004"), wrong), 0x80);
+    let right = r#"{"provisionDeviceKey":"k","provisionDeviceSecret":"s"}"#;
+    assert_eq!(code(&provision("0005"), right), 0x41);
+    // GET /fw/ACCESS01
+    assert_eq!(code("40010006 b26677 084143434553533031", ""), 0x45);
+    let page = server.http("/metrics").expect("metrics");
+    for line in [
+        "tidegate_rate_limited_total 1",
+        "tidegate_claim_offers_total 1",
+        "tidegate_provisioning_total{result=\"not_found\"} 1",
+        "tidegate_provisioning_total{result=\"success\"} 1",
+        "tidegate_provisioning_total{result=\"failure\"} 0",
+        "tidegate_package_parts_total{type=\"firmware\"} 1",
+        "tidegate_package_bytes_total{type=\"firmware\"} 700",
+        "tidegate_calls_total{kind=\"to_device_persistent\"} 1",
+        "tidegate_calls_total{kind=\"to_device\"} 0",
+        "tidegate_profiles 1",
+    ] {
+        assert!(page.lines().any(|found| found == line), "{line}\n{page}");
+    }
+}

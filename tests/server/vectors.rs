@@ -2,7 +2,10 @@
 //! over DTLS. An answer may be piggybacked or separate; ours are piggybacked when fast, so that form
 //! is demanded.
 
+use std::path::PathBuf;
+
 use serde_json::{Value, json};
+use tidegate::dtls::AlertDescription;
 
 use super::support::{Link, Server, hex};
 
@@ -139,6 +142,40 @@ fn vector_4_the_certificate_is_the_device() {
     assert_eq!(server.latest("vector").get("whose"), None);
 }
 
+/// A certificate for `name` that ended in 2021, registered as that device.
+fn expired_device(server: &Server, name: &str) -> (PathBuf, PathBuf) {
+    let mut parameters = rcgen::CertificateParams::new([name.to_owned()]).unwrap();
+    parameters.not_before = rcgen::date_time_ymd(2020, 1, 1);
+    parameters.not_after = rcgen::date_time_ymd(2021, 1, 1);
+    let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
+    let certificate = parameters.self_signed(&key).unwrap().pem();
+    let files = (server.path("expired.pem"), server.path("expired_key.pem"));
+    std::fs::write(&files.0, certificate).unwrap();
+    std::fs::write(&files.1, key.serialize_pem()).unwrap();
+    server.tidegate_ok(&["device", "add", name, "--x509", "expired.pem"]);
+    files
+}
+
+/// The rest of this vector: `lifecycle` (two devices from one port), vector 4 here (a self-signed
+/// certificate works, and goes before a token), `psk` of the interoperability tests (a ClientHello
+/// with nothing but PSK).
+#[test]
+fn vector_17_an_expired_certificate() {
+    let message = hex("44021236deadbeef b3617069 027631 0974656c656d65747279 ff7b2274223a317d");
+    let server = Server::start(&[]);
+    let files = expired_device(&server, "old");
+    let alert = Link::refused(&server, &files);
+    assert_eq!(alert, AlertDescription::BadCertificate);
+    assert_eq!(alert.code(), 42);
+    let skip = "TB_COAP_X509_DTLS_SKIP_VALIDITY_CHECK_FOR_CLIENT_CERT";
+    let server = Server::start(&[(skip, "true")]);
+    let files = expired_device(&server, "old");
+    let mut link = Link::certificate(&server, &files);
+    let answer = exchange(&mut link, "expired", &message);
+    assert_eq!(answer, hex("64411236deadbeef"));
+    assert_eq!(server.latest("old")["t"]["value"], json!(1));
+}
+
 #[test]
 fn vector_5_paths_and_methods() {
     let (_server, mut links) = server();
@@ -148,6 +185,11 @@ fn vector_5_paths_and_methods() {
         (0x02, format!("{wrong} 03666f6f"), 0x80),
         (0x01, format!("{BASE} {TELEMETRY}"), 0x80),
         (0x03, format!("{BASE} {TELEMETRY}"), 0x85),
+        // DELETE, FETCH, PATCH, iPATCH (RFC 8132).
+        (0x04, format!("{BASE} {TELEMETRY}"), 0x85),
+        (0x05, format!("{BASE} {TELEMETRY}"), 0x85),
+        (0x06, format!("{BASE} {TELEMETRY}"), 0x85),
+        (0x07, format!("{BASE} {TELEMETRY}"), 0x85),
         (0x01, "b46e6f7065".to_owned(), 0x84),
         (0x02, "b3617069 027631".to_owned(), 0x80),
     ];

@@ -317,6 +317,11 @@ impl Device {
         self.established = false;
         let config = Arc::new(ClientConfig {
             resume: self.kept.clone(),
+            connection_id: self
+                .plan
+                .connection_id
+                .then(|| connection_id(self.index, self.connections).to_vec()),
+            return_routability_check: self.plan.routability_check,
             ..self.config.clone()
         });
         let mut cx = client::Context {
@@ -472,10 +477,25 @@ pub(crate) fn token(index: usize) -> String {
     format!("TOKEN{index}")
 }
 
+/// Length of the connection ids of devices.
+pub(crate) const DEVICE_ID_LEN: usize = 5;
+
+/// The connection id of a device's connection: each has one of its own, so that the records to it can
+/// be told from all others.
+fn connection_id(index: usize, connection: u64) -> [u8; DEVICE_ID_LEN] {
+    let [.., a, b, c, d] = connection.to_be_bytes();
+    [u8::try_from(index).expect("few devices"), a, b, c, d]
+}
+
 /// The address of a device after it moved `moves` times.
 pub(crate) fn address(index: usize, moves: u16) -> SocketAddr {
     let host = u8::try_from(index + 1).expect("few devices");
     SocketAddr::from(([192, 0, 2, host], 5000 + 13 * moves + u16::from(host)))
+}
+
+/// Whether a device has, had or may have this address.
+pub(crate) fn is_address(address: SocketAddr) -> bool {
+    matches!(address, SocketAddr::V4(v4) if v4.ip().octets()[..3] == [192, 0, 2])
 }
 
 fn coap_context<'a>(

@@ -10,7 +10,7 @@
 //! | Must hold | Where |
 //! |---|---|
 //! | no nonce twice under a key | `check/nonces.rs` |
-//! | no answer to the unauthenticated beyond the cookie | `check/door.rs` |
+//! | no answer to the unauthenticated beyond the cookie; three times what came, where a session moved | `check/door.rs` |
 //! | one effect per message, one end per request, 2.01 only for what is on the disk | `check/effects.rs` |
 //! | memory within its bounds, and given back | `check/bounds.rs` |
 //! | progress once faults stop | `world.rs` |

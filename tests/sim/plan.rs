@@ -39,6 +39,9 @@ pub(crate) struct DevicePlan {
     pub(crate) response_timeout: Duration,
     /// Requests of 1000 that are NON.
     pub(crate) non_confirmable: u64,
+    /// Whether it offers a connection id (RFC 9146), and knows the return routability check (RFC 9853).
+    pub(crate) connection_id: bool,
+    pub(crate) routability_check: bool,
 }
 
 /// What the network does, in chances of 1000 per datagram.
@@ -94,8 +97,12 @@ pub(crate) struct Plan {
     pub(crate) pool_delay: Duration,
     /// Longest time between a batch and its group commit.
     pub(crate) commit_delay: Duration,
-    /// Longest time that verdicts and hand-overs lie in an inbox.
+    /// Longest time that datagrams lie in a socket, verdicts and hand-overs in an inbox.
     pub(crate) inbox_delay: Duration,
+    /// Datagrams that a shard takes at a time.
+    pub(crate) batch: usize,
+    /// What a shard's work between two looks at its clock takes.
+    pub(crate) work_micros: u64,
     pub(crate) queue_capacity: usize,
     pub(crate) requests_max: usize,
     /// Look-ups of pre-shared keys in work.
@@ -108,6 +115,10 @@ pub(crate) struct Plan {
     pub(crate) inactivity_timeout: Duration,
     pub(crate) report_timeout: Duration,
     pub(crate) server_transmission_unit: usize,
+    /// Length of the server's connection ids; `None`: off.
+    pub(crate) connection_id_length: Option<u8>,
+    /// Whether the kernel delivers by them.
+    pub(crate) is_steered: bool,
     /// Requests of the fault phase, which also ends after [`FAULTS_LAST`].
     pub(crate) requests: u64,
     /// Longest time between two requests of a device.
@@ -135,7 +146,7 @@ impl Plan {
                 jitter_ms: sometimes(dice, 2, 3000),
             },
             mishaps: Mishaps {
-                rebind: sometimes(dice, 3, 15),
+                rebind: sometimes(dice, 2, 40),
                 device_restart: sometimes(dice, 3, 15),
                 server_restart: sometimes(dice, 5, 5),
                 shard_amnesia: sometimes(dice, 5, 5),
@@ -151,6 +162,12 @@ impl Plan {
             pool_delay: millis(dice, 2, 10, 3000),
             commit_delay: millis(dice, 2, 20, 8000),
             inbox_delay: millis(dice, 2, 1, 500),
+            batch: size(if one_in(dice, 2) {
+                between(dice, 1, 4)
+            } else {
+                64
+            }),
+            work_micros: sometimes(dice, 2, 400),
             queue_capacity: if narrow { 1 } else { 64 },
             requests_max: size(if one_in(dice, 3) {
                 between(dice, 1, 3)
@@ -181,6 +198,14 @@ impl Plan {
             } else {
                 1200
             }),
+            connection_id_length: match dice.below(5) {
+                0 => None,
+                1 => Some(0),
+                // Of one byte there is one id for each shard: whoever comes second goes without.
+                2 => Some(1),
+                _ => u8::try_from(between(dice, 2, 9)).ok(),
+            },
+            is_steered: one_in(dice, 2),
             requests: between(dice, 5, 40),
             pause: millis(dice, 2, 200, 20_000),
         }
@@ -214,6 +239,8 @@ impl DevicePlan {
             }),
             response_timeout: Duration::from_secs(between(dice, 4, 100)),
             non_confirmable: sometimes(dice, 3, 500),
+            connection_id: !one_in(dice, 3),
+            routability_check: one_in(dice, 2),
         }
     }
 }

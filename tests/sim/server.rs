@@ -1,24 +1,29 @@
 //! The server: the product's own shards, queues, worker and device API, run in turns.
 //!
-//! What a shard's executor does between socket and endpoint (`src/shard`) is here in its smallest
-//! form, under the virtual clock.
+//! A shard's turn is the real one's (`shard::memory`), down to the batches of its socket, the panics
+//! that it contains and the time that handshakes get. When a turn comes is decided here, under the
+//! virtual clock: some time after a datagram or a verdict, at once after a turn that had work, and
+//! when a timer is due.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::{Arc, LazyLock};
 
 use tidegate::auth::api::{Api, ApiSettings};
 use tidegate::auth::downlink::{AlwaysReachable, Hub, HubParts, HubSettings};
 use tidegate::auth::pool::Worker;
-use tidegate::auth::request::Request;
 use tidegate::drop_reason::DropReason;
 use tidegate::dtls::{
     self, CookieJar, Credentials, ServerConfig, SessionCache, TicketKey, TicketKeys,
 };
-use tidegate::endpoint::{Endpoint, EndpointSettings, Outbox, Port};
+use tidegate::endpoint::{Endpoint, EndpointSettings, Port};
 use tidegate::metrics::{Counter, ShardMetrics};
 use tidegate::queue::{Inbox, RequestQueue, RequestQueues};
 use tidegate::random::{Random, SeededRandom};
 use tidegate::registry::Registry;
+use tidegate::shard::clock::VirtualClock;
+use tidegate::shard::memory::{MemoryDatagram, MemoryShard, MemoryShardParts};
+use tidegate::shard::steering::named_shard;
 use tidegate::store::Store;
 use tidegate::time::{Duration, Instant, Now};
 
@@ -30,19 +35,18 @@ use crate::store::MemoryStore;
 /// The server's certificate, common to all seeds.
 static CREDENTIALS: LazyLock<Arc<Credentials>> = LazyLock::new(|| certificate("localhost"));
 
-/// A shard without its thread and sockets.
+/// A shard, and when it takes its turns.
 pub(crate) struct Shard {
-    pub(crate) endpoint: Endpoint,
+    memory: MemoryShard,
     pub(crate) metrics: Arc<ShardMetrics>,
     pub(crate) inbox: Arc<Inbox>,
     queue: RequestQueue,
-    outbox: Outbox,
-    /// When its inbox is looked at next.
-    inbox_at: Option<Instant>,
-    /// When it has time for the handshakes that wait.
-    handshakes_at: Option<Instant>,
-    /// Requests handed to the queue, or refused by it.
-    submitted: u64,
+    /// When it takes the next turn, timers aside.
+    turn_at: Option<Instant>,
+    /// What arrived and no turn took.
+    arrived: VecDeque<MemoryDatagram>,
+    /// How often it was made to forget everything.
+    amnesias: u64,
 }
 
 /// A datagram that a shard sends.
@@ -54,17 +58,31 @@ pub(crate) struct Sent {
     pub(crate) bytes: Vec<u8>,
 }
 
+/// What a shard did in one turn.
+#[derive(Clone, Debug)]
+pub(crate) struct Turn {
+    pub(crate) shard: usize,
+    /// The datagrams that it took, in the order of their arrival.
+    pub(crate) taken: Vec<MemoryDatagram>,
+    pub(crate) sent: Vec<Sent>,
+}
+
 /// The process: what a restart makes anew.
 pub(crate) struct Server {
     pub(crate) shards: Vec<Shard>,
     inboxes: Arc<[Arc<Inbox>]>,
     queues: Arc<RequestQueues>,
+    clock: Arc<VirtualClock>,
     worker: Worker,
     worker_at: Option<Instant>,
     pool_delay: Duration,
     inbox_delay: Duration,
     /// Answers to look-ups of keys that get lost, of 1000.
     lost_answers: u64,
+    is_steered: bool,
+    handovers_max: usize,
+    /// Datagrams that one shard handed to another, and that were lost on the way.
+    pub(crate) handovers_lost: u64,
 }
 
 impl Server {
@@ -79,6 +97,8 @@ impl Server {
         dice: &mut SeededRandom,
     ) -> Self {
         let settings = Arc::new(settings(plan, registry, ticket_keys, dice));
+        let clock = Arc::new(VirtualClock::at(now));
+        clock.set_pace(plan.work_micros);
         let (queues, mut workers) = RequestQueues::new(plan.shards, plan.queue_capacity, 1);
         let inboxes: Arc<[Arc<Inbox>]> = (0..plan.shards)
             .map(|_| Arc::new(Inbox::new(plan.requests_max)))
@@ -103,21 +123,25 @@ impl Server {
         let shards = (0..plan.shards)
             .map(|index| {
                 let metrics = Arc::new(ShardMetrics::new());
+                let queue = || queues.shard(index).expect("a queue for each shard");
                 Shard {
-                    endpoint: Endpoint::new(
-                        u16::try_from(index).expect("few shards"),
-                        Arc::clone(&settings),
-                        Arc::clone(&metrics),
-                        Box::new(SeededRandom::new(dice.next_u64())),
-                        now,
-                    ),
+                    memory: MemoryShard::new(MemoryShardParts {
+                        index: u16::try_from(index).expect("few shards"),
+                        batch: plan.batch,
+                        settings: Arc::clone(&settings),
+                        metrics: Arc::clone(&metrics),
+                        queue: queue(),
+                        inboxes: Arc::clone(&inboxes),
+                        connection_ids: plan.connection_id_length.is_some_and(|n| n > 0),
+                        random: Box::new(SeededRandom::new(dice.next_u64())),
+                        clock: Arc::clone(&clock),
+                    }),
                     metrics,
                     inbox: Arc::clone(&inboxes[index]),
-                    queue: queues.shard(index).expect("a queue for each shard"),
-                    outbox: Outbox::default(),
-                    inbox_at: None,
-                    handshakes_at: None,
-                    submitted: 0,
+                    queue: queue(),
+                    turn_at: None,
+                    arrived: VecDeque::new(),
+                    amnesias: 0,
                 }
             })
             .collect();
@@ -127,10 +151,14 @@ impl Server {
             worker: Worker::new(worker, Arc::clone(&inboxes), Arc::new(api), as_store),
             inboxes,
             queues,
+            clock,
             worker_at: None,
             pool_delay: plan.pool_delay,
             inbox_delay: plan.inbox_delay,
             lost_answers: plan.lost_answers,
+            is_steered: plan.is_steered && plan.connection_id_length.is_some_and(|n| n > 0),
+            handovers_max: plan.queue_capacity,
+            handovers_lost: 0,
         }
     }
 
@@ -139,81 +167,91 @@ impl Server {
         self.pool_delay = Duration::from_millis(5);
         self.inbox_delay = Duration::from_millis(1);
         self.lost_answers = 0;
+        self.clock.set_pace(0);
     }
 
-    /// The shard that the kernel gives datagrams of an address to.
-    pub(crate) fn shard_of(&self, from: SocketAddr) -> usize {
-        (usize::from(from.port()) / 7) % self.shards.len()
+    /// The shard that the kernel gives a datagram to: by the connection id in it, else by its address.
+    pub(crate) fn shard_of(&self, from: SocketAddr, datagram: &[u8]) -> usize {
+        let named = named_shard(datagram).filter(|_| self.is_steered);
+        let named = named
+            .map(usize::from)
+            .filter(|&shard| shard < self.shards.len());
+        named.unwrap_or_else(|| (usize::from(from.port()) / 7) % self.shards.len())
     }
 
-    /// A datagram arrives at a shard.
-    pub(crate) fn receive(
+    /// A datagram arrives at a shard, which takes it in one of its next turns.
+    pub(crate) fn arrive(
         &mut self,
         now: Now,
         shard: usize,
-        (from, port): (SocketAddr, Port),
-        mut bytes: Vec<u8>,
+        datagram: MemoryDatagram,
         dice: &mut SeededRandom,
-    ) -> Vec<Sent> {
-        let Shard {
-            endpoint, outbox, ..
-        } = &mut self.shards[shard];
-        endpoint.begin_turn(false);
-        endpoint.handle_datagram(now, from, port, &mut bytes, outbox);
-        self.finish(now, shard, dice)
+    ) {
+        let delay = up_to(self.inbox_delay, dice);
+        let shard = &mut self.shards[shard];
+        shard.arrived.push_back(datagram.clone());
+        shard.memory.arrive(datagram);
+        shard.turn_at.get_or_insert(now.instant + delay);
     }
 
     /// When [`Self::step`] has something to do.
     pub(crate) fn next_timeout(&self) -> Instant {
-        let shards = self.shards.iter().flat_map(|shard| {
-            let timer = Some(shard.endpoint.next_timeout());
-            [timer, shard.inbox_at, shard.handshakes_at]
-        });
-        let due = shards.chain([self.worker_at]).flatten().min();
+        let shards = self.shards.iter().map(Shard::due);
+        let due = shards.chain(self.worker_at).min();
         due.expect("at least one shard")
     }
 
-    /// Does what is due: timers, inboxes, one batch of the worker.
-    pub(crate) fn step(&mut self, now: Now, dice: &mut SeededRandom) -> Vec<Sent> {
-        let mut sent = Vec::new();
+    /// Does what is due: one batch of the worker, a turn of each shard whose time has come. Returns
+    /// the turns, and the time at their end.
+    pub(crate) fn step(&mut self, now: Now, dice: &mut SeededRandom) -> (Vec<Turn>, Instant) {
+        self.clock.set(now);
         if self.worker_at.is_some_and(|at| at <= now.instant) {
             self.worker_at = None;
             self.worker.step();
-            self.schedule_worker(now, dice);
-            self.schedule_inboxes(now, dice);
         }
-        for index in 0..self.shards.len() {
-            let shard = &mut self.shards[index];
-            if shard.endpoint.next_timeout() <= now.instant {
-                shard.endpoint.handle_timeout(now, &mut shard.outbox);
+        let mut turns = Vec::new();
+        for (index, shard) in self.shards.iter_mut().enumerate() {
+            if shard.due() <= now.instant {
+                shard.lose_answers(self.lost_answers, dice);
+                turns.push(shard.turn(index, &self.clock));
             }
-            if shard.inbox_at.is_some_and(|at| at <= now.instant) {
-                shard.inbox_at = None;
-                shard.take_inbox(now, self.lost_answers, dice);
-            }
-            if shard.handshakes_at.is_some_and(|at| at <= now.instant) {
-                shard.handshakes_at = None;
-                shard.endpoint.handle_all_waiting(now, &mut shard.outbox);
-            }
-            sent.extend(self.finish(now, index, dice));
         }
-        sent
+        self.lose_handovers();
+        let end = self.clock.instant();
+        self.schedule_worker(end, dice);
+        self.schedule_inboxes(end, dice);
+        (turns, end)
     }
 
     /// Looks at the inboxes once more after something was put in.
-    pub(crate) fn schedule_inboxes(&mut self, now: Now, dice: &mut SeededRandom) {
+    pub(crate) fn schedule_inboxes(&mut self, now: Instant, dice: &mut SeededRandom) {
         for shard in &mut self.shards {
             // What the shard would see before it sleeps.
-            if !shard.inbox.prepare_sleep() && shard.inbox_at.is_none() {
-                shard.inbox_at = Some(now.instant + up_to(self.inbox_delay, dice));
+            if !shard.inbox.prepare_sleep() && shard.turn_at.is_none() {
+                shard.turn_at = Some(now + up_to(self.inbox_delay, dice));
             }
             shard.inbox.awake();
         }
     }
 
-    fn schedule_worker(&mut self, now: Now, dice: &mut SeededRandom) {
+    /// What lies in an inbox beyond the plan's room is lost, as if the product's queue of them were as
+    /// short as that.
+    fn lose_handovers(&mut self) {
+        for inbox in self.inboxes.iter() {
+            let waiting: Vec<_> = std::iter::from_fn(|| inbox.pop_handover()).collect();
+            for (index, handover) in waiting.into_iter().enumerate() {
+                if index < self.handovers_max {
+                    inbox.hand_over(handover).expect("it had room before");
+                } else {
+                    self.handovers_lost += 1;
+                }
+            }
+        }
+    }
+
+    fn schedule_worker(&mut self, now: Instant, dice: &mut SeededRandom) {
         if !self.queues.is_empty() && self.worker_at.is_none() {
-            self.worker_at = Some(now.instant + up_to(self.pool_delay, dice));
+            self.worker_at = Some(now + up_to(self.pool_delay, dice));
         }
     }
 
@@ -222,89 +260,57 @@ impl Server {
         for inbox in self.inboxes.iter() {
             inbox.revoke_since(now.unix_ms);
         }
-        self.schedule_inboxes(now, dice);
-    }
-
-    /// What a shard does after each turn: requests to the queue, hand-overs to their owners,
-    /// datagrams to the network.
-    fn finish(&mut self, now: Now, index: usize, dice: &mut SeededRandom) -> Vec<Sent> {
-        let shard = &mut self.shards[index];
-        let requests: Vec<Request> = shard.outbox.requests.drain(..).collect();
-        for request in requests {
-            shard.submitted += 1;
-            if let Err(full) = shard.queue.submit(request) {
-                shard
-                    .endpoint
-                    .handle_refusal(now, full.0, &mut shard.outbox);
-            }
-        }
-        for request in shard.outbox.credential_requests.drain(..) {
-            if let Err(full) = shard.queue.submit_credential(request) {
-                shard.endpoint.handle_credential_refusal(&full.0);
-            }
-        }
-        for handover in shard.outbox.handovers.drain(..) {
-            let owner = usize::from(handover.shard);
-            assert_ne!(owner, index, "a shard hands over to itself");
-            if let Some(inbox) = self.inboxes.get(owner) {
-                // A full queue loses it, as the network would.
-                let _ = inbox.hand_over(handover);
-            }
-        }
-        if shard.endpoint.has_waiting() && shard.handshakes_at.is_none() {
-            shard.handshakes_at = Some(now.instant + up_to(self.inbox_delay, dice));
-        }
-        let outbox = &mut shard.outbox;
-        let sent = outbox
-            .transmits()
-            .iter()
-            .map(|transmit| Sent {
-                shard: index,
-                to: transmit.to,
-                port: transmit.port,
-                bytes: outbox.datagram(transmit).to_vec(),
-            })
-            .collect();
-        outbox.clear_transmits();
-        outbox.take_notes().for_each(drop);
-        self.schedule_worker(now, dice);
-        self.schedule_inboxes(now, dice);
-        sent
+        self.schedule_inboxes(now.instant, dice);
     }
 
     /// Shard `index` loses every peer, as after a panic in a step that concerned many.
     pub(crate) fn forget_all(&mut self, now: Now, index: usize) {
-        self.shards[index].endpoint.forget_all(now);
+        let shard = &mut self.shards[index];
+        shard.amnesias += 1;
+        shard.memory.endpoint_mut().forget_all(now);
     }
 }
 
 impl Shard {
-    fn take_inbox(&mut self, now: Now, lost_answers: u64, dice: &mut SeededRandom) {
-        while let Some(mut handover) = self.inbox.pop_handover() {
-            let (from, port) = (handover.from, handover.port);
-            let outbox = &mut self.outbox;
-            let datagram = &mut handover.datagram;
-            self.endpoint
-                .handle_datagram(now, from, port, datagram, outbox);
-            // Never a second time.
-            outbox.handovers.clear();
-        }
-        if let Some(since) = self.inbox.take_revoked_since() {
-            self.endpoint.revoke_since(since);
-            while self.endpoint.drop_revoked(2, &mut self.outbox) {}
-        }
-        while let Some(verdict) = self.inbox.pop_credential() {
+    fn due(&self) -> Instant {
+        let timer = self.memory.next_timeout();
+        self.turn_at.map_or(timer, |at| at.min(timer))
+    }
+
+    /// Some answers to look-ups of keys do not come about; the shard is told so, as by a full queue.
+    fn lose_answers(&mut self, lost_answers: u64, dice: &mut SeededRandom) {
+        let answers: Vec<_> = std::iter::from_fn(|| self.inbox.pop_credential()).collect();
+        for answer in answers {
             if dice.below(1000) < lost_answers {
-                // It did not come about; the shard is told so, as by a full queue.
-                self.endpoint.handle_credential_refusal(&verdict.request);
-                continue;
+                let endpoint = self.memory.endpoint_mut();
+                endpoint.handle_credential_refusal(&answer.request);
+            } else {
+                self.inbox.push_credential(answer);
             }
-            self.endpoint
-                .handle_credential_verdict(now, &verdict, &mut self.outbox);
         }
-        while let Some(verdict) = self.inbox.pop() {
-            self.endpoint.handle_verdict(now, verdict, &mut self.outbox);
+    }
+
+    fn turn(&mut self, index: usize, clock: &VirtualClock) -> Turn {
+        let had_work = self.memory.turn().expect("no kernel that could fail");
+        self.turn_at = had_work.then(|| clock.instant());
+        let taken = self.arrived.len() - self.memory.waiting();
+        let sent = self.memory.take_sent().into_iter();
+        Turn {
+            shard: index,
+            taken: self.arrived.drain(..taken).collect(),
+            sent: sent
+                .map(|datagram| Sent {
+                    shard: index,
+                    to: datagram.peer,
+                    port: datagram.port,
+                    bytes: datagram.bytes,
+                })
+                .collect(),
         }
+    }
+
+    pub(crate) const fn endpoint(&self) -> &Endpoint {
+        self.memory.endpoint()
     }
 
     /// Requests that wait for the pool.
@@ -312,8 +318,9 @@ impl Shard {
         self.queue.len()
     }
 
-    pub(crate) fn submitted(&self) -> u64 {
-        self.submitted
+    /// How often it was made to forget everything.
+    pub(crate) const fn amnesias(&self) -> u64 {
+        self.amnesias
     }
 
     pub(crate) fn dropped(&self, reason: DropReason) -> u64 {
@@ -333,6 +340,7 @@ fn settings(
 ) -> EndpointSettings {
     let mut config = ServerConfig::new(Arc::clone(&CREDENTIALS));
     config.max_transmission_unit = plan.server_transmission_unit;
+    config.connection_id_length = plan.connection_id_length;
     config.retransmission_timeout = Duration::from_millis(800 + dice.below(8200));
     let mut settings = EndpointSettings::new(CookieJar::generate(dice));
     settings.dtls.store(Some(Arc::new(config)));
@@ -344,6 +352,7 @@ fn settings(
     settings.revocations = Arc::new(Ended(Arc::clone(registry)));
     settings.session_inactivity_timeout = plan.inactivity_timeout;
     settings.session_report_timeout = plan.report_timeout;
+    settings.shards = u16::try_from(plan.shards).expect("few shards");
     settings.sessions_max = plan.sessions_max;
     settings.handshakes_max = plan.handshakes_max;
     settings.plain_peers_max = plan.plain_peers_max;

@@ -35,10 +35,12 @@ impl Trace {
         }
     }
 
-    /// A datagram arrived.
-    pub(crate) fn datagram(&mut self, at: Instant, way: &str, bytes: &[u8]) {
+    /// A datagram arrived at an end whose connection ids have `id_len` bytes.
+    pub(crate) fn datagram(&mut self, at: Instant, way: &str, bytes: &[u8], id_len: usize) {
         let mut text = way.to_owned();
-        for record in records(bytes) {
+        // The first only: behind a length that was hit lies anything, a signature perhaps, and these
+        // differ from run to run.
+        if let Some(record) = records(bytes, id_len).first() {
             let _ = write!(
                 text,
                 " {}:{}.{}",
@@ -91,7 +93,8 @@ counts! {
     Happenings {
         records cookies handshakes resumptions handshakes_failed rebinds device_restarts restarts
         amnesias removals strangers clock_jumps silences losses expired revoked queue_full
-        store_refusals store_failures lookups lookups_refused
+        store_refusals store_failures lookups lookups_refused address_changes handovers handovers_lost
+        paths_confirmed paths_unconfirmed path_limits displaced batches
     }
 }
 

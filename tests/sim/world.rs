@@ -16,10 +16,11 @@ use tidegate::endpoint::Port;
 use tidegate::metrics::Counter;
 use tidegate::random::{Random, SeededRandom};
 use tidegate::registry::{NewDevice, Registry};
+use tidegate::shard::memory::MemoryDatagram;
 use tidegate::time::{Duration, Instant, Now};
 
 use crate::check::{Door, Effects, Nonces, check_bounds, check_end};
-use crate::fleet::{Asked, Device, End, Event, Output, address};
+use crate::fleet::{Asked, DEVICE_ID_LEN, Device, End, Event, Output, address};
 use crate::network::{Network, Packet, To};
 use crate::plan::{FAULTS_LAST, NetworkFaults, Plan, one_in};
 use crate::registry::TestRegistry;
@@ -176,12 +177,16 @@ impl World {
         } else {
             outside = false;
             let now = self.clock();
-            let sent = self.server.step(now, &mut self.dice);
-            self.trace.event(self.now, "server", sent.len());
-            for sent in &sent {
-                self.door.sent_unasked(sent);
+            let (turns, end) = self.server.step(now, &mut self.dice);
+            self.now = self.now.max(end);
+            for turn in turns {
+                self.trace.event(self.now, "turn", turn.shard);
+                self.trace.event(self.now, "of", turn.taken.len());
+                self.trace.event(self.now, "sends", turn.sent.len());
+                self.summary.happenings.batches += u64::from(turn.taken.len() > 1);
+                self.door.turn(&turn);
+                self.transmit(turn.sent);
             }
-            self.transmit(sent);
         }
         self.schedule_commit();
         check_bounds(&self.server, &self.plan);
@@ -194,20 +199,23 @@ impl World {
         match packet.to {
             To::Server(from, shard) => {
                 let shards = self.server.shards.len();
-                let shard =
-                    shard.map_or_else(|| self.server.shard_of(from), |shard| shard % shards);
-                self.trace.datagram(self.now, "to server", &packet.bytes);
-                let bytes = packet.bytes.clone();
-                let place = (from, packet.port);
-                let sent = self
-                    .server
-                    .receive(now, shard, place, bytes, &mut self.dice);
-                self.door
-                    .received((shard, from), packet.port, &packet.bytes, &sent);
-                self.transmit(sent);
+                let shard = shard.map_or_else(
+                    || self.server.shard_of(from, &packet.bytes),
+                    |shard| shard % shards,
+                );
+                let id_len = self.server_id_len();
+                self.trace
+                    .datagram(self.now, "to server", &packet.bytes, id_len);
+                let datagram = MemoryDatagram {
+                    peer: from,
+                    port: packet.port,
+                    bytes: packet.bytes,
+                };
+                self.server.arrive(now, shard, datagram, &mut self.dice);
             }
             To::Device(to) => {
-                self.trace.datagram(self.now, "to device", &packet.bytes);
+                self.trace
+                    .datagram(self.now, "to device", &packet.bytes, DEVICE_ID_LEN);
                 let device = self.devices.iter().position(|device| device.address == to);
                 if let Some(index) = device {
                     let output = self.devices[index].receive(now, packet.bytes, &mut self.dice);
@@ -261,7 +269,8 @@ impl World {
         for bytes in output.datagrams {
             if secure {
                 let connection = self.devices[index].connections;
-                self.nonces.client_sent(index, connection, &bytes);
+                let id_len = self.server_id_len();
+                self.nonces.client_sent((index, connection), &bytes, id_len);
             }
             let packet = Packet {
                 to: To::Server(from, None),
@@ -285,8 +294,7 @@ impl World {
         let (written, group) = self.store.commit();
         self.note_written(&written);
         group.complete();
-        let now = self.clock();
-        self.server.schedule_inboxes(now, &mut self.dice);
+        self.server.schedule_inboxes(self.now, &mut self.dice);
     }
 
     fn note_written(&mut self, written: &[Stored]) {
@@ -353,6 +361,11 @@ impl World {
                 device.sleep_until(until);
             }
         }
+    }
+
+    /// Length of the connection ids in records to the server.
+    fn server_id_len(&self) -> usize {
+        usize::from(self.plan.connection_id_length.unwrap_or(0))
     }
 
     fn below(&mut self, bound: usize) -> usize {
@@ -522,11 +535,18 @@ impl World {
         happenings.store_failures = failures;
         happenings.records = self.nonces.records;
         happenings.cookies = self.door.cookies;
+        happenings.handovers_lost = self.server.handovers_lost;
         for shard in &self.server.shards {
             let happenings = &mut self.summary.happenings;
             happenings.expired += shard.count(Counter::SessionsExpired);
             happenings.revoked += shard.count(Counter::SessionsRevoked);
             happenings.queue_full += shard.count(Counter::QueueFull);
+            happenings.displaced += shard.count(Counter::HandshakesDisplaced);
+            happenings.handovers += shard.count(Counter::HandoversSent);
+            happenings.address_changes += shard.count(Counter::AddressChanges);
+            happenings.paths_confirmed += shard.count(Counter::PathsConfirmed);
+            happenings.paths_unconfirmed += shard.count(Counter::PathsUnconfirmed);
+            happenings.path_limits += shard.dropped(DropReason::PathLimit);
             happenings.lookups += shard.count(Counter::CredentialLookups);
             let refused = shard.dropped(DropReason::CredentialLookupBudget);
             happenings.lookups_refused += refused;

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant as StdInstant, SystemTime};
 
 use tidegate::crypto::random::SystemRandom;
 use tidegate::crypto::signature::SigningKey;
-use tidegate::dtls::Credentials;
 use tidegate::dtls::client::{ClientConfig, ClientConnection, Context};
+use tidegate::dtls::{AlertDescription, Credentials, Error};
 use tidegate::time::{Instant, Now};
 
 use super::{PATIENCE, Server};
@@ -105,7 +105,22 @@ impl Link {
         }
     }
 
+    /// The alert by which the server ends the handshake of a client with these files.
+    pub fn refused(server: &Server, files: &(PathBuf, PathBuf)) -> AlertDescription {
+        let mut link = Self::open(server.secure_port, None);
+        match link.try_handshake(certificate_config(&files.0, &files.1)) {
+            Err(Some(Error::PeerAlert(alert))) => alert,
+            other => panic!("an alert was due: {other:?}"),
+        }
+    }
+
     fn handshake(&mut self, config: ClientConfig) {
+        if let Err(failure) = self.try_handshake(config) {
+            panic!("the handshake failed: {failure:?}");
+        }
+    }
+
+    fn try_handshake(&mut self, config: ClientConfig) -> Result<(), Option<Error>> {
         let mut out: Vec<Vec<u8>> = Vec::new();
         let now = self.now();
         let mut connection = ClientConnection::new(
@@ -136,11 +151,9 @@ impl Link {
             };
             if let Ok(length) = received {
                 let outcome = connection.handle_datagram(now, &mut buffer[..length], &mut context);
-                assert!(
-                    !outcome.closed,
-                    "the handshake failed: {:?}",
-                    outcome.failure
-                );
+                if outcome.closed {
+                    return Err(outcome.failure);
+                }
             } else if connection
                 .next_timeout()
                 .is_some_and(|due| due <= now.instant)
@@ -154,6 +167,7 @@ impl Link {
             self.socket.send(&datagram).expect("a datagram leaves");
         }
         self.connection = Some(connection);
+        Ok(())
     }
 
     /// Sends one CoAP message and returns the next one from the server, `None` after silence.

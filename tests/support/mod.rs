@@ -17,12 +17,13 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 pub use link::Link;
 
 /// How long a server or client may take before the test fails.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A running `tidegate serve`.
 pub struct Server {
@@ -363,13 +364,30 @@ impl Drop for Server {
 
 /// Two UDP ports that nobody has now.
 fn free_udp_ports() -> [u16; 2] {
-    let sockets = [0; 2].map(|_| UdpSocket::bind("127.0.0.1:0").expect("a socket"));
-    sockets.map(|socket| socket.local_addr().expect("an address").port())
+    [0; 2].map(|_| free_port(|port| UdpSocket::bind(("127.0.0.1", port)).is_ok()))
 }
 
 fn free_tcp_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a socket");
-    listener.local_addr().expect("an address").port()
+    free_port(|port| TcpListener::bind(("127.0.0.1", port)).is_ok())
+}
+
+/// A port that is free and that no client is given by chance, so that it is still free when a server
+/// is started again: below those that the kernel gives to whoever asks for none, and another each time.
+fn free_port(is_free: impl Fn(u16) -> bool) -> u16 {
+    const FIRST: u32 = 12_000;
+    const COUNT: u32 = 20_000;
+    static TAKEN: AtomicU32 = AtomicU32::new(0);
+    // Test processes that run side by side begin elsewhere.
+    let start = std::process::id().wrapping_mul(911);
+    loop {
+        let number = TAKEN.fetch_add(1, Ordering::Relaxed);
+        assert!(number < COUNT, "no free port");
+        let port = FIRST + start.wrapping_add(number) % COUNT;
+        let port = u16::try_from(port).expect("a port");
+        if is_free(port) {
+            return port;
+        }
+    }
 }
 
 pub fn text(bytes: &[u8]) -> String {
@@ -460,6 +478,22 @@ impl Dialogue {
         let stdin = self.child.stdin.as_mut().expect("piped");
         stdin.write_all(bytes).expect("the client takes input");
         stdin.flush().expect("the client takes input");
+    }
+
+    /// Waits until the client has ended by itself; returns all output.
+    pub fn ended_within(&mut self, patience: Duration) -> Result<String, String> {
+        let deadline = Instant::now() + patience;
+        loop {
+            let ended = self.child.try_wait().ok().flatten().is_some();
+            let output = || text(&self.output.lock().unwrap());
+            if ended {
+                return Ok(output());
+            }
+            if Instant::now() >= deadline {
+                return Err(output());
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     /// Waits until the output holds `needle`; returns all output so far, as error when it ends first.

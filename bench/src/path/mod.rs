@@ -11,8 +11,9 @@ use crate::measure::thread_cpu_ns;
 
 /// Devices: their sessions do not all fit the fastest caches, as those of no fleet do.
 const DEVICES: usize = 1024;
-/// Turns until vectors have grown and caches are warm.
-const WARM_UP: usize = 2 * DEVICES / BATCH;
+/// Turns until vectors have grown and caches are warm: until a device's first request is forgotten, its
+/// ring of requests grows.
+const WARM_UP: usize = 66 * DEVICES / BATCH;
 const TURNS: usize = 512;
 const TURNS_QUICK: usize = 64;
 

@@ -13,7 +13,7 @@ use tidegate::crypto::signature::SigningKey;
 use tidegate::crypto::suite::CipherSuite;
 use tidegate::dtls::client::{ClientConfig, ClientConnection, Context};
 use tidegate::dtls::{CookieJar, Credentials, ServerConfig, Sessions, TicketKey, TicketKeys};
-use tidegate::endpoint::{Endpoint, EndpointSettings, Outbox, Port};
+use tidegate::endpoint::{AHEAD, Endpoint, EndpointSettings, Outbox, Port};
 use tidegate::metrics::ShardMetrics;
 use tidegate::random::SeededRandom;
 use tidegate::time::{Duration, Instant, Now};
@@ -215,14 +215,17 @@ impl World {
     pub(super) fn counted_requests(&mut self, batch: &mut [Arrival]) {
         // The compiler makes one function of two that are alike.
         std::hint::black_box("requests");
-        for (from, datagram) in batch {
-            self.endpoint.handle_datagram(
-                self.now,
-                *from,
-                Port::Secure,
-                datagram,
-                &mut self.outbox,
-            );
+        let Self {
+            endpoint,
+            outbox,
+            now,
+            ..
+        } = self;
+        for group in batch.chunks_mut(AHEAD) {
+            endpoint.foresee(&mut group.iter().map(|(from, _)| (*from, Port::Secure)));
+            for (from, datagram) in group {
+                endpoint.handle_datagram(*now, *from, Port::Secure, datagram, outbox);
+            }
         }
     }
 
@@ -235,6 +238,9 @@ impl World {
     /// Measured: verdicts in, datagrams out.
     #[inline(never)]
     pub(super) fn counted_answers(&mut self, verdicts: &mut Vec<Verdict>) {
+        for group in verdicts.chunks(AHEAD) {
+            self.endpoint.foresee_verdicts(group);
+        }
         for verdict in verdicts.drain(..) {
             self.endpoint
                 .handle_verdict(self.now, verdict, &mut self.outbox);

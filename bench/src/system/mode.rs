@@ -28,6 +28,22 @@ impl Mode {
         format!("{}s", self.seconds())
     }
 
+    /// Devices that keep the server busy and whose requests all find room in its socket and its queues.
+    pub(super) const fn busy_devices(self) -> usize {
+        match self {
+            Self::Smoke => 100,
+            Self::Quick | Self::Full => 8_000,
+        }
+    }
+
+    /// Devices whose requests are too many: as each has one under way, they must be many.
+    pub(super) const fn overload_devices(self) -> usize {
+        match self {
+            Self::Smoke => 200,
+            Self::Quick | Self::Full => 25_000,
+        }
+    }
+
     pub(super) const fn echo_time(self) -> Duration {
         match self {
             Self::Smoke => Duration::from_millis(200),

@@ -67,3 +67,21 @@ pub(super) const MANY_SESSIONS: Target = target(
     None,
     " x that with 1000",
 );
+pub(super) const OVERLOAD_RATE: Target = target(
+    "saturation rate, against the rate of successful answers while twice of it is offered",
+    1.11,
+    None,
+    " x",
+);
+pub(super) const OVERLOAD_MEMORY: Target = target(
+    "resident memory after another such overload",
+    1.1,
+    None,
+    " x after the first",
+);
+pub(super) const OVERLOAD_RECOVERY: Target = target(
+    "p99 at half of the saturation rate right after that overload",
+    3.0,
+    None,
+    " x before",
+);

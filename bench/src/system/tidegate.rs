@@ -35,6 +35,21 @@ impl Tidegate {
         cpu: usize,
         sessions: usize,
     ) -> Result<Self, String> {
+        Self::start_with(directory, name, cpu, sessions, &[])
+    }
+
+    /// The same with these settings on top.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::start`].
+    pub(crate) fn start_with(
+        directory: &Path,
+        name: &str,
+        cpu: usize,
+        sessions: usize,
+        changes: &[(&'static str, &str)],
+    ) -> Result<Self, String> {
         let program = sibling("tidegate")?;
         let home = directory.join(format!("tidegate-{name}"));
         let _ = std::fs::remove_dir_all(&home);
@@ -44,7 +59,7 @@ impl Tidegate {
         let (secure_port, admin_port) = (plain_port + 1, free_tcp()?);
         let file = |name: &str| home.join(name).into_os_string();
         let text = |value: String| value.into();
-        let settings: Vec<(&str, std::ffi::OsString)> = vec![
+        let mut settings: Vec<(&str, std::ffi::OsString)> = vec![
             ("COAP_BIND_ADDRESS", "127.0.0.1".into()),
             ("COAP_BIND_PORT", text(plain_port.to_string())),
             ("COAP_DTLS_ENABLED", "true".into()),
@@ -67,6 +82,7 @@ impl Tidegate {
             // The whole fleet of a benchmark has few addresses.
             ("TIDEGATE_HANDSHAKES_PER_ADDRESS", "1000000000".into()),
         ];
+        settings.extend(changes.iter().map(|&(name, value)| (name, value.into())));
         let added = super::process::on_core(&program, cpu)
             .args(["device", "add", "bench", "--token", SHARED_TOKEN])
             .envs(settings.clone())
@@ -110,6 +126,30 @@ impl Tidegate {
     /// Its process id, as an argument.
     pub(crate) fn id(&self) -> String {
         self.process.id().to_string()
+    }
+
+    /// Its resident memory.
+    ///
+    /// # Errors
+    ///
+    /// When it ended.
+    pub(crate) fn resident_bytes(&self) -> Result<f64, String> {
+        let path = format!("/proc/{}/status", self.process.id());
+        let text = std::fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
+        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|line| line.split_ascii_whitespace().next()?.parse::<f64>().ok());
+        kib.map(|kib| kib * 1024.0)
+            .ok_or_else(|| format!("{path} does not tell VmRSS"))
+    }
+
+    /// Bytes that its store has in memory until it writes them.
+    ///
+    /// # Errors
+    ///
+    /// When its metrics cannot be read.
+    pub(crate) fn stored_bytes(&self) -> Result<f64, String> {
+        let metrics = get(self.admin_port, "/metrics")?;
+        Ok(sum(&metrics, "tidegate_store_head_bytes"))
     }
 
     /// What it counted until now.

@@ -95,6 +95,27 @@ fn combinations_that_make_no_sense_are_refused_with_the_reason() {
             "--target coaps://127.0.0.1 --storm-spoofed 5",
             "--scenario storm",
         ),
+        ("--target coap://127.0.0.1 --scenario observe", "coaps://"),
+        (
+            "--target coaps://127.0.0.1 --update-every 1s",
+            "--scenario observe",
+        ),
+        (
+            "--target coaps://127.0.0.1 --scenario observe --rate 5",
+            "--update-every",
+        ),
+        (
+            "--target coaps://127.0.0.1 --scenario observe --update-every 1ms",
+            "10ms",
+        ),
+        (
+            "--target coaps://127.0.0.1 --scenario observe --payload {}",
+            "no payload",
+        ),
+        (
+            "--target coaps://127.0.0.1 --scenario observe --token T",
+            "--admin",
+        ),
         ("--target coap://127.0.0.1 --token T --cid 4", "coaps://"),
         ("--target coaps://127.0.0.1 --cid 256", "0..=255"),
         (
@@ -178,6 +199,23 @@ fn a_storm_has_the_parameters_that_a_server_is_judged_by() {
     };
     assert_eq!(plan.storm, Some(storm));
     assert_eq!(example().storm, None);
+}
+
+#[test]
+fn observers_read_their_attributes_and_are_told_at_a_pace() {
+    let default = plan("--target coaps://127.0.0.1 --scenario observe").unwrap();
+    assert_eq!((default.method, default.payload.len()), (code::GET, 0));
+    assert_eq!(default.path, "/api/v1/{token}/attributes");
+    assert_eq!(default.update_every, Some(UPDATE_DEFAULT));
+    let own = "--target coaps://127.0.0.1 --scenario observe --auth x509 --update-every 500ms";
+    let own = plan(own).unwrap();
+    assert_eq!(own.path, "/api/v1/attributes");
+    assert_eq!(own.update_every, Some(Duration::from_millis(500)));
+    assert_eq!(
+        own.credentials,
+        CredentialSource::Admin(ADMIN_DEFAULT.into())
+    );
+    assert_eq!(example().update_every, None);
 }
 
 #[test]

@@ -58,6 +58,12 @@ impl NewDevice {
         }
     }
 
+    /// The same, under a profile.
+    pub(super) fn of_profile(mut self, profile: &str) -> Self {
+        self.body["profile"] = profile.into();
+        self
+    }
+
     pub(super) fn with_certificate(name: &str, pem: &str) -> Self {
         Self {
             name: name.to_owned(),
@@ -67,8 +73,8 @@ impl NewDevice {
     }
 }
 
-/// Registers the devices. One of the same name stays if it has the same token or key, and is replaced
-/// otherwise.
+/// Registers the devices, and before them the profile that they are of, if any. One of the same name
+/// stays if it has the same token or key and the same profile, and is replaced otherwise.
 ///
 /// # Errors
 ///
@@ -76,6 +82,7 @@ impl NewDevice {
 pub(super) fn register(
     url: &str,
     token_file: Option<&Path>,
+    profile: Option<&str>,
     devices: &[NewDevice],
     live: &mut Live,
 ) -> Result<(), String> {
@@ -83,8 +90,10 @@ pub(super) fn register(
         "registering {} devices at {url}",
         grouped(devices.len() as u64)
     ));
-    let mut admin = Admin::new(url)?;
-    admin.token = find_token(token_file)?;
+    let mut admin = Admin::open(url, token_file)?;
+    if let Some(profile) = profile {
+        admin.add_profile(profile)?;
+    }
     let mut done = 0;
     for part in devices.chunks(IMPORT_MAX) {
         let mut taken = Vec::new();
@@ -162,7 +171,7 @@ impl Refusal {
 }
 
 /// A connection to the interface, made anew when the server closed it.
-struct Admin {
+pub(super) struct Admin {
     url: String,
     authority: String,
     /// What the interface asks of whom it lets in.
@@ -200,6 +209,38 @@ impl Admin {
         })
     }
 
+    /// An interface, with the token that it asks for.
+    pub(super) fn open(url: &str, token_file: Option<&Path>) -> Result<Self, String> {
+        Ok(Self {
+            token: find_token(token_file)?,
+            ..Self::new(url)?
+        })
+    }
+
+    /// Defines a profile, unless there is one of that name.
+    fn add_profile(&mut self, profile: &str) -> Result<(), String> {
+        let body = json!({ "name": profile });
+        let (status, answer) = self.exchange(Method::POST, "/api/profiles", &body)?;
+        match status {
+            StatusCode::CREATED | StatusCode::CONFLICT => Ok(()),
+            _ => Err(self.unexpected(status, &answer)),
+        }
+    }
+
+    /// Sets a shared attribute of all devices of a profile; returns how many these are.
+    pub(super) fn set_of_profile(
+        &mut self,
+        profile: &str,
+        attributes: &Value,
+    ) -> Result<u64, String> {
+        let path = format!("/api/profiles/{profile}/attributes/shared");
+        let (status, answer) = self.exchange(Method::PUT, &path, attributes)?;
+        match answer.get("devices").and_then(Value::as_u64) {
+            Some(devices) if status == StatusCode::OK => Ok(devices),
+            _ => Err(self.unexpected(status, &answer)),
+        }
+    }
+
     /// Adds devices; an entry for each.
     fn import(&mut self, devices: &[NewDevice]) -> Result<Vec<Option<Refusal>>, String> {
         let bodies: Vec<&Value> = devices.iter().map(|device| &device.body).collect();
@@ -230,7 +271,11 @@ impl Admin {
             let same = status == StatusCode::OK
                 && device.credentials_id.is_some()
                 && view.get("credentialsId").and_then(Value::as_str)
-                    == device.credentials_id.as_deref();
+                    == device.credentials_id.as_deref()
+                && device
+                    .body
+                    .get("profile")
+                    .is_none_or(|profile| view.get("profile") == Some(profile));
             if same {
                 continue;
             }
@@ -281,6 +326,7 @@ impl Admin {
             sender,
         } = self;
         let token = token.as_ref().map(AdminToken::reveal);
+        let token = token.as_ref().map(|text| text.as_str());
         let exchanged = runtime.block_on(async {
             let exchange = exchange(sender, (authority, token), method, path, body);
             match tokio::time::timeout(ANSWER_TIMEOUT, exchange).await {
@@ -408,10 +454,21 @@ mod tests {
         let (method, path) = (words.next().unwrap(), words.next().unwrap());
         let name = path.trim_start_matches("/api/devices/");
         match method {
+            "POST" if path == "/api/profiles" => (409, json!({ "kind": "conflict" })),
+            "PUT" => {
+                let profile = path.split('/').nth(3);
+                let is_of = |device: &&Value| device["profile"].as_str() == profile;
+                let count = devices.values().filter(is_of).count();
+                (200, json!({ "devices": count }))
+            }
             "GET" => match devices.get(name) {
                 Some(device) => (
                     200,
-                    json!({ "name": name, "credentialsId": device["token"] }),
+                    json!({
+                        "name": name,
+                        "credentialsId": device["token"],
+                        "profile": device["profile"],
+                    }),
                 ),
                 None => (404, json!({ "kind": "not_found", "message": "no" })),
             },
@@ -452,7 +509,7 @@ mod tests {
             NewDevice::with_token("b", "B"),
             NewDevice::with_certificate("c", "PEM"),
         ];
-        register(&url, None, &devices, &mut Live::new()).unwrap();
+        register(&url, None, None, &devices, &mut Live::new()).unwrap();
         let devices = thread.join().unwrap();
         assert_eq!(devices["a"]["mark"], "kept");
         assert_eq!(devices["b"]["token"], "B");
@@ -460,10 +517,30 @@ mod tests {
     }
 
     #[test]
+    fn devices_of_a_profile_are_changed_together() {
+        // Of another profile so far, although it has the same token.
+        let before = json!({ "name": "a", "token": "A", "profile": "default" });
+        let (url, thread) = interface([("a".to_owned(), before)].into());
+        let devices = ["a", "b"].map(|name| {
+            let token = name.to_uppercase();
+            NewDevice::with_token(name, &token).of_profile("p")
+        });
+        register(&url, None, Some("p"), &devices, &mut Live::new()).unwrap();
+        let devices = thread.join().unwrap();
+        assert_eq!((&devices["a"]["profile"], devices.len()), (&json!("p"), 2));
+        let (url, _thread) = interface(devices);
+        let mut admin = Admin::open(&url, None).unwrap();
+        let attributes = json!({ "k": 1 });
+        assert_eq!(admin.set_of_profile("p", &attributes), Ok(2));
+        assert_eq!(admin.set_of_profile("q", &attributes), Ok(0));
+    }
+
+    #[test]
     fn refusals_and_silence_are_told_with_the_remedy() {
         let (url, thread) = interface(BTreeMap::new());
         let error = register(
             &url,
+            None,
             None,
             &[NewDevice::with_token("bad", "A")],
             &mut Live::new(),
@@ -477,6 +554,7 @@ mod tests {
             .unwrap();
         let error = register(
             &format!("http://{closed}"),
+            None,
             None,
             &[NewDevice::with_token("a", "A")],
             &mut Live::new(),
@@ -493,7 +571,7 @@ mod tests {
         assert!(find_token(Some(&file)).is_err());
         std::fs::write(&file, "THE-TOKEN-OF-THE-TEST\n").unwrap();
         let token = find_token(Some(&file)).unwrap().unwrap();
-        assert_eq!(token.reveal(), "THE-TOKEN-OF-THE-TEST");
+        assert_eq!(token.reveal().as_str(), "THE-TOKEN-OF-THE-TEST");
         let missing = directory.path().join("none");
         let error = find_token(Some(&missing)).unwrap_err();
         assert!(error.starts_with("--admin-token-file"), "{error}");
@@ -510,7 +588,7 @@ mod tests {
             String::from_utf8(head[..length].to_vec()).unwrap()
         });
         let devices = [NewDevice::with_token("a", "A")];
-        let error = register(&url, Some(&file), &devices, &mut Live::new()).unwrap_err();
+        let error = register(&url, Some(&file), None, &devices, &mut Live::new()).unwrap_err();
         assert!(error.contains("wants another token"), "{error}");
         assert!(!error.contains("THE-TOKEN"), "{error}");
         let head = thread.join().unwrap();

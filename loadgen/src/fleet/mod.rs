@@ -3,6 +3,9 @@
 mod admin;
 mod certificates;
 mod file;
+mod operator;
+
+pub(crate) use operator::{Operator, number_of};
 
 use std::sync::Arc;
 
@@ -13,7 +16,7 @@ use tidegate::dtls::Credentials;
 use tidegate::dtls::client::{ClientConfig, ClientPreSharedKey};
 use tidegate::random::{Random, SeededRandom};
 
-use crate::arguments::{Authentication, CredentialSource, Plan, ResumeBy};
+use crate::arguments::{Authentication, CredentialSource, Plan, ResumeBy, Scenario};
 use crate::live::Live;
 use crate::target::split_path;
 use crate::worker::DeviceSpec;
@@ -75,6 +78,11 @@ fn names(seed: u64, count: usize) -> Vec<String> {
         .collect()
 }
 
+/// The profile that the devices are registered under, when all of them are to be changed at once.
+fn profile_name(plan: &Plan) -> Option<String> {
+    (plan.scenario == Scenario::Observe).then(|| format!("load-{}", plan.seed))
+}
+
 /// The token of a device of this seed: the same in each run, so that registering it again changes
 /// nothing. Whoever knows the seed knows the token.
 fn token(seed: u64, number: u64) -> String {
@@ -98,7 +106,7 @@ fn register(
     live: &mut Live,
 ) -> Result<Vec<Identity>, String> {
     let names = names(plan.seed, count);
-    let (identities, devices) = if plan.authentication == Authentication::X509 {
+    let (identities, mut devices) = if plan.authentication == Authentication::X509 {
         let made = certificates::make(&names, plan.threads, live)?;
         let devices = std::iter::zip(&names, &made)
             .map(|(name, made)| admin::NewDevice::with_certificate(name, &made.pem))
@@ -128,7 +136,13 @@ fn register(
         };
         (tokens.into_iter().map(identity).collect(), devices)
     };
-    admin::register(url, plan.admin_token_file.as_deref(), &devices, live)?;
+    let profile = profile_name(plan);
+    if let Some(profile) = &profile {
+        let of_profile = |device: admin::NewDevice| device.of_profile(profile);
+        devices = devices.into_iter().map(of_profile).collect();
+    }
+    let token_file = plan.admin_token_file.as_deref();
+    admin::register(url, token_file, profile.as_deref(), &devices, live)?;
     Ok(identities)
 }
 
@@ -210,7 +224,7 @@ fn template(
         path: &segments,
         queries: &queries,
         content_format: (!plan.payload.is_empty()).then_some(CONTENT_FORMAT_JSON),
-        observe: None,
+        observe: (plan.scenario == Scenario::Observe).then_some(0),
     })
     .ok_or_else(|| "--path is too long".to_owned())
 }

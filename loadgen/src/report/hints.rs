@@ -50,6 +50,20 @@ fn failures(report: &Report<'_>, hints: &mut Vec<String>) {
             grouped(counters.sessions_lost)
         ));
     }
+    if report.calls.is_some() && counters.sent > counters.ok {
+        hints.push(format!(
+            "{} notifications never came; {} observations were ended by the server: look at its metrics of \
+             relations and at drops of the network",
+            grouped(counters.sent - counters.ok),
+            grouped(counters.observations_ended)
+        ));
+    }
+    if counters.disordered > 0 {
+        hints.push(format!(
+            "{} notifications told of something older than the device knew already",
+            grouped(counters.disordered)
+        ));
+    }
     if counters.not_sent > 0 {
         hints.push(format!(
             "{} operations were never begun: their devices were still busy with earlier ones; the rate is \

@@ -26,6 +26,7 @@ pub(crate) fn json(report: &Report<'_>) -> Value {
             "timeouts": counters.timeouts,
             "retransmissions": counters.retransmissions,
             "per_s": rounded(report.requests_per_s()),
+            "offered_per_s": rounded(report.offered_per_s()),
         },
         "latency_us": percentiles(&report.total.latency),
     });
@@ -45,6 +46,20 @@ pub(crate) fn json(report: &Report<'_>) -> Value {
                 "handshakes": counters.reconnects,
             }),
         );
+    }
+    if let Some(calls) = &report.calls {
+        members.insert(
+            "observe".into(),
+            json!({
+                "observers": counters.observers,
+                "updates": calls.len(),
+                "lost": counters.sent - counters.ok.min(counters.sent),
+                "repeated": counters.repeated,
+                "disordered": counters.disordered,
+                "ended": counters.observations_ended,
+            }),
+        );
+        members.insert("call_us".into(), percentiles(calls));
     }
     if let Some(storm) = &report.storm {
         members.insert("quiet_us".into(), percentiles(&report.total.quiet));
@@ -202,7 +217,8 @@ mod tests {
                 "failed",
                 "timeouts",
                 "retransmissions",
-                "per_s"
+                "per_s",
+                "offered_per_s"
             ]
         );
         assert_eq!(

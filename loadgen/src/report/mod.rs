@@ -14,7 +14,7 @@ pub(crate) use table::table;
 use hdrhistogram::Histogram;
 use tidegate::time::Duration;
 
-use crate::arguments::{Load, Plan};
+use crate::arguments::{Load, Plan, Scenario};
 use crate::stats::Sample;
 
 /// What the server used, per operation.
@@ -40,6 +40,8 @@ pub(crate) struct Report<'a> {
     pub(crate) total: Sample,
     /// The reconnecting fleet and the strangers, in the scenario storm.
     pub(crate) storm: Option<Sample>,
+    /// From each call of the interface that told observers something to its answer, microseconds.
+    pub(crate) calls: Option<Histogram<u64>>,
     /// How long the fleet connected; zero where it did not.
     pub(crate) connecting: Duration,
     /// How long was measured.
@@ -57,6 +59,11 @@ impl Report<'_> {
     /// Requests answered per second of the measured time.
     pub(crate) fn requests_per_s(&self) -> f64 {
         per_second(self.total.counters.ok_in_time, self.measured)
+    }
+
+    /// Requests sent per second, for the first time or again.
+    pub(crate) fn offered_per_s(&self) -> f64 {
+        per_second(self.total.counters.offered_in_time, self.measured)
     }
 
     /// Handshakes completed per second: of the measured time, or while the fleet connected.
@@ -98,6 +105,10 @@ impl Report<'_> {
     /// What the latencies count and what they do not.
     pub(crate) const fn honesty(&self) -> &'static str {
         match self.plan.load {
+            Load::Closed if matches!(self.plan.scenario, Scenario::Observe) => {
+                "Latency counts from the call that sets the attribute of all devices to the notification at \
+                 each device."
+            }
             Load::Open { .. } => {
                 "Latency counts from the intended send time, so what a slow server delays is in it."
             }
@@ -144,6 +155,7 @@ pub(crate) mod tests {
             threads: 1,
             total,
             storm: None,
+            calls: None,
             connecting: Duration::ZERO,
             measured: Duration::from_secs(2),
             server: None,

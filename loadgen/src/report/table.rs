@@ -35,7 +35,9 @@ pub(crate) fn table(report: &Report<'_>) -> String {
         }
         percentiles("handshake", &report.total.handshake, &mut text);
     }
-    if report.plan.scenario.sends_requests() {
+    if let Some(calls) = &report.calls {
+        observe(report, calls, &mut text);
+    } else if report.plan.scenario.sends_requests() {
         let _ = writeln!(
             text,
             "requests     sent {}   ok {}   failed {}   timeouts {}   retransmissions {}   {} per s",
@@ -72,6 +74,7 @@ pub(crate) fn table(report: &Report<'_>) -> String {
 
 fn headline(report: &Report<'_>, text: &mut String) {
     let load = match report.plan.load {
+        _ if report.calls.is_some() => "observing".to_owned(),
         Load::Closed => "closed loop".to_owned(),
         Load::Open { rate: wanted } => format!("open loop of {} per s", rate(wanted)),
     };
@@ -103,6 +106,26 @@ fn percentiles(name: &str, histogram: &Histogram<u64>, text: &mut String) {
     );
 }
 
+/// What observers were told, and how long that took.
+fn observe(report: &Report<'_>, calls: &Histogram<u64>, text: &mut String) {
+    let counters = &report.total.counters;
+    let _ = writeln!(
+        text,
+        "observe      observers {}   updates {}   notifications due {}   received {}   lost {}   \
+         repeated {}   out of order {}   ended {}",
+        grouped(counters.observers),
+        grouped(calls.len()),
+        grouped(counters.sent),
+        grouped(counters.ok),
+        grouped(counters.sent.saturating_sub(counters.ok)),
+        grouped(counters.repeated),
+        grouped(counters.disordered),
+        grouped(counters.observations_ended),
+    );
+    percentiles("call", calls, text);
+    percentiles("latency", &report.total.latency, text);
+}
+
 /// Before the storm, and what it was made of.
 fn storm(report: &Report<'_>, text: &mut String) {
     let Some(storm) = &report.storm else {
@@ -131,8 +154,9 @@ fn server(report: &Report<'_>, text: &mut String) {
         if server.cpu_us_per_request > 0.0 {
             let _ = write!(
                 text,
-                " CPU {:.2} us per request  ",
-                server.cpu_us_per_request
+                " CPU {:.2} us per {}  ",
+                server.cpu_us_per_request,
+                operation(report).1
             );
         }
         if server.cpu_us_per_handshake > 0.0 {
@@ -157,11 +181,7 @@ fn server(report: &Report<'_>, text: &mut String) {
         }
         text.push('\n');
     }
-    let counters = &report.total.counters;
-    let (operations, operation) = match report.plan.scenario.sends_requests() {
-        true => (counters.sent, "request"),
-        false => (counters.handshakes_started, "handshake"),
-    };
+    let (operations, operation) = operation(report);
     #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
     let own = report.own_cpu.as_secs_f64() * 1e6 / operations.max(1) as f64;
     let _ = writeln!(
@@ -171,6 +191,16 @@ fn server(report: &Report<'_>, text: &mut String) {
         if report.threads == 1 { "" } else { "s" },
         bytes(report.own_rss_bytes),
     );
+}
+
+/// What was done, and how often.
+const fn operation(report: &Report<'_>) -> (u64, &'static str) {
+    let counters = &report.total.counters;
+    match report.plan.scenario {
+        Scenario::Observe => (counters.ok, "notification"),
+        scenario if scenario.sends_requests() => (counters.sent, "request"),
+        _ => (counters.handshakes_started, "handshake"),
+    }
 }
 
 /// Draws a distribution as bars over logarithmic steps of time.

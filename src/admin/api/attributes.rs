@@ -1,6 +1,7 @@
-//! Attributes of devices, in all scopes.
+//! Attributes of devices, of single ones and of all of a profile.
 
 use super::{Answer, Failure, Feature, Shared, Shares, read_json, read_name, run};
+use crate::admin::operations::profiles::Changed;
 use crate::admin::operations::{Attributes, NewAttributes};
 use crate::store::AttributeScope;
 use axum::body::Bytes;
@@ -23,6 +24,10 @@ fn routes() -> Router<Arc<Shared>> {
         .route(
             "/api/devices/{name}/attributes/{scope}/{key}",
             delete(remove),
+        )
+        .route(
+            "/api/profiles/{name}/attributes/{scope}",
+            put(set_of_profile),
         )
 }
 
@@ -54,6 +59,21 @@ async fn set(
     });
     done.await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+async fn set_of_profile(
+    State(shared): Shares,
+    path: Result<Path<(String, String)>, PathRejection>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Answer<Changed> {
+    let (name, scope) = read_name(path)?;
+    let scope = scope_of(&scope)?;
+    let attributes: NewAttributes = read_json(&headers, body)?;
+    let done = run(shared, move |operations| {
+        operations.set_profile_attributes(&name, scope, &attributes)
+    });
+    Ok(Json(done.await?))
 }
 
 async fn remove(

@@ -1,7 +1,7 @@
-//! What devices have sent: readings.
+//! What devices have sent: readings, to be shown and deleted.
 
 use super::{Answer, Failure, Feature, Shared, Shares, limited, read_name, read_query, run};
-use crate::admin::operations::{Latest, Reading};
+use crate::admin::operations::{Deleted, Latest, Reading};
 use crate::admin::timestamp;
 use crate::store::{HistoryQuery, Order};
 use axum::extract::rejection::{PathRejection, QueryRejection};
@@ -20,7 +20,10 @@ pub(super) const FEATURE: Feature = Feature {
 pub(in crate::admin) const READINGS_MAX: usize = 10_000;
 
 fn routes() -> Router<Arc<Shared>> {
-    Router::new().route("/api/devices/{name}/telemetry", get(telemetry))
+    Router::new().route(
+        "/api/devices/{name}/telemetry",
+        get(telemetry).delete(remove),
+    )
 }
 
 #[derive(Deserialize)]
@@ -73,15 +76,41 @@ async fn telemetry(
     Ok(Json(Telemetry::History(History { key, readings })))
 }
 
-fn history_query(query: &TelemetryQuery) -> Result<HistoryQuery, Failure> {
-    let time = |name: &str, text: &Option<String>, default| match text {
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DeletionQuery {
+    key: String,
+    from: Option<String>,
+    to: Option<String>,
+}
+
+async fn remove(
+    State(shared): Shares,
+    name: Result<Path<String>, PathRejection>,
+    query: Result<Query<DeletionQuery>, QueryRejection>,
+) -> Answer<Deleted> {
+    let name = read_name(name)?;
+    let query = read_query(query)?;
+    let from_ms = time("from", query.from.as_deref(), i64::MIN)?;
+    let to_ms = time("to", query.to.as_deref(), i64::MAX)?;
+    let deleted = run(shared, move |operations| {
+        operations.delete_telemetry(&name, &query.key, from_ms, to_ms)
+    });
+    Ok(Json(deleted.await?))
+}
+
+fn time(name: &str, text: Option<&str>, default: i64) -> Result<i64, Failure> {
+    match text {
         None => Ok(default),
         Some(text) => timestamp::parse(text)
             .map_err(|remedy| Failure::invalid(format!("{name} is not a time"), remedy)),
-    };
+    }
+}
+
+fn history_query(query: &TelemetryQuery) -> Result<HistoryQuery, Failure> {
     Ok(HistoryQuery {
-        from_ms: time("from", &query.from, i64::MIN)?,
-        to_ms: time("to", &query.to, i64::MAX)?,
+        from_ms: time("from", query.from.as_deref(), i64::MIN)?,
+        to_ms: time("to", query.to.as_deref(), i64::MAX)?,
         limit: limited(query.limit, READINGS_MAX)?,
         order: match query.order.as_deref() {
             None | Some("desc") => Order::Descending,

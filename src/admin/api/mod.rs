@@ -20,10 +20,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 mod attributes;
+mod body;
 mod claims;
 pub(super) mod data;
 mod description;
 pub(super) mod devices;
+pub(super) mod import;
 mod ota;
 mod page;
 mod probes;
@@ -58,6 +60,7 @@ const FEATURES: &[Feature] = &[
     page::FEATURE,
     probes::FEATURE,
     devices::FEATURE,
+    import::FEATURE,
     profiles::FEATURE,
     data::FEATURE,
     attributes::FEATURE,

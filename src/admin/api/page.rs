@@ -29,7 +29,7 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
                       frame-ancestors 'none'";
 
 /// The files that the page loads: name, content type, text.
-const FILES: [(&str, &str, &str); 6] = [
+const FILES: [(&str, &str, &str); 7] = [
     (
         "page.css",
         "text/css; charset=utf-8",
@@ -40,6 +40,7 @@ const FILES: [(&str, &str, &str); 6] = [
     ("overview.js", SCRIPT, include_str!("../page/overview.js")),
     ("devices.js", SCRIPT, include_str!("../page/devices.js")),
     ("device.js", SCRIPT, include_str!("../page/device.js")),
+    ("profiles.js", SCRIPT, include_str!("../page/profiles.js")),
 ];
 
 const SCRIPT: &str = "text/javascript; charset=utf-8";
@@ -202,7 +203,7 @@ async fn status(
 }
 
 /// What of the counters tells of trouble, beside the discarded input.
-const TROUBLES: [(&str, &str, Counter); 8] = [
+const TROUBLES: [(&str, &str, Counter); 9] = [
     ("handshake", "refused", Counter::HandshakesRefused),
     (
         "handshake",
@@ -210,6 +211,11 @@ const TROUBLES: [(&str, &str, Counter); 8] = [
         Counter::HandshakesAborted,
     ),
     ("handshake", "timed out", Counter::HandshakesTimedOut),
+    (
+        "handshake",
+        "gave way to others",
+        Counter::HandshakesDisplaced,
+    ),
     ("response", "4.xx", Counter::ResponsesClientError),
     ("response", "5.xx", Counter::ResponsesServerError),
     ("queue", "full", Counter::QueueFull),

@@ -107,6 +107,10 @@ fn ended(end: RpcEnd) -> Result<Response, Failure> {
             "the call, or its device, was deleted before the device answered",
             "",
         )),
+        RpcEnd::Unusable => Err(Failure::invalid(
+            "the call is no message of the profile's protoSchemas.rpcRequest",
+            "look at the profile, which was changed after the call was made",
+        )),
     }
 }
 

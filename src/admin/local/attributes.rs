@@ -1,14 +1,18 @@
 //! Attributes in the store of this process.
 
 use super::{LocalOperations, WRITE_TIMEOUT, reading};
+use crate::admin::operations::profiles::Changed;
 use crate::admin::operations::{Attributes, ErrorKind, NewAttributes, OperationError, Reading};
 use crate::auth::downlink::{Delta, SetRefusal};
 use crate::registry::{Device, RegistryError};
 use crate::store::batch::KEY_BYTES_MAX;
 use crate::store::{AttributeScope, StoreError, Value};
 use std::collections::BTreeMap;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
+
+/// Devices of the registry looked at, and changed, at a time.
+const PAGE: usize = 1000;
 
 impl LocalOperations {
     pub(super) fn read_attributes(&self, name: &str) -> Result<Attributes, OperationError> {
@@ -39,11 +43,45 @@ impl LocalOperations {
         attributes: &NewAttributes,
     ) -> Result<(), OperationError> {
         let device = self.find(name)?;
-        let mut changes = Delta::default();
-        for (key, value) in attributes {
-            changes.insert(checked_key(key)?.into(), Some(value_of(key, value)?));
+        self.change_attributes(&device, scope, &changes_of(attributes)?)
+    }
+
+    /// Sets attributes of all devices of a profile, page by page.
+    pub(super) fn write_profile_attributes(
+        &self,
+        profile: &str,
+        scope: AttributeScope,
+        attributes: &NewAttributes,
+    ) -> Result<Changed, OperationError> {
+        let changes = changes_of(attributes)?;
+        let mut changed = Changed::default();
+        self.of_profile(profile, &mut |devices| {
+            let each = devices.iter().map(|device| (&**device, changes.clone()));
+            self.change_many(scope, each)
+                .map_err(|reason| not_written(&reason))?;
+            changed.devices += devices.len() as u64;
+            Ok(())
+        })?;
+        Ok(changed)
+    }
+
+    /// Hands the devices of a profile to `visit`, some at a time.
+    pub(super) fn of_profile(
+        &self,
+        profile: &str,
+        visit: &mut dyn FnMut(Vec<Arc<Device>>) -> Result<(), OperationError>,
+    ) -> Result<(), OperationError> {
+        let mut after = None::<Box<str>>;
+        loop {
+            let mut page = self.registry.list(after.as_deref(), PAGE);
+            let is_last = page.len() < PAGE;
+            after = page.last().map(|last| last.name.clone());
+            page.retain(|device| *device.profile == *profile);
+            visit(page)?;
+            if is_last {
+                return Ok(());
+            }
         }
-        self.change_attributes(&device, scope, &changes)
     }
 
     pub(super) fn remove_attributes(
@@ -81,21 +119,18 @@ impl LocalOperations {
             })
     }
 
-    /// Changes the shared attributes of many devices; one that is removed meanwhile is passed over.
+    /// Changes attributes of many devices; one that is removed meanwhile is passed over.
     ///
     /// # Errors
     /// What stopped it; some changes may have been made.
-    pub(super) fn change_shared<'a>(
+    pub(super) fn change_many<'a>(
         &self,
-        changes: impl Iterator<Item = (&'a Device, Vec<(String, Option<Value>)>)>,
+        scope: AttributeScope,
+        changes: impl Iterator<Item = (&'a Device, Delta)>,
     ) -> Result<(), String> {
         let (sender, receiver) = mpsc::channel();
-        for (device, values) in changes {
-            let mut delta = Delta::default();
-            for (key, value) in values {
-                delta.insert(key.into(), value);
-            }
-            let started = self.start_change(device, AttributeScope::Shared, &delta, &sender);
+        for (device, changes) in changes {
+            let started = self.start_change(device, scope, &changes, &sender);
             if let Err(Unwritten::Failed(reason)) = started {
                 return Err(reason);
             }
@@ -135,6 +170,15 @@ impl LocalOperations {
         }
         Err(Unwritten::Failed("too much waits to be written".to_owned()))
     }
+}
+
+/// What is to be set, as the hub takes it.
+fn changes_of(attributes: &NewAttributes) -> Result<Delta, OperationError> {
+    let mut changes = Delta::default();
+    for (key, value) in attributes {
+        changes.insert(checked_key(key)?.into(), Some(value_of(key, value)?));
+    }
+    Ok(changes)
 }
 
 /// Why attributes were not changed.

@@ -3,15 +3,14 @@
 use super::{LocalOperations, now_ms};
 use crate::admin::operations::ota::{Assigned, Assignment, OtaOperations, PackageList};
 use crate::admin::operations::{ErrorKind, OperationError};
+use crate::auth::downlink::Delta;
 use crate::registry::packages::{
     NewPackage, Package, PackageError, PackageKind, Packages, announcement, withdrawal, write_state,
 };
 use crate::registry::{Device, Registry};
+use crate::store::AttributeScope;
 use std::io::Read;
 use std::sync::Arc;
-
-/// Devices looked at, and told, at a time.
-const PAGE: usize = 1000;
 
 impl LocalOperations {
     fn packages_here(&self) -> Result<&Packages, OperationError> {
@@ -102,35 +101,33 @@ impl LocalOperations {
         kind: PackageKind,
     ) -> Result<Assigned, OperationError> {
         let mut told = Assigned::default();
-        let mut after = None::<Box<str>>;
-        loop {
-            let page = self.registry.list(after.as_deref(), PAGE);
-            let concerned: Vec<_> = page
-                .iter()
-                .filter(|device| *device.profile == *profile)
-                .filter(|device| !has_own(&*self.registry, device, kind))
-                .cloned()
-                .collect();
-            self.tell(&concerned, kind)?;
-            told.devices += concerned.len() as u64;
-            match page.last() {
-                Some(last) if page.len() == PAGE => after = Some(last.name.clone()),
-                _ => return Ok(told),
-            }
-        }
+        self.of_profile(profile, &mut |mut devices| {
+            devices.retain(|device| !has_own(&*self.registry, device, kind));
+            self.tell(&devices, kind)?;
+            told.devices += devices.len() as u64;
+            Ok(())
+        })?;
+        Ok(told)
     }
 
     /// Tells devices which package they have now, if any, and waits until that is durable.
-    fn tell(&self, devices: &[Arc<Device>], kind: PackageKind) -> Result<(), OperationError> {
+    pub(super) fn tell(
+        &self,
+        devices: &[Arc<Device>],
+        kind: PackageKind,
+    ) -> Result<(), OperationError> {
         let now_ms = i64::try_from(now_ms()).unwrap_or(i64::MAX);
         let changes = devices.iter().map(|device| {
             let package = self.package_of(device, kind);
-            let changes =
-                package.map_or_else(|| withdrawal(kind), |package| announcement(&package));
+            let values = package.map_or_else(|| withdrawal(kind), |package| announcement(&package));
+            let mut changes = Delta::default();
+            for (key, value) in values {
+                changes.insert(key.into(), value);
+            }
             (&**device, changes)
         });
         let told = self.write_states(devices, kind, now_ms);
-        told.and_then(|()| self.change_shared(changes))
+        told.and_then(|()| self.change_many(AttributeScope::Shared, changes))
             .map_err(|reason| {
                 let message =
                     format!("the package is assigned, but its devices were not told: {reason}");

@@ -1,11 +1,12 @@
 //! Profiles of the registry of this process.
 
 use super::LocalOperations;
-use crate::admin::operations::OperationError;
-use crate::admin::operations::profiles::{ProfileList, ProfileOperations, ProfileView};
+use crate::admin::operations::profiles::{Changed, ProfileList, ProfileOperations, ProfileView};
+use crate::admin::operations::{ErrorKind, NewAttributes, OperationError};
 use crate::registry::packages::PackageKind;
 use crate::registry::profile::{Profile, ProfileSettings};
 use crate::registry::{DEFAULT_PROFILE, DeviceOptions, RegistryError};
+use crate::store::AttributeScope;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -19,7 +20,12 @@ fn view(profile: &Profile) -> ProfileView {
 
 impl ProfileOperations for LocalOperations {
     fn profiles(&self) -> Result<ProfileList, OperationError> {
-        let all = self.registry.profiles().list();
+        let known = self.registry.profiles();
+        let mut all = known.list();
+        if all.iter().all(|profile| *profile.name != *DEFAULT_PROFILE) {
+            all.push(known.of(DEFAULT_PROFILE));
+            all.sort_by(|a, b| a.name.cmp(&b.name));
+        }
         let profiles = all.iter().map(|profile| {
             let mut view = view(profile);
             view.settings.provisioning.secret = None;
@@ -76,7 +82,25 @@ impl ProfileOperations for LocalOperations {
     }
 
     fn remove_profile(&self, name: &str) -> Result<(), OperationError> {
-        Ok(self.registry.remove_profile(name)?)
+        let removed = self.registry.remove_profile(name);
+        removed.map_err(|error| match error {
+            RegistryError::UnknownProfile(_) if name == DEFAULT_PROFILE => OperationError::new(
+                ErrorKind::Conflict,
+                "the default profile is always there, and nothing is set in it",
+                "",
+            ),
+            error => error.into(),
+        })
+    }
+
+    fn set_profile_attributes(
+        &self,
+        name: &str,
+        scope: AttributeScope,
+        attributes: &NewAttributes,
+    ) -> Result<Changed, OperationError> {
+        let profile = self.profile(name)?;
+        self.write_profile_attributes(&profile.name, scope, attributes)
     }
 
     fn options(&self, name: &str) -> Result<DeviceOptions, OperationError> {

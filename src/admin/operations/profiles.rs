@@ -1,8 +1,9 @@
 //! Operations on device profiles, and on what is set for single devices.
 
-use super::OperationError;
+use super::{NewAttributes, OperationError};
 use crate::registry::DeviceOptions;
 use crate::registry::profile::ProfileSettings;
+use crate::store::AttributeScope;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -17,17 +18,24 @@ pub struct ProfileView {
     pub settings: ProfileSettings,
 }
 
-/// Defined profiles, in the order of their names.
+/// The default profile and those that are defined, in the order of their names.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProfileList {
     /// The profiles.
     pub profiles: Vec<ProfileView>,
 }
 
+/// How many devices a change was for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Changed {
+    /// The devices.
+    pub devices: u64,
+}
+
 /// What an administrator can do to profiles. A change is durable when a call returns, and holds for
 /// the very next request.
 pub trait ProfileOperations: Send + Sync {
-    /// All defined profiles, without secrets.
+    /// The default profile and all that are defined, without secrets.
     ///
     /// # Errors
     ///
@@ -66,13 +74,30 @@ pub trait ProfileOperations: Send + Sync {
         Err(OperationError::not_offered())
     }
 
-    /// Removes a profile that no device has.
+    /// Removes a profile that no device has; of the default one, what was set in it.
     ///
     /// # Errors
     ///
     /// When there is none of that name, a device has it, or the registry fails.
     fn remove_profile(&self, name: &str) -> Result<(), OperationError> {
         let _ = name;
+        Err(OperationError::not_offered())
+    }
+
+    /// Sets attributes of every device that has the profile; others of the scope stay. Those that
+    /// observe them are told. Durable when it returns.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such profile, a key or value cannot be stored, or the store fails: then some
+    /// devices may have them.
+    fn set_profile_attributes(
+        &self,
+        name: &str,
+        scope: AttributeScope,
+        attributes: &NewAttributes,
+    ) -> Result<Changed, OperationError> {
+        let _ = (name, scope, attributes);
         Err(OperationError::not_offered())
     }
 

@@ -1,14 +1,19 @@
 // A device: its latest values, a key over time, its attributes, its sessions, and what can be sent to it.
 
-import { Chart, ago, ask, card, count, devicePath, h, short, swap, table, when } from "./parts.js";
+import { Chart, ago, ask, askIfThere, card, count, devicePath, h, short, swap, table, when } from "./parts.js";
 import { kinds, sessionTable } from "./devices.js";
+import { packageName, powerSaving } from "./profiles.js";
 
 const HOUR = 3_600_000;
 const SPANS = [["1 h", HOUR], ["24 h", 24 * HOUR], ["7 d", 168 * HOUR], ["All", null]];
 const POINTS = 2000;
+/** What names a credential of each kind. */
+const credentials = { ACCESS_TOKEN: "Token", X509_CERTIFICATE: "Fingerprint", PRE_SHARED_KEY: "Identity", MQTT_BASIC: "Client and user" };
+/** What a call is sent with, by its kind in the form. */
+const calls = { twoway: { mode: "twoway" }, oneway: { mode: "oneway" }, kept: { persistent: true } };
 
 export class Device {
-  constructor(name, can) {
+  constructor(name) {
     this.name = name;
     this.title = name;
     this.key = null;
@@ -19,6 +24,8 @@ export class Device {
     this.history = h("div");
     this.attributes = h("div");
     this.sessions = h("div");
+    this.calls = h("div", { class: "below" });
+    this.isSecretShown = false;
     this.chart = new Chart({ label: "The key over time", kind: "tall", format: short, area: true, ticks: timeTicks, name: when });
     this.element = h(
       "div",
@@ -30,8 +37,8 @@ export class Device {
         card("Latest values", [], this.latest),
         this.historyCard(),
         this.attributesCard(),
-        can.rpc ? this.rpcCard() : null,
-        card("About", [], this.about),
+        this.rpcCard(),
+        h("section", { class: "card wide" }, h("header", {}, h("h2", {}, "About")), this.about),
         h("section", { class: "card wide" }, h("header", {}, h("h2", {}, "DTLS sessions")), this.sessions),
       ),
     );
@@ -42,36 +49,55 @@ export class Device {
   }
 
   async load() {
-    const [device] = await Promise.all([ask(this.path()), this.loadLatest(), this.loadAttributes(), this.loadSessions()]);
-    this.showAbout(device);
+    await this.refresh();
   }
 
   /** Every few seconds, while the page is open. */
   async refresh() {
-    await Promise.all([this.loadLatest(), this.loadAttributes(), this.loadSessions()]);
+    await Promise.all([this.loadAbout(), this.loadLatest(), this.loadAttributes(), this.loadCalls(), this.loadSessions()]);
   }
 
-  showAbout(device) {
-    const secret = h("code", {}, "••••••••");
-    const show = h("button", { type: "button", class: "link", "aria-label": "Show the credential" }, "Show");
-    show.addEventListener("click", () => {
-      const hidden = show.textContent === "Show";
-      secret.textContent = hidden ? device.credentialsId : "••••••••";
-      show.textContent = hidden ? "Hide" : "Show";
-    });
-    const isSecret = device.credentialsType === "ACCESS_TOKEN";
+  async loadAbout() {
+    const device = await ask(this.path());
+    const [profile, options, claim, { packages }] = await Promise.all([
+      askIfThere(`/api/profiles/${encodeURIComponent(device.profile)}`),
+      ask(this.path("/options")),
+      ask(this.path("/claim")),
+      ask("/api/ota"),
+    ]);
+    const { activity = {}, credentialsId } = device;
     const pair = (title, ...value) => [h("dt", {}, title), h("dd", {}, ...value)];
-    this.about.replaceChildren(
-      ...pair("Profile", device.profile),
-      ...pair("Added", when(device.createdMs)),
+    const optional = (title, value) => (value === null || value === undefined ? [] : pair(title, value));
+    const given = (kind) => {
+      const number = options[kind] ?? profile?.settings[kind];
+      if (number === undefined) return null;
+      return `${packageName(packages, number)}, ${options[kind] === undefined ? "its profile's" : "its own"}`;
+    };
+    swap(
+      this.about,
+      ...pair("State", h("span", { class: activity.active ? "good" : "muted" }, activity.active ? "active" : "inactive"), activity.lastActivityTime ? `, last heard of ${when(activity.lastActivityTime)}` : ", never heard of"),
+      ...pair("Profile", device.profile, profile === null ? h("span", { class: "muted" }, " (not defined: nothing is set by it)") : null),
+      ...optional("Power saving", powerSaving(options.powerSaving) ?? powerSaving(profile?.settings.powerSaving)),
+      ...optional("Firmware", given("firmware")),
+      ...optional("Software", given("software")),
+      ...optional("Customer", claim.customer),
+      ...optional("Claim", claim.claimableUntilMs === undefined ? null : `it can be claimed until ${when(claim.claimableUntilMs)}`),
       ...pair("Credential", kinds[device.credentialsType] ?? device.credentialsType),
-      ...(device.credentialsId === undefined
-        ? []
-        : isSecret
-          ? pair("Token", secret, " ", show)
-          : pair("Fingerprint", h("code", {}, device.credentialsId))),
-      ...pair("Number", String(device.id)),
+      ...(credentialsId === undefined ? [] : pair(credentials[device.credentialsType] ?? "Id", ...this.credential(device))),
+      ...pair("Added", `${when(device.createdMs)}, number ${device.id}`),
     );
+  }
+
+  /** What names the device; one that opens the door is shown only when asked for. */
+  credential({ credentialsType, credentialsId }) {
+    if (credentialsType !== "ACCESS_TOKEN") return [h("code", {}, credentialsId)];
+    const toggle = () => {
+      this.isSecretShown = !this.isSecretShown;
+      this.loadAbout();
+    };
+    const what = this.isSecretShown ? "Hide" : "Show";
+    const button = h("button", { type: "button", class: "link", "aria-label": `${what} the credential`, onclick: toggle }, what);
+    return [h("code", {}, this.isSecretShown ? credentialsId : "••••••••"), " ", button];
   }
 
   async loadLatest() {
@@ -190,20 +216,28 @@ export class Device {
       this.attributes,
       rows.length === 0
         ? h("p", { class: "empty" }, "It has none.")
-        : table("Attributes", [["Key", ""], ["Value", "value"], ["Scope", ""], ["Set", "number spare"], ["", "number"]], rows),
+        : table("Attributes", [["Key", "value"], ["Value", "value"], ["Scope", ""], ["Set", "number spare"], ["", "number"]], rows),
     );
   }
 
   rpcCard() {
     const method = h("input", { name: "method", required: true, autocomplete: "off", spellcheck: "false" });
     const params = h("textarea", { name: "params", spellcheck: "false" }, "{}");
-    const kind = h("select", { name: "kind" }, h("option", { value: "twoway" }, "with answer"), h("option", { value: "oneway" }, "without answer"));
+    const kind = h(
+      "select",
+      { name: "kind" },
+      h("option", { value: "twoway" }, "with answer"),
+      h("option", { value: "oneway" }, "without answer"),
+      h("option", { value: "kept" }, "kept until done"),
+    );
     const outcome = h("p", { class: "outcome mono", role: "status" });
     const send = (event) => {
       event.preventDefault();
-      const body = { method: method.value, params: parsed(params.value), mode: kind.value };
       told(outcome, async () => {
+        const body = { method: method.value, params: strictly(params.value), ...calls[kind.value] };
         const answer = await ask(this.path("/rpc"), { method: "POST", body });
+        await this.loadCalls();
+        if (kind.value === "kept") return `Kept as call ${answer.rpcId}.`;
         return answer === null ? "Sent." : JSON.stringify(answer);
       });
     };
@@ -211,12 +245,33 @@ export class Device {
       "form",
       { onsubmit: send },
       h("label", {}, "Method", method),
-      h("label", { class: "narrow" }, "Kind", kind),
+      h("label", { class: "kind" }, "Kind", kind),
       h("label", { class: "whole" }, "Parameters, JSON", params),
       h("button", {}, "Send"),
       outcome,
     );
-    return card("Remote procedure call", [], form);
+    return card("Remote procedure call", [], form, this.calls);
+  }
+
+  /** The calls that are under way or kept; none is the usual case, and takes no room. */
+  async loadCalls() {
+    const list = await ask(this.path("/rpc"));
+    const rows = list.map((call) => {
+      const remove = async () => {
+        await askIfThere(this.path(`/rpc/${call.id}`), { method: "DELETE" });
+        await this.loadCalls();
+      };
+      const button = h("button", { type: "button", class: "link", "aria-label": `Delete the call ${call.id}`, onclick: remove }, "Delete");
+      return [
+        String(call.id),
+        call.method,
+        h("span", { class: "muted small", title: when(call.createdMs) }, call.state.toLowerCase()),
+        call.response === undefined ? "" : h("code", {}, JSON.stringify(call.response)),
+        button,
+      ];
+    });
+    const columns = [["Call", ""], ["Method", "value"], ["State", ""], ["Answer", "spare"], ["", "number"]];
+    swap(this.calls, ...(rows.length === 0 ? [] : [table("Calls", columns, rows)]));
   }
 
   async loadSessions() {
@@ -240,6 +295,15 @@ function parsed(value) {
     return JSON.parse(value);
   } catch {
     return value;
+  }
+}
+
+/** JSON, which it must be. */
+function strictly(value) {
+  try {
+    return JSON.parse(value);
+  } catch {
+    throw new Error("The parameters are not JSON: write text in quotes, and {} when there are none.");
   }
 }
 

@@ -1,10 +1,10 @@
 // The list of devices.
 
-import { Refused, ask, card, devicePath, h, table, when } from "./parts.js";
+import { ask, askIfThere, devicePath, h, table, when } from "./parts.js";
 
 const PAGE = 50;
 
-export const kinds = { ACCESS_TOKEN: "access token", X509_CERTIFICATE: "certificate", PRE_SHARED_KEY: "pre-shared key" };
+export const kinds = { ACCESS_TOKEN: "access token", X509_CERTIFICATE: "certificate", PRE_SHARED_KEY: "pre-shared key", MQTT_BASIC: "MQTT basic" };
 
 export function deviceLink(name) {
   return h("a", { href: `#/devices/${encodeURIComponent(name)}` }, name);
@@ -39,7 +39,7 @@ export class Devices {
     event.preventDefault();
     const start = this.input.value;
     // The list starts after a name: one that is the whole of what was typed is asked for by itself.
-    const exact = start === "" ? null : await ask(devicePath(start)).catch(nothing);
+    const exact = start === "" ? null : await askIfThere(devicePath(start));
     await this.show(exact === null ? [] : [exact], start === "" ? undefined : start, start);
   }
 
@@ -66,12 +66,6 @@ export class Devices {
   }
 }
 
-/** There is no such device: no reason to stop. */
-function nothing(error) {
-  if (error instanceof Refused && error.status === 404) return null;
-  throw error;
-}
-
 /** A table of sessions, each with a button that ends it. */
 export function sessionTable(sessions, ended) {
   const who = (session) => {
@@ -81,7 +75,7 @@ export function sessionTable(sessions, ended) {
   };
   const end = (session) => async (event) => {
     event.target.disabled = true;
-    await ask(`/api/sessions/${encodeURIComponent(session.id)}`, { method: "DELETE" }).catch(nothing);
+    await askIfThere(`/api/sessions/${encodeURIComponent(session.id)}`, { method: "DELETE" });
     await ended();
   };
   return table(

@@ -4,6 +4,7 @@ import { Refused, ask, h, keepToken, token } from "./parts.js";
 import { Device } from "./device.js";
 import { Devices, Sessions } from "./devices.js";
 import { Overview } from "./overview.js";
+import { Profiles } from "./profiles.js";
 
 const PERIOD_MS = 1000;
 const REFRESH_MS = 5000;
@@ -16,7 +17,6 @@ const logout = document.getElementById("logout");
 const overview = new Overview();
 let samples = [];
 let shown = null;
-let can = null;
 
 /** A link with the token behind the # logs in; the token leaves the address at once. */
 function takeToken() {
@@ -28,8 +28,9 @@ function takeToken() {
 
 function route() {
   const [page = "", ...rest] = location.hash.replace(/^#\/?/, "").split("/");
-  if (page === "devices" && rest.length > 0 && rest[0] !== "") return ["devices", () => new Device(decodeURIComponent(rest.join("/")), can)];
+  if (page === "devices" && rest.length > 0 && rest[0] !== "") return ["devices", () => new Device(decodeURIComponent(rest.join("/")))];
   if (page === "devices") return ["devices", () => new Devices()];
+  if (page === "profiles") return ["profiles", () => new Profiles()];
   if (page === "sessions") return ["sessions", () => new Sessions()];
   return ["overview", () => overview];
 }
@@ -44,7 +45,6 @@ async function show() {
   logout.hidden = token() === null;
   if (name !== "overview" && token() === null) return login("");
   try {
-    can ??= await abilities();
     const page = make();
     document.title = page.title === "Overview" ? "Tidegate" : `${page.title} – Tidegate`;
     shown = page;
@@ -53,12 +53,6 @@ async function show() {
   } catch (error) {
     fail(error);
   }
-}
-
-/** What this server's API has beyond what every one has. */
-async function abilities() {
-  const { paths } = await ask("/api/openapi.json");
-  return { rpc: "/api/devices/{name}/rpc" in paths };
 }
 
 function fail(error) {

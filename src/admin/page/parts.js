@@ -116,6 +116,16 @@ export async function ask(path, { method = "GET", body, signal } = {}) {
   return value;
 }
 
+/** The same; null when there is no such thing. */
+export async function askIfThere(path, options) {
+  try {
+    return await ask(path, options);
+  } catch (error) {
+    if (error instanceof Refused && error.status === 404) return null;
+    throw error;
+  }
+}
+
 /** Puts `parts` in the place of what is in `place`, unless it is the same: what was selected or has the focus stays then. */
 export function swap(place, ...parts) {
   const same = place.childNodes.length === parts.length && parts.every((part, at) => part.isEqualNode(place.childNodes[at]));

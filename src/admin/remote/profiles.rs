@@ -1,9 +1,10 @@
 //! Profiles of a running server.
 
 use super::{RemoteOperations, device_path, percent_encoded};
-use crate::admin::operations::OperationError;
-use crate::admin::operations::profiles::{ProfileList, ProfileOperations, ProfileView};
+use crate::admin::operations::profiles::{Changed, ProfileList, ProfileOperations, ProfileView};
+use crate::admin::operations::{NewAttributes, OperationError};
 use crate::registry::DeviceOptions;
+use crate::store::AttributeScope;
 use hyper::Method;
 use hyper::body::Bytes;
 use serde_json::Value;
@@ -28,6 +29,16 @@ impl ProfileOperations for RemoteOperations {
     fn remove_profile(&self, name: &str) -> Result<(), OperationError> {
         self.exchange(Method::DELETE, &profile_path(name), Bytes::new())
             .map(drop)
+    }
+
+    fn set_profile_attributes(
+        &self,
+        name: &str,
+        scope: AttributeScope,
+        attributes: &NewAttributes,
+    ) -> Result<Changed, OperationError> {
+        let target = format!("{}/attributes/{}", profile_path(name), scope.name());
+        self.send(Method::PUT, &target, attributes)
     }
 
     fn options(&self, name: &str) -> Result<DeviceOptions, OperationError> {

@@ -158,6 +158,28 @@ impl Operations for Fake {
         Ok(device.clone())
     }
 
+    fn set_profile(&self, name: &str, profile: &str) -> Result<DeviceView, OperationError> {
+        self.device(name)?;
+        let mut devices = self.devices.lock().unwrap();
+        let device = devices.get_mut(name).unwrap();
+        profile.clone_into(&mut device.profile);
+        Ok(device.clone())
+    }
+
+    /// Tells the length of the time, of which it deletes nothing.
+    fn delete_telemetry(
+        &self,
+        name: &str,
+        key: &str,
+        from_ms: i64,
+        to_ms: i64,
+    ) -> Result<Deleted, OperationError> {
+        self.device(name)?;
+        assert_eq!(key, "a&b");
+        let deleted = to_ms.abs_diff(from_ms);
+        Ok(Deleted { deleted })
+    }
+
     fn set_attributes(
         &self,
         name: &str,

@@ -1,6 +1,8 @@
 //! Profiles, packages and claims, on a registry and a store on disk; each once at hand and once over
 //! the socket.
 
+mod bulk;
+
 use super::super::operations::claims::{Claim, ClaimOperations as _};
 use super::super::operations::ota::{Assignment, OtaOperations as _};
 use super::super::operations::profiles::{ProfileOperations as _, ProfileView};
@@ -412,4 +414,44 @@ fn devices_are_claimed_by_their_secret_and_taken_back() {
     }
     assert_eq!(kind(bench.local.reclaim("nobody")), ErrorKind::NotFound);
     bench.opened.store.close();
+}
+
+#[test]
+fn attributes_are_set_for_all_devices_of_a_profile() {
+    let bench = Bench::new();
+    for (name, operations) in bench.both() {
+        let profile = ProfileView {
+            name: name.to_owned(),
+            ..ProfileView::default()
+        };
+        operations.add_profile(&profile).unwrap();
+        // More than are looked at at a time, and as many of another profile between them.
+        let devices: Vec<NewDevice> = (0..2100)
+            .map(|number| NewDevice {
+                name: format!("{name}-{number:04}"),
+                profile: (number % 2 == 0).then(|| name.to_owned()),
+                ..NewDevice::default()
+            })
+            .collect();
+        for part in devices.chunks(500) {
+            let added = operations.add_all(part).unwrap();
+            assert!(added.iter().all(Result::is_ok));
+        }
+        let values = json!({"interval": 60, "on": true});
+        let values = values.as_object().unwrap();
+        let shared = AttributeScope::Shared;
+        let changed = operations.set_profile_attributes(name, shared, values);
+        assert_eq!(changed.unwrap().devices, 1050);
+        for number in [0, 1000, 2098] {
+            let found = bench.shared(&format!("{name}-{number:04}"));
+            assert_eq!(found["interval"], "60");
+            assert_eq!(found["on"], "true");
+        }
+        assert!(bench.shared(&format!("{name}-0001")).is_empty());
+        let unknown = operations.set_profile_attributes("nope", shared, values);
+        assert_eq!(kind(unknown), ErrorKind::NotFound);
+        let wrong = json!({"interval": null});
+        let wrong = operations.set_profile_attributes(name, shared, wrong.as_object().unwrap());
+        assert_eq!(kind(wrong), ErrorKind::Invalid);
+    }
 }

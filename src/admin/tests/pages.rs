@@ -19,6 +19,7 @@ fn the_page_loads_nothing_from_elsewhere() {
         ("/page/overview.js", "text/javascript"),
         ("/page/devices.js", "text/javascript"),
         ("/page/device.js", "text/javascript"),
+        ("/page/profiles.js", "text/javascript"),
     ] {
         let head = format!(
             "GET {path} HTTP/1.1\r\nHost: localhost\r\nAccept: text/html,*/*\r\nConnection: \

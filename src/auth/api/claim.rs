@@ -11,6 +11,7 @@ use crate::auth::json::Json;
 use crate::auth::json::number::{self, Number};
 use crate::auth::pool::RETRY_AFTER_S;
 use crate::auth::request::Response;
+use crate::auth::tally::Tallied;
 use crate::registry::claim::{SECRET_BYTES_MAX, TooManyOffers};
 use crate::store::{AttributeScope, StoreError, Value};
 use prost::Message as _;
@@ -53,7 +54,10 @@ impl Api {
             .claims
             .offer(asked.device, &offer.secret, duration_ms, now_ms);
         match noted {
-            Ok(()) => Response::empty(code::CREATED),
+            Ok(()) => {
+                self.hub.tally().count(Tallied::ClaimOffered);
+                Response::empty(code::CREATED)
+            }
             Err(TooManyOffers) => Response {
                 max_age: Some(RETRY_AFTER_S),
                 ..Response::empty(code::SERVICE_UNAVAILABLE)

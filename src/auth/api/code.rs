@@ -18,8 +18,6 @@ pub const REQUEST_ENTITY_TOO_LARGE: u8 = 0x8d;
 pub const TOO_MANY_REQUESTS: u8 = 0x9d;
 /// 5.00 Internal Server Error.
 pub const INTERNAL_SERVER_ERROR: u8 = 0xa0;
-/// 5.01 Not Implemented.
-pub const NOT_IMPLEMENTED: u8 = 0xa1;
 /// 5.03 Service Unavailable.
 pub const SERVICE_UNAVAILABLE: u8 = 0xa3;
 /// 5.04 Gateway Timeout.

@@ -23,8 +23,7 @@
 //! TB section 6 with its recommendations, except where section 10 states a code: a timestamp that
 //! is not a number is 5.00 (vector 6). An empty array of telemetry is 2.01. Beyond ThingsBoard, which
 //! answers 2.01 and stores nothing: an empty key, a key of more than 255 bytes and a number of more
-//! than 350 plain digits are 4.00, as a 2.01 here means *stored*. What is not there yet (Efento) is
-//! 5.01, after the checks of path and credential.
+//! than 350 plain digits are 4.00, as a 2.01 here means *stored*.
 //!
 //! # What is observed
 //!
@@ -35,10 +34,11 @@
 
 mod claim;
 pub mod code;
+mod efento;
 mod limits;
 mod ota;
 mod payload;
-pub(super) mod proto;
+pub(in crate::auth) mod proto;
 mod provision;
 mod read;
 mod route;
@@ -48,6 +48,7 @@ pub use limits::{Refusal as RateLimitRefusal, ServerLimits};
 
 use crate::auth::downlink::{Hub, Topic};
 use crate::auth::request::{Identity, Request, Response};
+use crate::auth::tally::Tallied;
 use crate::crypto::pre_shared_key::PreSharedKey;
 use crate::registry::claim::Claims;
 use crate::registry::packages::Packages;
@@ -172,7 +173,8 @@ impl Api {
             Route::Root => read::root(),
             Route::WellKnownCore => read::well_known_core(),
             Route::Provision => return self.provision(request, batch),
-            Route::Efento => Response::empty(code::NOT_IMPLEMENTED),
+            Route::Efento(upload) => return self.efento(request, upload, batch),
+            Route::EfentoTime => efento::current_time(request.received_unix_ms),
             Route::Device { action, token } => match self.authenticate(request, token) {
                 Some(device) => {
                     return self.device_request(request, action, token, device, batch);
@@ -302,7 +304,10 @@ impl Api {
         let now_ms = asked.request.received_unix_ms;
         self.limiter
             .admit(asked.device, asked.profile.as_deref(), load, now_ms)
-            .map_err(|wait| self.limiter.refuse(wait))
+            .map_err(|wait| {
+                self.hub.tally().count(Tallied::RateLimited);
+                self.limiter.refuse(wait)
+            })
     }
 }
 

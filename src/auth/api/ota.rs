@@ -8,6 +8,7 @@
 
 use super::{Api, Asked, code};
 use crate::auth::request::{Block, Part, RequestMessage, Response};
+use crate::auth::tally::Tallied;
 use crate::registry::packages::{Package, PackageKind};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -46,6 +47,15 @@ impl Api {
         }
     }
 
+    fn count_part(&self, kind: PackageKind, bytes: u64) {
+        let (parts, sent) = match kind {
+            PackageKind::Firmware => (Tallied::FirmwareParts, Tallied::FirmwareBytes),
+            PackageKind::Software => (Tallied::SoftwareParts, Tallied::SoftwareBytes),
+        };
+        self.hub.tally().count(parts);
+        self.hub.tally().add(sent, bytes);
+    }
+
     /// The package that a device is to have: its own, else its profile's.
     fn assigned(&self, asked: &Asked<'_>, kind: PackageKind) -> Option<Arc<Package>> {
         let id = self.registry.assigned_package(asked.device, kind)?;
@@ -62,15 +72,18 @@ impl Api {
             packages.read(package.id, body.start + offset, length)
         });
         match read {
-            Some(Ok(payload)) => Response {
-                payload,
-                part: Some(Part {
-                    offset,
-                    total: body.length,
-                    etag: body.etag(package),
-                }),
-                ..Response::empty(code::CONTENT)
-            },
+            Some(Ok(payload)) => {
+                self.count_part(package.kind, payload.len() as u64);
+                Response {
+                    payload,
+                    part: Some(Part {
+                        offset,
+                        total: body.length,
+                        etag: body.etag(package),
+                    }),
+                    ..Response::empty(code::CONTENT)
+                }
+            }
             Some(Err(error)) => {
                 tracing::error!(%error, package = package.id, "a package cannot be read");
                 Response::empty(code::INTERNAL_SERVER_ERROR)

@@ -47,11 +47,18 @@ pub(in crate::auth) struct TsKeyValue {
 
 impl From<&Attribute> for TsKeyValue {
     fn from(attribute: &Attribute) -> Self {
+        let value = attribute.value.as_ref();
+        Self::new(attribute.updated_ms, &attribute.key, value)
+    }
+}
+
+impl TsKeyValue {
+    pub(in crate::auth) fn new(ts: i64, key: &str, value: ValueRef<'_>) -> Self {
         let mut kv = KeyValue {
-            key: attribute.key.to_string(),
+            key: key.to_owned(),
             ..KeyValue::default()
         };
-        let kind = match attribute.value.as_ref() {
+        let kind = match value {
             ValueRef::Bool(value) => {
                 kv.bool_v = value;
                 KeyValueType::Bool
@@ -74,10 +81,7 @@ impl From<&Attribute> for TsKeyValue {
             }
         };
         kv.kind = kind.into();
-        Self {
-            ts: attribute.updated_ms,
-            kv: Some(kv),
-        }
+        Self { ts, kv: Some(kv) }
     }
 }
 
@@ -96,6 +100,37 @@ pub(super) struct GetAttributeResponse {
     pub(super) error: String,
     #[prost(bool, tag = "6")]
     pub(super) shared_state: bool,
+}
+
+/// What became of shared attributes; all of them in the first answer to who observes.
+#[derive(Clone, PartialEq, Message)]
+pub(in crate::auth) struct AttributeUpdate {
+    #[prost(message, repeated, tag = "1")]
+    pub(in crate::auth) updated: Vec<TsKeyValue>,
+    #[prost(string, repeated, tag = "2")]
+    pub(in crate::auth) deleted: Vec<String>,
+}
+
+/// A device calls.
+#[derive(Clone, PartialEq, Message)]
+pub(in crate::auth) struct ClientCall {
+    #[prost(string, tag = "1")]
+    pub(in crate::auth) method: String,
+    /// JSON text.
+    #[prost(string, tag = "2")]
+    pub(in crate::auth) params: String,
+}
+
+/// The answer to it. Over CoAP the request tells which, so its number stays 0.
+#[derive(Clone, PartialEq, Message)]
+pub(in crate::auth) struct ClientCallAnswer {
+    #[prost(int32, tag = "1")]
+    pub(in crate::auth) request_id: i32,
+    /// JSON text.
+    #[prost(string, tag = "2")]
+    pub(in crate::auth) payload: String,
+    #[prost(string, tag = "3")]
+    pub(in crate::auth) error: String,
 }
 
 /// A device offers to be claimed.
@@ -192,7 +227,7 @@ pub(super) enum ProvisionStatus {
 }
 
 /// An answer with a protobuf body.
-pub(super) fn response(code: u8, message: &impl Message) -> Response {
+pub(in crate::auth) fn response(code: u8, message: &impl Message) -> Response {
     Response {
         code,
         content_format: Some(OCTET_STREAM),

@@ -20,6 +20,7 @@ pub(super) use guard::Guard;
 
 use super::{Api, Outcome, code};
 use crate::auth::request::{Request, Response};
+use crate::auth::tally::Tallied;
 use crate::registry::packages::{PackageKind, announce};
 use crate::registry::profile::{Profile, Strategy};
 use crate::registry::{Credential, DEFAULT_PROFILE, Device, NewDevice, RegistryError};
@@ -44,7 +45,15 @@ impl Api {
             Ok(read) => read,
             Err(code) => return Outcome::Respond(Response::empty(code)),
         };
-        match self.provision_asked(request, &asked, batch) {
+        let done = self.provision_asked(request, &asked, batch);
+        let tally = self.hub.tally();
+        match &done {
+            Ok(_) => tally.count(Tallied::Provisioned),
+            Err(Refused::NotFound) => tally.count(Tallied::ProvisionNotFound),
+            Err(Refused::Failure) => tally.count(Tallied::ProvisionFailed),
+            Err(Refused::With(_)) => {}
+        }
+        match done {
             Ok(given) => Outcome::Durable(Answer::Success(&given).response(form)),
             Err(Refused::NotFound) => Outcome::Respond(Answer::NotFound.response(form)),
             Err(Refused::Failure) => Outcome::Respond(Answer::Failure.response(form)),
@@ -88,7 +97,10 @@ impl Api {
         let name = profile.as_ref().map(|profile| &*profile.name);
         self.provisioning
             .check(request.peer, name, now_ms)
-            .map_err(|wait| Refused::With(self.limiter.refuse(wait)))?;
+            .map_err(|wait| {
+                self.hub.tally().count(Tallied::ProvisionLimited);
+                Refused::With(self.limiter.refuse(wait))
+            })?;
         // Of an unknown key as well, so that the time does not tell which keys there are.
         let undefined;
         let candidate = match &profile {

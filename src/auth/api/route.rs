@@ -13,6 +13,7 @@
 //! authentication, so a bad path is 4.00 even with a bad token.
 
 use super::code;
+use super::efento::Upload;
 use crate::auth::request::RequestMessage;
 use crate::registry::packages::PackageKind;
 
@@ -46,7 +47,9 @@ pub(super) enum Route<'a> {
     /// Provisioning: nobody is authenticated.
     Provision,
     /// Efento's protocol: the token is inside the message.
-    Efento,
+    Efento(Upload),
+    /// Efento's clock.
+    EfentoTime,
     /// `/`.
     Root,
     /// `/.well-known/core` (RFC 6690).
@@ -210,7 +213,10 @@ fn efento<'a>(method: u8, rest: &[&[u8]]) -> Route<'a> {
         _ => b"",
     };
     match (method, name) {
-        (POST, b"m" | b"i" | b"c") | (GET, b"t") => Route::Efento,
+        (POST, b"m") => Route::Efento(Upload::Measurements),
+        (POST, b"i") => Route::Efento(Upload::DeviceInfo),
+        (POST, b"c") => Route::Efento(Upload::Configuration),
+        (GET, b"t") => Route::EfentoTime,
         (GET | POST, _) => Route::Refused(code::BAD_REQUEST),
         _ => Route::Refused(code::METHOD_NOT_ALLOWED),
     }
@@ -314,8 +320,12 @@ mod tests {
             (GET, &["sw"], "Ota(Software) -"),
             (GET, &["sw", "T", "x"], "4.01"),
             // Efento.
-            (POST, &["efento", "m"], "Efento"),
-            (GET, &["efento", "t"], "Efento"),
+            (POST, &["efento", "m"], "Efento(Measurements)"),
+            (POST, &["efento", "i"], "Efento(DeviceInfo)"),
+            (POST, &["efento", "c"], "Efento(Configuration)"),
+            (GET, &["efento", "t"], "EfentoTime"),
+            (POST, &["efento", "t"], "4.00"),
+            (POST, &["efento", "m", "x"], "4.00"),
             (GET, &["efento", "m"], "4.00"),
             (POST, &["efento"], "4.00"),
             (3, &["efento", "m"], "4.05"),

@@ -40,11 +40,12 @@ impl Hub {
         &self,
         device: DeviceId,
         scope: AttributeScope,
-        changes: Delta,
+        mut changes: Delta,
         done: Waiter<Result<(), StoreError>>,
     ) -> Result<(), SetRefusal> {
         let now_ms = self.now_ms();
         let updated_ms = i64::try_from(now_ms).unwrap_or(i64::MAX);
+        changes.happened(updated_ms);
         let mut batch = Batch::new();
         for (key, change) in changes.iter() {
             let added = match (key, change) {

@@ -3,7 +3,7 @@
 use super::device::{DeviceState, RECORDS_MAX, Write, tell};
 use super::rpc::{
     CALL_BYTES_MAX, NewRpc, Rpc, RpcEnd, RpcMode, RpcRecord, RpcRefusal, RpcState, Stage, Waiter,
-    answer_text, record_key,
+    answer_text, call_body, record_key,
 };
 use super::settings::SubmitStrategy;
 use super::slot::Topic;
@@ -12,6 +12,7 @@ use crate::auth::api::code;
 use crate::auth::json;
 use crate::auth::pool::RETRY_AFTER_S;
 use crate::auth::request::{RelationEnd, RelationId, Request, Response, Verdict};
+use crate::auth::tally::Tallied;
 use crate::registry::DeviceId;
 use crate::store::{Attribute, AttributeScope, Batch, StoreError, Value, ValueRef};
 use serde_json::value::RawValue;
@@ -35,6 +36,27 @@ impl Hub {
         };
         if call.record.one_way && !call.record.persistent {
             tell(call, RpcEnd::Gone, &mut effects.afterwards);
+            state.take_call(id);
+        }
+    }
+
+    /// A call cannot be written by the device's schema any more: it has failed.
+    pub(super) fn call_unusable(
+        &self,
+        device: DeviceId,
+        state: &mut DeviceState,
+        id: i32,
+        effects: &mut Effects,
+    ) {
+        let Some(call) = state.calls.get_mut(&id) else {
+            return;
+        };
+        tell(call, RpcEnd::Unusable, &mut effects.afterwards);
+        if call.record.persistent {
+            call.record.state = RpcState::Failed;
+            call.stage = Stage::Done;
+            self.save_call(device, state, id);
+        } else {
             state.take_call(id);
         }
     }
@@ -225,6 +247,12 @@ impl Hub {
     ) -> Result<(), RpcRefusal> {
         let now_ms = self.now_ms();
         let mut record = self.new_record(new, now_ms)?;
+        let profile = self.protobuf_profile(device);
+        if call_body(&record, profile.as_deref()).is_none() {
+            return Err(RpcRefusal::Invalid(
+                "it is no message of the profile's protoSchemas.rpcRequest",
+            ));
+        }
         self.with(device, |state, effects| {
             if self.registry.device(device).is_none() {
                 return Err(RpcRefusal::NoDevice);
@@ -249,6 +277,11 @@ impl Hub {
                 call.waiter = Some(Box::new(move |end| waiter(Ok(end))));
             }
             state.next_call = id.checked_add(1).unwrap_or(0);
+            self.tally.count(if call.record.persistent {
+                Tallied::PersistentCalls
+            } else {
+                Tallied::Calls
+            });
             state.add_call(call);
             Ok(())
         })
@@ -324,8 +357,10 @@ impl Hub {
     /// Takes a device's reply to a call. The answer to the device, or `None` when it comes once the
     /// reply is durable. A call that nobody knows any more is 2.01 as well (TB section 7.5).
     pub fn reply(&self, device: DeviceId, id: i32, request: &Request) -> Option<Response> {
-        let Some(answer) = answer_text(request.message.payload()) else {
-            return Some(Response::empty(code::INTERNAL_SERVER_ERROR));
+        let profile = self.protobuf_profile(device);
+        let answer = match answer_text(request.message.payload(), profile.as_deref()) {
+            Ok(answer) => answer,
+            Err(code) => return Some(Response::empty(code)),
         };
         let created = Some(Response::empty(code::CREATED));
         self.with(device, |state, effects| {

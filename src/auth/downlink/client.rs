@@ -9,13 +9,17 @@
 //! A call holds the permit of its request until it is answered, so their number is bounded, and a
 //! single device's share of it is small.
 
+use super::delta::Encoding;
 use super::{Hub, lock};
 use crate::auth::api::code;
+use crate::auth::api::proto::{self, ClientCallAnswer};
 use crate::auth::json::{self, Json};
 use crate::auth::pool::RETRY_AFTER_S;
 use crate::auth::request::{PeerRef, Request, Response, Verdict};
+use crate::auth::tally::Tallied;
 use crate::registry::DeviceId;
 use crate::store::value::write_json_string;
+use prost::Message as _;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -93,6 +97,7 @@ struct Call {
     device: DeviceId,
     peer: PeerRef,
     exchange: u32,
+    encoding: Encoding,
     content_format: Option<u16>,
     ends_ms: u64,
     offer: Option<OfferedCall>,
@@ -181,8 +186,10 @@ impl Hub {
     /// Takes a device's call: `{"method":"m","params":...}`. The answer comes later, unless it is
     /// returned: it is none, or too many wait.
     pub fn client_call(&self, device: DeviceId, request: &Request) -> Option<Response> {
-        let Some((method, params)) = read_call(request.message.payload()) else {
-            return Some(Response::empty(code::INTERNAL_SERVER_ERROR));
+        let encoding = self.encoding(device);
+        let (method, params) = match read_call(request.message.payload(), encoding) {
+            Ok(call) => call,
+            Err(code) => return Some(Response::empty(code)),
         };
         let Some(known) = self.registry.device(device) else {
             return Some(Response::empty(code::UNAUTHORIZED));
@@ -208,6 +215,7 @@ impl Hub {
             device,
             peer: request.peer,
             exchange: request.exchange,
+            encoding,
             content_format: request.message.content_format,
             ends_ms,
             offer: Some(OfferedCall {
@@ -222,6 +230,7 @@ impl Hub {
         calls.waiting.push_back(id);
         calls.hand_out();
         drop(calls);
+        self.tally.count(Tallied::ClientCalls);
         if is_first {
             self.client_calls
                 .next_end_ms
@@ -255,21 +264,14 @@ impl Hub {
         let Some(call) = lock(&self.client_calls.state).take(id) else {
             return false;
         };
-        let payload = match (&answer.reply, &answer.error) {
-            (Some(reply), _) => reply.get().to_owned(),
-            (None, Some(error)) => {
-                let mut text = "{\"error\":".to_owned();
-                write_json_string(error, &mut text);
-                text.push('}');
-                text
-            }
-            (None, None) => "null".to_owned(),
-        };
-        let response = Response {
-            code: code::CONTENT,
-            content_format: Some(call.content_format.unwrap_or(JSON)),
-            payload: payload.into_bytes(),
-            ..Response::default()
+        let response = match call.encoding {
+            Encoding::Protobuf => proto::response(code::CONTENT, &proto_answer(answer)),
+            Encoding::Json => Response {
+                code: code::CONTENT,
+                content_format: Some(call.content_format.unwrap_or(JSON)),
+                payload: json_answer(answer).into_bytes(),
+                ..Response::default()
+            },
         };
         self.delivery.deliver([call.verdict(response)]);
         true
@@ -325,8 +327,58 @@ impl Hub {
     }
 }
 
-/// Method and parameters of a call; `None` when the payload is none.
-fn read_call(payload: &[u8]) -> Option<(String, Box<RawValue>)> {
+fn json_answer(answer: &CallAnswer) -> String {
+    match (&answer.reply, &answer.error) {
+        (Some(reply), _) => reply.get().to_owned(),
+        (None, Some(error)) => {
+            let mut text = "{\"error\":".to_owned();
+            write_json_string(error, &mut text);
+            text.push('}');
+            text
+        }
+        (None, None) => "null".to_owned(),
+    }
+}
+
+fn proto_answer(answer: &CallAnswer) -> ClientCallAnswer {
+    let (payload, error) = match (&answer.reply, &answer.error) {
+        (Some(reply), _) => (reply.get().to_owned(), String::new()),
+        (None, Some(error)) => (String::new(), error.clone()),
+        (None, None) => ("null".to_owned(), String::new()),
+    };
+    ClientCallAnswer {
+        request_id: 0,
+        payload,
+        error,
+    }
+}
+
+/// Method and parameters of a call.
+///
+/// # Errors
+///
+/// The payload is none; the code says so (TB section 6).
+fn read_call(payload: &[u8], encoding: Encoding) -> Result<(String, Box<RawValue>), u8> {
+    let not_a_call = code::INTERNAL_SERVER_ERROR;
+    if encoding == Encoding::Json {
+        return read_json_call(payload).ok_or(not_a_call);
+    }
+    let call = proto::ClientCall::decode(payload).map_err(|_| code::BAD_REQUEST)?;
+    if call.method.is_empty() {
+        return Err(not_a_call);
+    }
+    let mut params = String::new();
+    match &*call.params {
+        "" => params.push_str("{}"),
+        text => json::parse(text)
+            .map_err(|_| code::BAD_REQUEST)?
+            .write(&mut params),
+    }
+    let params = RawValue::from_string(params).map_err(|_| code::BAD_REQUEST)?;
+    Ok((call.method, params))
+}
+
+fn read_json_call(payload: &[u8]) -> Option<(String, Box<RawValue>)> {
     let text = std::str::from_utf8(payload).ok()?;
     let Json::Object(members) = json::parse(text).ok()? else {
         return None;
@@ -358,7 +410,7 @@ mod tests {
     #[test]
     fn a_call_has_a_method() {
         let read = |text: &str| {
-            let (method, params) = read_call(text.as_bytes())?;
+            let (method, params) = read_call(text.as_bytes(), Encoding::Json).ok()?;
             Some(format!("{method} {}", params.get()))
         };
         let full = r#"{"method":"getTime","params":{"zone":"UTC"}}"#;
@@ -368,5 +420,28 @@ mod tests {
         for no_call in ["{}", "{", "5", "", "{\"params\":{}}", "{\"method\":{}}"] {
             assert_eq!(read(no_call), None, "{no_call}");
         }
+    }
+
+    #[test]
+    fn in_protobuf_the_parameters_are_json_text() {
+        let read = |method: &str, params: &str| {
+            let call = proto::ClientCall {
+                method: method.into(),
+                params: params.into(),
+            };
+            let (method, params) = read_call(&call.encode_to_vec(), Encoding::Protobuf)?;
+            Ok(format!("{method} {}", params.get()))
+        };
+        assert_eq!(read("m", "{a: 1}"), Ok(r#"m {"a":1}"#.to_owned()));
+        assert_eq!(read("m", ""), Ok("m {}".to_owned()));
+        assert_eq!(read("m", "{"), Err(code::BAD_REQUEST));
+        assert_eq!(read("", "{}"), Err(code::INTERNAL_SERVER_ERROR));
+        let torn = read_call(b"\x0a\x05m", Encoding::Protobuf).map(|_| ());
+        assert_eq!(torn, Err(code::BAD_REQUEST));
+        let refused = CallAnswer {
+            reply: None,
+            error: Some("no".into()),
+        };
+        assert_eq!(proto_answer(&refused).encode_to_vec(), b"\x1a\x02no");
     }
 }

@@ -1,7 +1,9 @@
 //! Changes of shared attributes on their way to a device (TB section 7.4).
 
+use crate::auth::api::proto::{AttributeUpdate, TsKeyValue};
 use crate::store::value::write_json_string;
 use crate::store::{Attribute, Value};
+use prost::Message as _;
 use std::collections::BTreeMap;
 
 /// Memory that a change costs beside its key and text, roughly.
@@ -13,24 +15,51 @@ const CHANGE_BYTES: usize = 80;
 /// that however many are merged, the device ends up with what is stored.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Delta {
-    changes: BTreeMap<Box<str>, Option<Value>>,
+    changes: BTreeMap<Box<str>, Change>,
     bytes: usize,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+struct Change {
+    value: Option<Value>,
+    /// When, milliseconds since the UNIX epoch; 0 until it is known.
+    updated_ms: i64,
+}
+
+/// How a device reads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Encoding {
+    #[default]
+    Json,
+    Protobuf,
 }
 
 impl Delta {
     /// Adds a change: a new value, or a deletion.
-    pub fn insert(&mut self, key: Box<str>, change: Option<Value>) {
+    pub fn insert(&mut self, key: Box<str>, value: Option<Value>) {
+        let updated_ms = 0;
+        self.insert_change(key, Change { value, updated_ms });
+    }
+
+    fn insert_change(&mut self, key: Box<str>, change: Change) {
         let key_length = key.len();
-        self.bytes += change_bytes(key_length, change.as_ref());
+        self.bytes += change_bytes(key_length, change.value.as_ref());
         if let Some(before) = self.changes.insert(key, change) {
-            self.bytes -= change_bytes(key_length, before.as_ref());
+            self.bytes -= change_bytes(key_length, before.value.as_ref());
+        }
+    }
+
+    /// Notes when all of it happened.
+    pub(super) fn happened(&mut self, updated_ms: i64) {
+        for change in self.changes.values_mut() {
+            change.updated_ms = updated_ms;
         }
     }
 
     /// Adds what changed later.
     pub fn merge(&mut self, later: Self) {
         for (key, change) in later.changes {
-            self.insert(key, change);
+            self.insert_change(key, change);
         }
     }
 
@@ -43,7 +72,7 @@ impl Delta {
     pub fn iter(&self) -> impl Iterator<Item = (&str, Option<&Value>)> {
         self.changes
             .iter()
-            .map(|(key, change)| (&**key, change.as_ref()))
+            .map(|(key, change)| (&**key, change.value.as_ref()))
     }
 
     /// Memory, roughly.
@@ -51,20 +80,20 @@ impl Delta {
         self.bytes
     }
 
-    /// Takes as many of the first changes out as print in about `bytes_max` bytes, at least one.
-    pub(super) fn split_front(&mut self, bytes_max: usize) -> Self {
+    /// Takes as many of the first changes out as take about `bytes_max` bytes, at least one.
+    pub(super) fn split_front(&mut self, bytes_max: usize, encoding: Encoding) -> Self {
         let mut front = Self::default();
         let mut length = 0;
         while let Some((key, change)) = self.changes.pop_first() {
             let mut one = Self::default();
-            one.insert(key.clone(), change.clone());
-            length += one.to_json().len();
+            one.insert_change(key.clone(), change.clone());
+            length += one.encode(encoding).len();
             if length > bytes_max && !front.is_empty() {
                 self.changes.insert(key, change);
                 break;
             }
             self.bytes -= one.bytes;
-            front.insert(key, change);
+            front.insert_change(key, change);
         }
         front
     }
@@ -73,11 +102,34 @@ impl Delta {
     pub(super) fn forget_deletions(&mut self) {
         let bytes = &mut self.bytes;
         self.changes.retain(|key, change| {
-            if change.is_none() {
+            if change.value.is_none() {
                 *bytes -= change_bytes(key.len(), None);
             }
-            change.is_some()
+            change.value.is_some()
         });
+    }
+
+    /// As the device reads it.
+    pub(super) fn encode(&self, encoding: Encoding) -> Vec<u8> {
+        match encoding {
+            Encoding::Json => self.to_json().into_bytes(),
+            Encoding::Protobuf => self.to_proto().encode_to_vec(),
+        }
+    }
+
+    fn to_proto(&self) -> AttributeUpdate {
+        let mut message = AttributeUpdate::default();
+        for (key, change) in &self.changes {
+            match &change.value {
+                Some(value) => {
+                    let value = value.as_ref();
+                    let updated = TsKeyValue::new(change.updated_ms, key, value);
+                    message.updated.push(updated);
+                }
+                None => message.deleted.push(key.to_string()),
+            }
+        }
+        message
     }
 
     /// `{"led":true,"deleted":["fan"]}`: the changed keys, and those that were deleted.
@@ -86,7 +138,7 @@ impl Delta {
         text.push('{');
         let mut deleted = String::new();
         for (key, change) in &self.changes {
-            let Some(value) = change else {
+            let Some(value) = &change.value else {
                 deleted.push(if deleted.is_empty() { '[' } else { ',' });
                 write_json_string(key, &mut deleted);
                 continue;
@@ -111,7 +163,11 @@ impl FromIterator<Attribute> for Delta {
     fn from_iter<T: IntoIterator<Item = Attribute>>(attributes: T) -> Self {
         let mut delta = Self::default();
         for attribute in attributes {
-            delta.insert(attribute.key, Some(attribute.value));
+            let change = Change {
+                value: Some(attribute.value),
+                updated_ms: attribute.updated_ms,
+            };
+            delta.insert_change(attribute.key, change);
         }
         delta
     }
@@ -157,15 +213,33 @@ mod tests {
     fn a_long_one_is_told_in_parts() {
         let mut whole = delta(&[("a", Some(1)), ("b", None), ("c", Some(3))]);
         let bytes = whole.bytes();
-        let front = whole.split_front(1000);
+        let front = whole.split_front(1000, Encoding::Json);
         assert_eq!((front.bytes(), whole.bytes()), (bytes, 0));
         let mut whole = front;
-        let front = whole.split_front(10);
+        let front = whole.split_front(10, Encoding::Json);
         assert_eq!(front, delta(&[("a", Some(1))]));
         assert_eq!(whole, delta(&[("b", None), ("c", Some(3))]));
         whole.insert("a".into(), Some(Value::String("x".repeat(100).into())));
-        assert_eq!(whole.split_front(10).iter().count(), 1);
+        assert_eq!(whole.split_front(10, Encoding::Json).iter().count(), 1);
         assert_eq!(whole, delta(&[("b", None), ("c", Some(3))]));
+    }
+
+    #[test]
+    fn protobuf_has_times_and_deletions() {
+        assert!(Delta::default().encode(Encoding::Protobuf).is_empty());
+        let mut both = delta(&[("a", Some(1)), ("b", None)]);
+        both.happened(5);
+        // sharedUpdated { ts: 5, kv { key: "a", type: LONG, long_v: 1 } }, sharedDeleted "b"
+        let expected = [
+            0x0a, 11, 0x08, 5, 0x12, 7, 0x0a, 1, b'a', 0x10, 1, 0x20, 1, 0x12, 1, b'b',
+        ];
+        assert_eq!(both.encode(Encoding::Protobuf), expected);
+        let mut many = Delta::default();
+        for number in 0..100 {
+            many.insert(format!("key-{number:03}").into(), Some(Value::Long(1)));
+        }
+        let front = many.split_front(1000, Encoding::Protobuf);
+        assert!((900..=1000).contains(&front.encode(Encoding::Protobuf).len()));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What is known of a device for which something is under way: its observers, its calls, and writes
 //! that are not durable yet. One lock each; a device with nothing under way has none of it.
 
-use super::delta::Delta;
+use super::delta::{Delta, Encoding};
 use super::rpc::{Rpc, RpcEnd, RpcState, Stage};
 use super::settings::{HubSettings, SubmitStrategy};
 use super::slot::{Farewell, Slot, Topic};
@@ -163,14 +163,14 @@ impl DeviceState {
         self.changes.push_back(whole);
     }
 
-    /// Splits the change that is next if it has several keys, so that what is next prints in about
+    /// Splits the change that is next if it has several keys, so that what is next takes about
     /// `bytes_max` bytes; whether it did.
-    pub(super) fn split_change(&mut self, bytes_max: usize) -> bool {
+    pub(super) fn split_change(&mut self, bytes_max: usize, encoding: Encoding) -> bool {
         let Some(next) = self.changes.front_mut() else {
             return false;
         };
         let before = next.bytes();
-        let first = next.split_front(bytes_max);
+        let first = next.split_front(bytes_max, encoding);
         self.changes_bytes = self.changes_bytes + first.bytes() + next.bytes() - before;
         if next.is_empty() {
             *next = first;

@@ -49,7 +49,7 @@ mod work;
 pub use attributes::SetRefusal;
 pub use client::{CallAnswer, OfferedCall, Program};
 pub use delta::Delta;
-pub use policy::{AlwaysReachable, Policies, Reach};
+pub use policy::{AlwaysReachable, Policies, Reach, Registered};
 pub use report::ActivityView;
 pub use rpc::{NewRpc, RpcEnd, RpcMode, RpcRecord, RpcRefusal, RpcState, Waiter};
 pub use settings::{HubSettings, SubmitStrategy};
@@ -58,6 +58,7 @@ pub use work::HubThread;
 
 use crate::auth::delivery::{Counters, Delivery, Touched};
 use crate::auth::request::RelationId;
+use crate::auth::tally::Tally;
 use crate::queue::Inbox;
 use crate::registry::{DeviceId, Registry};
 use crate::store::Store;
@@ -106,6 +107,7 @@ pub struct Hub {
     connections: Connections,
     client_calls: ClientCalls,
     work: Arc<Work>,
+    tally: Tally,
 }
 
 #[derive(Default)]
@@ -149,6 +151,7 @@ impl Hub {
             reporter: Mutex::default(),
             connections: Mutex::default(),
             work: Arc::default(),
+            tally: Tally::default(),
         })
     }
 
@@ -174,6 +177,11 @@ impl Hub {
         if self.activity.record(device, now_ms) {
             self.with(device, |_, _| ());
         }
+    }
+
+    /// What the device API did.
+    pub fn tally(&self) -> &Tally {
+        &self.tally
     }
 
     /// How many devices have something under way.

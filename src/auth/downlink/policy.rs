@@ -1,6 +1,8 @@
 //! What the operator has set for a device that concerns how it is reached.
 
-use crate::registry::DeviceId;
+use crate::registry::profile::PowerMode;
+use crate::registry::{DeviceId, Registry};
+use std::sync::Arc;
 
 /// When a device can be reached (TB section 8.4).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,6 +26,30 @@ pub enum Reach {
 pub trait Policies: Send + Sync {
     /// When the device can be reached.
     fn reach(&self, device: DeviceId) -> Reach;
+}
+
+/// As registered: by the device's own settings, else by its profile's.
+pub struct Registered(pub Arc<dyn Registry>);
+
+impl Policies for Registered {
+    fn reach(&self, device: DeviceId) -> Reach {
+        let power = self.0.power_saving(device);
+        match power.mode {
+            None | Some(PowerMode::Drx) => Reach::Always,
+            Some(PowerMode::Psm) => Reach::Psm {
+                awake_ms: power.psm_activity_timer,
+            },
+            Some(PowerMode::EDrx) => Reach::Edrx {
+                window_ms: power.paging_transmission_window,
+            },
+        }
+    }
+}
+
+impl std::fmt::Debug for Registered {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Registered")
+    }
 }
 
 /// Every device can be reached at any time.

@@ -1,10 +1,12 @@
 //! Observe relations: how they begin, what their shards report, how they end (TB sections 8.1, 8.3).
 
+use super::delta::Encoding;
 use super::device::{DeviceState, tell};
 use super::rpc::{RpcEnd, RpcState, Stage};
 use super::slot::{Opening, Slot, Topic};
 use super::{Delta, Effects, Hub, lock};
 use crate::auth::api::code;
+use crate::auth::api::proto::OCTET_STREAM;
 use crate::auth::pool::{self, RETRY_AFTER_S};
 use crate::auth::request::{
     RelationEnd, RelationEvent, RelationEventKind, RelationId, Request, Response, Verdict,
@@ -81,7 +83,8 @@ impl Hub {
         }
         all.forget_deletions();
         let content_format = request.message.content_format;
-        let response = attributes_response(&all, content_format);
+        let encoding = self.encoding(device);
+        let response = attributes_response(&all, encoding, content_format);
         Ok(FirstAnswer { response, after })
     }
 
@@ -344,12 +347,20 @@ struct FirstAnswer {
     after: Option<u64>,
 }
 
-/// Attributes as the device reads them; the Content-Format is that of its registration, if it had one.
-pub(super) fn attributes_response(delta: &Delta, content_format: Option<u16>) -> Response {
+/// Attributes as the device reads them; the Content-Format of JSON is that of its registration, if it
+/// had one (TB section 7.9).
+pub(super) fn attributes_response(
+    delta: &Delta,
+    encoding: Encoding,
+    content_format: Option<u16>,
+) -> Response {
     Response {
         code: code::CONTENT,
-        content_format: Some(content_format.unwrap_or(JSON)),
-        payload: delta.to_json().into_bytes(),
+        content_format: Some(match encoding {
+            Encoding::Json => content_format.unwrap_or(JSON),
+            Encoding::Protobuf => OCTET_STREAM,
+        }),
+        payload: delta.encode(encoding),
         ..Response::default()
     }
 }

@@ -8,8 +8,10 @@
 //!    '-- attempt failed -'   no attempt left: FAILED   expired: EXPIRED
 //! ```
 
+use crate::auth::api::code;
 use crate::auth::json;
 use crate::auth::request::RelationId;
+use crate::registry::profile::Profile;
 use crate::store::value::write_json_string;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -17,6 +19,9 @@ use std::fmt;
 
 /// Longest method and parameters of a call, in bytes: its message has to fit a shard's window.
 pub(super) const CALL_BYTES_MAX: usize = 32 << 10;
+
+/// Longest JSON that a reply in protobuf may become, in bytes.
+const ANSWER_BYTES_MAX: usize = 256 << 10;
 
 /// How far a call has come; ThingsBoard's names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -151,6 +156,8 @@ pub enum RpcEnd {
     Unanswered,
     /// It was deleted before it was done.
     Deleted,
+    /// It is no message of the profile's schema, which was changed after the call was made.
+    Unusable,
 }
 
 /// Why a call was not taken.
@@ -172,6 +179,46 @@ pub enum RpcRefusal {
 
 /// Who made a call, and is told how it ended.
 pub type Waiter<T> = Box<dyn FnOnce(T) + Send>;
+
+/// A call as the device reads it; `None` when it is no message of its profile's schema.
+///
+/// The schema's fields `method`, `requestId` and `params` are filled, each if there is one (TB section
+/// 7.8). Parameters become the JSON text of them where the schema has a string, else what the JSON says.
+pub(super) fn call_body(record: &RpcRecord, protobuf: Option<&Profile>) -> Option<Vec<u8>> {
+    let Some(profile) = protobuf else {
+        return Some(record.message().into_bytes());
+    };
+    let schema = profile.rpc_request.as_ref()?;
+    let mut text = String::from("{");
+    let mut member = |name: &str, value: &str| {
+        if text.len() > 1 {
+            text.push(',');
+        }
+        text.push('"');
+        text.push_str(name);
+        text.push_str("\":");
+        text.push_str(value);
+    };
+    let quoted = |value: &str| {
+        let mut quoted = String::new();
+        write_json_string(value, &mut quoted);
+        quoted
+    };
+    if schema.has_field("method") {
+        member("method", &quoted(&record.method));
+    }
+    if schema.has_field("requestId") {
+        member("requestId", &record.id.to_string());
+    }
+    let params = record.params.get();
+    if schema.has_text_field("params") && !params.starts_with('"') {
+        member("params", &quoted(params));
+    } else if schema.has_field("params") {
+        member("params", params);
+    }
+    text.push('}');
+    schema.from_json(&text).ok()
+}
 
 /// Where a call is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -266,8 +313,23 @@ pub(super) fn record_key(id: i32) -> String {
     format!("{id:010}")
 }
 
-/// The answer of a device as JSON text: an object, in our lenient dialect. `None` when it is none.
-pub(super) fn answer_text(payload: &[u8]) -> Option<String> {
+/// The answer of a device as JSON text: an object, in our lenient dialect, or a message of its profile's
+/// schema.
+///
+/// # Errors
+///
+/// It is none; the code says so (TB section 6).
+pub(super) fn answer_text(payload: &[u8], protobuf: Option<&Profile>) -> Result<String, u8> {
+    let Some(profile) = protobuf else {
+        return json_object(payload).ok_or(code::INTERNAL_SERVER_ERROR);
+    };
+    let schema = profile.rpc_response.as_ref();
+    let answer = schema.and_then(|schema| schema.to_json(payload).ok());
+    let answer = answer.filter(|answer| answer.len() <= ANSWER_BYTES_MAX);
+    answer.ok_or(code::BAD_REQUEST)
+}
+
+fn json_object(payload: &[u8]) -> Option<String> {
     let text = std::str::from_utf8(payload).ok()?;
     match json::parse(text).ok()? {
         document @ json::Json::Object(_) => {
@@ -282,6 +344,7 @@ pub(super) fn answer_text(payload: &[u8]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::registry::profile::{PayloadType, ProfileSettings};
 
     fn record() -> RpcRecord {
         RpcRecord {
@@ -317,12 +380,51 @@ mod tests {
 
     #[test]
     fn an_answer_is_an_object() {
-        let text = answer_text(br#"{"value1":"A","value2":1.0}"#).unwrap();
+        let text = json_object(br#"{"value1":"A","value2":1.0}"#).unwrap();
         assert_eq!(text, r#"{"value1":"A","value2":1.0}"#);
-        assert_eq!(answer_text(b"{a:1}").as_deref(), Some(r#"{"a":1}"#));
+        assert_eq!(json_object(b"{a:1}").as_deref(), Some(r#"{"a":1}"#));
         for no_object in [&b"5"[..], b"{", b"", b"[1]", b"\"x\"", b"\xff"] {
-            assert_eq!(answer_text(no_object), None, "{no_object:?}");
+            assert_eq!(json_object(no_object), None, "{no_object:?}");
+            let refused = answer_text(no_object, None);
+            assert_eq!(refused, Err(code::INTERNAL_SERVER_ERROR));
         }
+    }
+
+    #[test]
+    fn calls_and_replies_are_messages_of_the_profile_s_schemas() {
+        let profile = |request: Option<&str>, response: Option<&str>| {
+            let mut settings = ProfileSettings {
+                payload_type: PayloadType::Protobuf,
+                ..ProfileSettings::default()
+            };
+            let any = "syntax = \"proto3\"; message Any { string a = 1; }";
+            let schemas = &mut settings.proto_schemas;
+            schemas.telemetry = Some(any.into());
+            schemas.attributes = Some(any.into());
+            schemas.rpc_request = request.map(Into::into);
+            schemas.rpc_response = response.map(Into::into);
+            Profile::compile("p", settings).unwrap()
+        };
+        let default = profile(None, None);
+        let body = call_body(&record(), Some(&default)).unwrap();
+        let params = br#"{"pin":"26","value":1}"#;
+        let expected = [b"\x0a\x07setGpio\x10\x07\x1a\x16", &params[..]].concat();
+        assert_eq!(body, expected);
+        let mut text = record();
+        text.params = RawValue::from_string("\"26\"".into()).unwrap();
+        let body = call_body(&text, Some(&default)).unwrap();
+        assert_eq!(body, b"\x0a\x07setGpio\x10\x07\x1a\x0226");
+        let reply = answer_text(b"\x0a\x02ok", Some(&default));
+        assert_eq!(reply.as_deref(), Ok(r#"{"payload":"ok"}"#));
+        let refused = answer_text(b"\x0a\x09ok", Some(&default));
+        assert_eq!(refused, Err(code::BAD_REQUEST));
+        // As ThingsBoard's manual has it, with a message for the parameters, and without a number.
+        let own = "syntax = \"proto3\"; message Call { string method = 1; Params params = 3;
+            message Params { optional string pin = 1; optional int32 value = 2; } }";
+        let own = profile(Some(own), None);
+        let body = call_body(&record(), Some(&own)).unwrap();
+        assert_eq!(body, b"\x0a\x07setGpio\x1a\x06\x0a\x0226\x10\x01");
+        assert_eq!(call_body(&text, Some(&own)), None, "a string is no message");
     }
 
     #[test]

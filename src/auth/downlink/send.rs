@@ -1,14 +1,19 @@
 //! What goes to devices: notifications, as far as the window and the device's power mode allow.
 
+use super::delta::Encoding;
 use super::device::DeviceState;
 use super::policy::Reach;
 use super::relation::attributes_response;
+use super::rpc::call_body;
 use super::slot::{MESSAGE_BYTES, NOTIFICATION_BYTES_MAX, Topic};
 use super::{Effects, Hub, activity};
 use crate::auth::api::code;
+use crate::auth::api::proto::OCTET_STREAM;
 use crate::auth::request::Response;
 use crate::queue::Full;
 use crate::registry::DeviceId;
+use crate::registry::profile::{PayloadType, Profile};
+use std::sync::Arc;
 
 /// Content-Format application/json.
 const JSON: u16 = 50;
@@ -104,12 +109,17 @@ impl Hub {
         state: &mut DeviceState,
         effects: &mut Effects,
     ) -> Sent {
+        if state.changes.is_empty() {
+            return Sent::All;
+        }
+        let encoding = self.encoding(device);
         loop {
             let (Some(slot), Some(delta)) = (&state.attributes, state.changes.front()) else {
                 return Sent::All;
             };
-            let response = attributes_response(delta, slot.content_format);
-            if response.payload.len() > MESSAGE_BYTES && state.split_change(MESSAGE_BYTES) {
+            let response = attributes_response(delta, encoding, slot.content_format);
+            if response.payload.len() > MESSAGE_BYTES && state.split_change(MESSAGE_BYTES, encoding)
+            {
                 continue;
             }
             let Some(slot) = &state.attributes else {
@@ -147,10 +157,18 @@ impl Hub {
             && let Some(id) = state.next_call(self.settings.submit)
             && let Some(call) = state.calls.get(&id)
         {
+            let profile = self.protobuf_profile(device);
+            let Some(payload) = call_body(&call.record, profile.as_deref()) else {
+                self.call_unusable(device, state, id, effects);
+                continue;
+            };
             let response = Response {
                 code: code::CONTENT,
-                content_format: Some(slot.content_format.unwrap_or(JSON)),
-                payload: call.record.message().into_bytes(),
+                content_format: Some(match profile {
+                    Some(_) => OCTET_STREAM,
+                    None => slot.content_format.unwrap_or(JSON),
+                }),
+                payload,
                 ..Response::default()
             };
             if !slot.has_room(response.payload.len()) {
@@ -172,6 +190,24 @@ impl Hub {
             self.call_pushed(state, id, relation, effects);
         }
         Sent::All
+    }
+
+    /// The profile of a device that reads and writes protobuf. Asked whenever something is written for
+    /// it, so that a change of the profile holds for live subscriptions (TB section 8.5).
+    pub(super) fn protobuf_profile(&self, device: DeviceId) -> Option<Arc<Profile>> {
+        if self.registry.profiles().are_plain() {
+            return None;
+        }
+        let profile = self.registry.profile_of(device)?;
+        (profile.settings.payload_type == PayloadType::Protobuf).then_some(profile)
+    }
+
+    /// How the device reads what is not of its profile's schemas.
+    pub(super) fn encoding(&self, device: DeviceId) -> Encoding {
+        match self.protobuf_profile(device) {
+            Some(_) => Encoding::Protobuf,
+            None => Encoding::Json,
+        }
     }
 
     fn went_out(&self, device: DeviceId, state: &mut DeviceState, reach: Reachable) {

@@ -13,6 +13,7 @@ Examples:
   tidegate attr get thermometer-1 --scope shared interval
   tidegate attr set thermometer-1 interval=60 name=\"north side\"
   tidegate attr set thermometer-1 --scope server owner=plant-7
+  tidegate attr set-profile thermometers interval=60
   tidegate attr delete thermometer-1 interval name
 
 {PLACE_HELP}"))]
@@ -30,6 +31,9 @@ pub(in crate::cli) struct AttrArguments {
 #[derive(Debug, Subcommand)]
 pub(in crate::cli) enum AttrCommand {
     /// Show attributes: {"client":{"KEY":{"ts":MILLISECONDS,"value":VALUE},...},"shared":...}
+    #[command(
+        after_help = "Examples:\n  tidegate attr get thermometer-1\n  tidegate attr get thermometer-1 --scope shared interval"
+    )]
     Get {
         /// The device's name
         name: String,
@@ -41,6 +45,9 @@ pub(in crate::cli) enum AttrCommand {
         keys: Vec<String>,
     },
     /// Set attributes; others stay
+    #[command(
+        after_help = "Examples:\n  tidegate attr set thermometer-1 interval=60 name=\"north side\"\n  tidegate attr set thermometer-1 --scope server owner=plant-7"
+    )]
     Set {
         /// The device's name
         name: String,
@@ -51,7 +58,20 @@ pub(in crate::cli) enum AttrCommand {
         #[arg(value_name = "KEY=VALUE", required = true, value_parser = parse_assignment)]
         values: Vec<(String, serde_json::Value)>,
     },
+    /// Set attributes of every device that has a profile; others stay
+    #[command(after_help = "Example:\n  tidegate attr set-profile thermometers interval=60")]
+    SetProfile {
+        /// The profile's name
+        profile: String,
+        /// Whose they are to be
+        #[arg(long, value_enum, default_value = "shared")]
+        scope: Scope,
+        /// Key and value: JSON if it reads as such, else text
+        #[arg(value_name = "KEY=VALUE", required = true, value_parser = parse_assignment)]
+        values: Vec<(String, serde_json::Value)>,
+    },
     /// Delete attributes, as far as they are there
+    #[command(after_help = "Example:\n  tidegate attr delete thermometer-1 interval name")]
     Delete {
         /// The device's name
         name: String,

@@ -32,11 +32,13 @@ pub(in crate::cli) enum RpcCommand {
     /// Call a device and print its answer
     Send(SendArguments),
     /// List the calls of a device that are under way or kept
+    #[command(after_help = "Example:\n  tidegate rpc list thermometer-1")]
     List {
         /// The device's name
         name: String,
     },
     /// Show a call: JSON
+    #[command(after_help = "Example:\n  tidegate rpc show thermometer-1 3")]
     Show {
         /// The device's name
         name: String,
@@ -44,6 +46,7 @@ pub(in crate::cli) enum RpcCommand {
         id: i32,
     },
     /// Delete a call, done or not
+    #[command(after_help = "Example:\n  tidegate rpc delete thermometer-1 3")]
     Delete {
         /// The device's name
         name: String,
@@ -59,7 +62,8 @@ pub(in crate::cli) enum RpcCommand {
 #[command(after_help = "\
 Examples:
   tidegate rpc send thermometer-1 setGpio '{\"pin\":26,\"value\":1}'
-  tidegate rpc send thermometer-1 reboot --one-way")]
+  tidegate rpc send thermometer-1 reboot --one-way
+  tidegate rpc send thermometer-1 update --persistent --expires 2027-01-01T00:00:00Z")]
 pub(in crate::cli) struct SendArguments {
     /// The device's name
     pub(in crate::cli) name: String,

@@ -27,6 +27,9 @@ pub(in crate::cli) struct SessionArguments {
 #[derive(Debug, Subcommand)]
 pub(in crate::cli) enum SessionCommand {
     /// List live sessions: peer, identity, cipher suite, connection id, age, last activity
+    #[command(
+        after_help = "Examples:\n  tidegate session list\n  tidegate session list --device gateway-7"
+    )]
     List {
         /// Only those that have proven to be this device by certificate or pre-shared key
         #[arg(long, value_name = "NAME")]
@@ -36,6 +39,7 @@ pub(in crate::cli) enum SessionCommand {
         limit: Option<u32>,
     },
     /// End a session; its peer is told and may come back by another handshake
+    #[command(after_help = "Example:\n  tidegate session close 0-17-3")]
     Close {
         /// Its id, as listed
         id: String,

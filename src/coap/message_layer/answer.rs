@@ -72,6 +72,9 @@ impl MessageLayer {
             block1: form.block1,
             ..content
         };
+        if let Some(challenge) = self.challenge_instead(&exchange, &content, cx) {
+            return self.send_or_refuse(now, index, &exchange, &challenge, cx);
+        }
         if content.block2.is_some_and(|block| block.more) && !exchange.flags.is_get() {
             let transfers = self.transfers.get_or_insert_default();
             transfers.keep_answer(now, response, cx.settings, cx.buffers);

@@ -118,7 +118,7 @@ impl MessageLayer {
     }
 
     /// Sends an answer of the layer's own.
-    fn send_at_once(
+    pub(super) fn send_at_once(
         &mut self,
         now: Instant,
         index: usize,

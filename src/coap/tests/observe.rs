@@ -14,7 +14,7 @@ const PEER: PeerRef = PeerRef {
     generation: 0,
 };
 
-fn opens(relation: u64, text: &str) -> Response {
+pub(super) fn opens(relation: u64, text: &str) -> Response {
     Response {
         relation: Some(RelationId(relation)),
         payload: text.as_bytes().to_vec(),
@@ -22,7 +22,7 @@ fn opens(relation: u64, text: &str) -> Response {
     }
 }
 
-fn notification(relation: u64, delivery: u64, text: &str) -> Notification {
+pub(super) fn notification(relation: u64, delivery: u64, text: &str) -> Notification {
     Notification {
         peer: PEER,
         relation: RelationId(relation),
@@ -36,17 +36,17 @@ fn notification(relation: u64, delivery: u64, text: &str) -> Notification {
 }
 
 impl Peer {
-    fn notify(&mut self, notification: Notification) -> Result<(), DropReason> {
+    pub(super) fn notify(&mut self, notification: Notification) -> Result<(), DropReason> {
         self.run(|layer, now, cx| layer.notify(now, notification, cx))
     }
 
-    fn events(&mut self) -> Vec<(u64, RelationEventKind)> {
+    pub(super) fn events(&mut self) -> Vec<(u64, RelationEventKind)> {
         let events = std::iter::from_fn(|| self.layer.next_event());
         events.map(|(relation, kind)| (relation.0, kind)).collect()
     }
 
     /// The messages that were sent, read.
-    fn seen(&mut self) -> Vec<Seen> {
+    pub(super) fn seen(&mut self) -> Vec<Seen> {
         self.sent
             .drain(..)
             .map(|message| Seen::new(&message))
@@ -54,7 +54,7 @@ impl Peer {
     }
 
     /// Opens relation 1 by a request; what was sent for it is forgotten.
-    fn observing(request: &str) -> Self {
+    pub(super) fn observing(request: &str) -> Self {
         let mut peer = Self::new();
         let exchange = peer.request(request);
         peer.respond(exchange, &opens(1, "first")).unwrap();
@@ -62,24 +62,24 @@ impl Peer {
         peer
     }
 
-    fn acknowledge(&mut self, message_id: u16) -> Input {
+    pub(super) fn acknowledge(&mut self, message_id: u16) -> Input {
         self.receive_hex(&format!("6000{message_id:04x}"))
     }
 
-    fn reset(&mut self, message_id: u16) -> Input {
+    pub(super) fn reset(&mut self, message_id: u16) -> Input {
         self.receive_hex(&format!("7000{message_id:04x}"))
     }
 }
 
 /// A message as its observer reads it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Seen {
-    kind: u8,
-    code: u8,
-    message_id: u16,
-    token: Vec<u8>,
-    observe: Option<u32>,
-    text: String,
+pub(super) struct Seen {
+    pub(super) kind: u8,
+    pub(super) code: u8,
+    pub(super) message_id: u16,
+    pub(super) token: Vec<u8>,
+    pub(super) observe: Option<u32>,
+    pub(super) text: String,
 }
 
 impl Seen {
@@ -97,11 +97,11 @@ impl Seen {
     }
 }
 
-const CON: u8 = 0;
+pub(super) const CON: u8 = 0;
 const NON: u8 = 1;
 const ACK: u8 = 2;
 
-const fn sent_con(delivery: u64) -> RelationEventKind {
+pub(super) const fn sent_con(delivery: u64) -> RelationEventKind {
     RelationEventKind::Sent {
         delivery,
         confirmable: true,
@@ -115,11 +115,11 @@ const fn sent_non(delivery: u64) -> RelationEventKind {
     }
 }
 
-const fn acknowledged(delivery: u64) -> RelationEventKind {
+pub(super) const fn acknowledged(delivery: u64) -> RelationEventKind {
     RelationEventKind::Acknowledged { delivery }
 }
 
-const fn ended(end: RelationEnd) -> RelationEventKind {
+pub(super) const fn ended(end: RelationEnd) -> RelationEventKind {
     RelationEventKind::Ended(end)
 }
 

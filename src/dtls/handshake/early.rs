@@ -22,6 +22,11 @@ impl EarlyRecords {
         kept
     }
 
+    /// Bytes that are kept.
+    pub(super) fn memory(&self) -> usize {
+        self.0.iter().map(Vec::len).sum()
+    }
+
     /// Takes all that were kept.
     pub(super) fn take(&mut self) -> Vec<Vec<u8>> {
         std::mem::take(&mut self.0)

@@ -155,6 +155,11 @@ impl Flight {
         self.bytes.reserve(1024);
     }
 
+    /// Bytes of memory of its messages.
+    pub(in crate::dtls) const fn memory(&self) -> usize {
+        self.bytes.capacity()
+    }
+
     /// No record gets more plaintext than this, the ServerHello's included (RFC 6066 section 4).
     pub(in crate::dtls) const fn limit(&mut self, fragment_length: Option<MaxFragmentLength>) {
         self.fragment_length = fragment_length;

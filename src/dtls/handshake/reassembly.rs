@@ -104,6 +104,11 @@ impl Reassembly {
         partial.add(fragment)
     }
 
+    /// Bytes of memory of what waits, with a bit for each byte of it.
+    pub(super) const fn memory(&self) -> usize {
+        self.buffered + self.buffered / 8
+    }
+
     /// Takes the next message if it is complete; its memory goes with it.
     pub(super) fn pop(&mut self) -> Option<Box<Partial>> {
         let partial = self

@@ -109,6 +109,15 @@ impl ServerHandshake {
         self.core.start
     }
 
+    /// Bytes of memory, of the parts whose size the peer decides on exactly.
+    pub(in crate::dtls) fn memory(&self) -> usize {
+        size_of::<Self>()
+            + self.reassembly.memory()
+            + self.early.memory()
+            + self.core.flight.memory()
+            + self.expect.memory()
+    }
+
     /// Whether `random` is that of the ClientHello which started this handshake.
     pub(in crate::dtls) fn is_of_hello(&self, random: &[u8; 32]) -> bool {
         self.core.hello.random() == random

@@ -45,6 +45,11 @@ impl Transcript {
         self.bytes.extend_from_slice(bytes);
     }
 
+    /// Bytes of memory behind it.
+    pub(in crate::dtls) const fn memory(&self) -> usize {
+        self.bytes.capacity()
+    }
+
     /// The hash of all messages so far.
     pub(in crate::dtls) fn digest(&self) -> Digest {
         self.context.clone().finish()

@@ -256,6 +256,21 @@ impl Protection {
         )
     }
 
+    /// Looks at the first and the last of it in memory; what comes out means nothing.
+    pub(in crate::dtls) fn touch(&self) -> u64 {
+        let [first, second] = &self.keys.short;
+        let keys = u64::from(first[0]) ^ u64::from(second[19]);
+        keys ^ self.next_write_sequence ^ self.window.highest() ^ u64::from(self.epoch)
+    }
+
+    /// Looks at the cache. The key schedules behind it are out of reach.
+    pub(in crate::dtls) fn touch_keys(&self) -> u64 {
+        let expanded = self.expanded.as_ref();
+        expanded.map_or(0, |keys| {
+            (keys.read.tag_len() ^ keys.write.tag_len()) as u64
+        })
+    }
+
     /// Whether the cache is there.
     pub(in crate::dtls) const fn has_expanded_keys(&self) -> bool {
         self.expanded.is_some()

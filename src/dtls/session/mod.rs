@@ -84,6 +84,12 @@ impl Session {
             && self.issued_unix_ms <= unix_ms.saturating_add(CLOCK_SKEW_MS)
     }
 
+    /// From when on the end of its credential ends it: earlier than it was issued, as the end may be told
+    /// by another node's clock, or by ours after it was put back.
+    pub(super) const fn revoked_since_unix_ms(&self) -> u64 {
+        self.issued_unix_ms.saturating_sub(CLOCK_SKEW_MS)
+    }
+
     /// The bytes of the session, for sealing.
     ///
     /// ```text

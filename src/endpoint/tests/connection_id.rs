@@ -465,22 +465,126 @@ fn a_response_from_elsewhere_or_of_another_check_confirms_nothing() {
     assert_eq!(bench.metrics.value(Counter::PathsConfirmed), 1);
 }
 
-/// A handshake at the new address is proof of its own, and its session has nothing to do with the
-/// check of the old one: it gets whole flights, and stays where it is when that check's time is over.
+/// A handshake at an address that is not confirmed is a peer's of its own: who is there may have copied
+/// the record that moved the session, and gets no hold of it. The new session has nothing to do with
+/// the check of the old one: it gets whole flights, and stays where it is when that check's time is over.
 #[test]
-fn a_handshake_ends_the_check_of_the_session_before() {
-    let mut bench = bench_with(8);
-    let mut device = connect(&mut bench, 7, with_check());
-    let moved = device.seal(&post(1));
-    assert!(!bench.deliver(peer(8), moved).is_sent(), "a challenge");
-    let mut device = connect(&mut bench, 8, ClientConfig::default());
-    for _ in 0..80 {
-        bench.sleep(Duration::from_millis(100));
-        timeout(&mut bench);
+fn a_handshake_at_an_unconfirmed_address_leaves_the_moved_session_alone() {
+    for check in [true, false] {
+        let mut bench = bench_with(8);
+        let certificate = Some(credentials());
+        let config = ClientConfig {
+            credentials: certificate,
+            return_routability_check: check,
+            ..with_id(b"")
+        };
+        let mut victim = connect(&mut bench, 7, config);
+        let copied = victim.seal(&post(1));
+        bench.deliver(peer(8), copied);
+        assert_eq!(bench.metrics.value(Counter::AddressChanges), 1);
+        let mut thief = connect(&mut bench, 8, ClientConfig::default());
+        let count = |bench: &Bench, counter| bench.metrics.value(counter);
+        assert_eq!(count(&bench, Counter::SessionsReplaced), 0);
+        assert_eq!(count(&bench, Counter::Sessions), 2);
+        for _ in 0..80 {
+            bench.sleep(Duration::from_millis(100));
+            timeout(&mut bench);
+        }
+        assert_eq!(count(&bench, Counter::PathsUnconfirmed), u64::from(check));
+        let asked = thief.seal(&post(2));
+        let request = bench.talk(&mut thief, vec![asked]).pop().unwrap();
+        assert_eq!(request.identity, Identity::Anonymous);
+        let out = verdict(&mut bench, &request, 1000);
+        assert_eq!(sent(&out)[0].0, thief.address);
+        // The victim's next record brings its session back, with its identity.
+        let asked = victim.seal(&post(3));
+        let request = bench.talk(&mut victim, vec![asked]).pop().unwrap();
+        assert!(matches!(request.identity, Identity::Certificate(_)));
+        let out = verdict(&mut bench, &request, 0);
+        assert_eq!(sent(&out)[0].0, victim.address);
+        assert_eq!(bench.endpoint.by_address.len(), 2);
     }
-    assert_eq!(bench.metrics.value(Counter::PathsUnconfirmed), 0);
+}
+
+/// The last flight of a handshake can come from elsewhere, under the id of the session to be: as a copy
+/// with a forged source can. It is no proof of the address that it comes from.
+#[test]
+fn a_finished_from_elsewhere_proves_no_address() {
+    let mut bench = bench_with(8);
+    let (mut device, hello) = bench.start(peer(7), with_id(b""));
+    let out = bench.deliver(peer(7), hello[0].clone());
+    let hello = bench.hand_over(&mut device, &out).remove(0);
+    let out = bench.deliver(peer(7), hello);
+    let flight_5 = bench.hand_over(&mut device, &out).concat();
+    // ClientKeyExchange and ChangeCipherSpec in the clear, then Finished with the id.
+    let mut at = 0;
+    while flight_5[at] != 25 {
+        at += 13 + usize::from(u16::from_be_bytes([flight_5[at + 11], flight_5[at + 12]]));
+    }
+    let (clear, finished) = flight_5.split_at(at);
+    bench.deliver(peer(7), clear.to_vec());
+    let out = bench.deliver(peer(666), finished.to_vec());
+    let got: usize = sent(&out).iter().map(|(_, datagram)| datagram.len()).sum();
+    assert!((1..=3 * finished.len()).contains(&got), "{got}");
+    device.address = peer(666);
+    bench.hand_over(&mut device, &out);
+    assert!(device.connection.is_established());
+    let asked = device.seal(&post(1));
+    let request = bench.talk(&mut device, vec![asked]).pop().unwrap();
+    assert!(
+        verdict(&mut bench, &request, 1000).is_sent(),
+        "to the victim"
+    );
+    assert_eq!(bench.metrics.drops(DropReason::PathLimit), 1);
+    // At home, where the cookie was, nothing is limited.
+    device.address = peer(7);
     let asked = device.seal(&post(2));
     let request = bench.talk(&mut device, vec![asked]).pop().unwrap();
-    let out = verdict(&mut bench, &request, 1000);
-    assert_eq!(sent(&out)[0].0, device.address);
+    assert!(!verdict(&mut bench, &request, 1000).is_sent());
+}
+
+/// Somebody with a session of his own says that he is where a device is about to make one: neither the
+/// handshake nor the session that comes of it follows him when he goes on.
+#[test]
+fn nobody_takes_a_handshake_along_from_an_address_that_he_forged() {
+    let mut bench = bench_with(8);
+    let mut stranger = connect(&mut bench, 666, with_id(b""));
+    let forged = stranger.seal(&post(1));
+    bench.deliver(peer(8), forged);
+    // The device's handshake is half done when the stranger moves on.
+    let (mut device, hello) = bench.start(peer(8), with_id(b""));
+    let out = bench.deliver(peer(8), hello[0].clone());
+    let hello = bench.hand_over(&mut device, &out).remove(0);
+    let out = bench.deliver(peer(8), hello);
+    let flight_5 = bench.hand_over(&mut device, &out);
+    let elsewhere = stranger.seal(&post(2));
+    bench.deliver(peer(667), elsewhere);
+    bench.talk(&mut device, flight_5);
+    assert!(device.connection.is_established());
+    let asked = device.seal(&post(1));
+    assert_eq!(bench.talk(&mut device, vec![asked]).len(), 1);
+}
+
+/// The last word to a peer counts as any other: where it may not be, it gets three times what came.
+#[test]
+fn a_goodbye_stays_within_the_limit_of_an_unconfirmed_address() {
+    let mut bench = bench_with(8);
+    let mut device = connect(&mut bench, 7, with_id(b""));
+    let victim = peer(666);
+    // Nearly all that may be sent there is sent.
+    let copied = device.seal(&post(1));
+    let limit = 3 * copied.len();
+    let request = bench.deliver(victim, copied).requests.pop().unwrap();
+    let payload = limit - 60;
+    let mut got = sent(&verdict(&mut bench, &request, payload))[0].1.len();
+    assert!(got > limit - 35, "{got} of {limit}");
+    let mut out = Outbox::default();
+    let slots = 0..bench.endpoint.peers.slots();
+    bench.endpoint.close_peers(slots, &mut out);
+    got += sent(&out)
+        .iter()
+        .map(|(_, datagram)| datagram.len())
+        .sum::<usize>();
+    assert!(got <= limit, "{got} bytes for {}", limit / 3);
+    assert_eq!(bench.metrics.value(Counter::Sessions), 0);
 }

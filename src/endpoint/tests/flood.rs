@@ -5,7 +5,7 @@ use super::*;
 use crate::dtls::client::ClientConfig;
 
 /// A device whose second ClientHello, with a valid cookie, is on its way.
-fn knock(bench: &mut Bench, address: SocketAddr) -> (Device, Vec<u8>) {
+pub(super) fn knock(bench: &mut Bench, address: SocketAddr) -> (Device, Vec<u8>) {
     let (mut device, hello) = bench.start(address, ClientConfig::default());
     let out = deliver_only(bench, address, &hello[0]);
     let mut answers = bench.hand_over(&mut device, &out);
@@ -14,7 +14,7 @@ fn knock(bench: &mut Bench, address: SocketAddr) -> (Device, Vec<u8>) {
 }
 
 /// Hands a datagram over without letting the handshakes that wait have any time.
-fn deliver_only(bench: &mut Bench, from: SocketAddr, datagram: &[u8]) -> Outbox {
+pub(super) fn deliver_only(bench: &mut Bench, from: SocketAddr, datagram: &[u8]) -> Outbox {
     let mut out = Outbox::default();
     let mut datagram = datagram.to_vec();
     bench

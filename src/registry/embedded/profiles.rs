@@ -9,14 +9,14 @@
 use super::index::{Entry, Index};
 use super::{
     ByName, DEFAULT_PROFILE, Device, DeviceId, DeviceOptions, EmbeddedRegistry, MARKER, Profile,
-    ProfileSettings, Profiles, RegistryError, storage,
+    ProfileSettings, Profiles, RegistryError, intern, record, storage, validate,
 };
 use crate::registry::profile::PROFILES_MAX;
 use fjall::{Database, Keyspace, PersistMode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 const VERSION: u8 = 1;
 /// In `meta`: the keyspaces here have had their markers. A data directory of an earlier version has
@@ -172,6 +172,40 @@ impl EmbeddedRegistry {
         batch.commit().map_err(storage)?;
         self.profiles.take(name);
         Ok(())
+    }
+
+    /// Gives a device another profile: its credential, and the sessions that it opened, stay.
+    pub(super) fn store_device_profile(
+        &self,
+        name: &str,
+        profile: &str,
+    ) -> Result<Arc<Device>, RegistryError> {
+        use crate::registry::Registry as _;
+        validate::profile(profile)?;
+        let mut writer = self.writer();
+        let before = self
+            .device_by_name(name)
+            .ok_or_else(|| RegistryError::Unknown(name.into()))?;
+        let key = before.id.0.to_be_bytes();
+        let stored = writer.devices.get(key).map_err(storage)?;
+        let certificate = stored
+            .and_then(|bytes| record::decode(before.id, &bytes, &mut |name| name.into()))
+            .map(|(_, certificate)| certificate)
+            .ok_or_else(|| RegistryError::Storage(format!("the record of {name:?} is damaged")))?;
+        let after = Arc::new(Device {
+            profile: intern(&mut writer.profile_names, profile),
+            ..Device::clone(&before)
+        });
+        let mut batch = writer
+            .database
+            .batch()
+            .durability(Some(PersistMode::SyncAll));
+        batch.insert(&writer.devices, key, record::encode(&after, &certificate));
+        batch.commit().map_err(storage)?;
+        self.by_id.insert(Arc::clone(&after));
+        let mut names = self.by_name.write().unwrap_or_else(PoisonError::into_inner);
+        names.replace(ByName(Arc::clone(&after)));
+        Ok(after)
     }
 
     /// One of a profile's devices. Looks at all devices.

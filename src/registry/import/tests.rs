@@ -20,7 +20,7 @@ fn import_into(registry: &dyn Registry, csv: &[u8], base: &Path) -> Imported {
     let progress = import(
         &mut add,
         &mut &csv[..],
-        base,
+        Some(base),
         &mut |_| calls += 1,
         &mut |line| {
             refused.push(line);

@@ -19,6 +19,17 @@ pub enum PowerMode {
     EDrx,
 }
 
+impl PowerMode {
+    /// Its name in settings.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Psm => "PSM",
+            Self::Drx => "DRX",
+            Self::EDrx => "E_DRX",
+        }
+    }
+}
+
 /// A device's, or a profile's, way of saving power. Times in milliseconds; 0 is as absent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]

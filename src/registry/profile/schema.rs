@@ -7,7 +7,7 @@
 //! as two bytes of an empty message on the wire can stand for all default values of its fields.
 
 use prost_reflect::{
-    DescriptorPool, DeserializeOptions, DynamicMessage, MessageDescriptor, SerializeOptions,
+    DescriptorPool, DeserializeOptions, DynamicMessage, Kind, MessageDescriptor, SerializeOptions,
 };
 use std::io;
 
@@ -85,6 +85,17 @@ impl Schema {
             .get_file_by_name(FILE)
             .and_then(|file| file.messages().last());
         last.map(Self).ok_or(SchemaError::NoMessage)
+    }
+
+    /// Whether the message has a field of this name.
+    pub fn has_field(&self, name: &str) -> bool {
+        self.0.get_field_by_name(name).is_some()
+    }
+
+    /// Whether the message has a field of this name that holds text.
+    pub fn has_text_field(&self, name: &str) -> bool {
+        let field = self.0.get_field_by_name(name);
+        field.is_some_and(|field| field.kind() == Kind::String && !field.is_list())
     }
 
     /// A message as JSON text: fields by the names of the schema, default values included, 64-bit

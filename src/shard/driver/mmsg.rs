@@ -6,9 +6,9 @@ use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Counts, Received};
-use crate::endpoint::{Outbox, Port};
-use crate::shard::socket::{BATCH, Datagram, ReceiveBatch, Socket, wait_readable};
+use super::{Counts, Handler, Received};
+use crate::endpoint::{AHEAD, Outbox, Port};
+use crate::shard::socket::{BATCH, ReceiveBatch, Socket, wait_readable};
 use crate::shard::wake::Wake;
 
 /// A shard's sockets.
@@ -38,8 +38,8 @@ impl MmsgDriver {
         mem::take(&mut self.counts)
     }
 
-    /// Gives the datagrams that arrived, at most a batch of each port, to `handle`.
-    pub(super) fn receive(&mut self, handle: &mut dyn FnMut(Port, Datagram<'_>)) -> Received {
+    /// Gives the datagrams that arrived, at most a batch of each port, to `handler`.
+    pub(super) fn receive(&mut self, handler: &mut dyn Handler) -> Received {
         let mut received = Received {
             datagrams: 0,
             is_empty: true,
@@ -51,8 +51,13 @@ impl MmsgDriver {
             };
             received.datagrams += count;
             received.is_empty &= count < BATCH;
-            for datagram in self.batch.datagrams() {
-                handle(*port, datagram);
+            for start in (0..count).step_by(AHEAD) {
+                let group = start..count.min(start + AHEAD);
+                let senders = self.batch.senders(group.clone());
+                handler.foresee(&mut senders.map(|from| (from, *port)));
+                for datagram in self.batch.datagrams(group) {
+                    handler.handle(*port, datagram);
+                }
             }
         }
         received

@@ -3,19 +3,24 @@
 //! glommio's own UDP path makes a system call per datagram, so the datagrams travel beside it:
 //! [`uring`] on a ring of our own, [`mmsg`] by recvmmsg and sendmmsg where the kernel has no such ring.
 //! Both sleep in two ways: [`Driver::wait`] in one system call, for a shard that will soon be needed,
-//! and [`idle`] in the executor, for one that is idle.
+//! and [`idle`] in the executor, for one that is idle. [`memory`] is for a shard that runs without a
+//! kernel: its owner brings the datagrams, and takes its turns.
 
 mod idle;
+mod memory;
 mod mmsg;
 #[cfg(test)]
 mod tests;
 mod uring;
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 pub(super) use self::idle::Sleeper;
+pub use self::memory::MemoryDatagram;
+pub(super) use self::memory::MemoryDriver;
 use self::mmsg::MmsgDriver;
 use self::uring::{RingDriver, RingSizes};
 use super::socket::{Datagram, Socket};
@@ -63,18 +68,32 @@ impl DriverKind {
         outbox.push(own, Port::Plain, b"probe");
         driver.send(&mut outbox)?;
         for _ in 0..PROBE_STEPS {
-            let mut is_there = false;
-            driver.receive(&mut |_, datagram| is_there |= datagram.bytes == b"probe")?;
+            let mut probe = Probe::default();
+            driver.receive(&mut probe)?;
             let counts = driver.take_counts();
             if counts.receive_errors + counts.refused > 0 {
                 return Err(io::ErrorKind::Unsupported.into());
             }
-            if is_there {
+            if probe.is_there {
                 return Ok(());
             }
             driver.wait(PROBE_STEP)?;
         }
         Err(io::ErrorKind::TimedOut.into())
+    }
+}
+
+/// Waits for the probe's own datagram.
+#[derive(Default)]
+struct Probe {
+    is_there: bool,
+}
+
+impl Handler for Probe {
+    fn foresee(&mut self, _arrivals: &mut dyn Iterator<Item = (SocketAddr, Port)>) {}
+
+    fn handle(&mut self, _port: Port, datagram: Datagram<'_>) {
+        self.is_there |= datagram.bytes == b"probe";
     }
 }
 
@@ -84,6 +103,15 @@ pub(super) struct Received {
     pub(super) datagrams: usize,
     /// Nothing was left behind.
     pub(super) is_empty: bool,
+}
+
+/// What a driver gives its datagrams to.
+pub(super) trait Handler {
+    /// The next datagrams, at most [`crate::endpoint::AHEAD`], come from these, in this order.
+    fn foresee(&mut self, arrivals: &mut dyn Iterator<Item = (SocketAddr, Port)>);
+
+    /// Takes a datagram, whose bytes may be changed.
+    fn handle(&mut self, port: Port, datagram: Datagram<'_>);
 }
 
 /// What a driver did.
@@ -114,6 +142,8 @@ impl Counts {
 pub(super) enum Driver {
     Uring(Box<RingDriver>),
     Mmsg(Box<MmsgDriver>),
+    /// Nothing comes while this one waits: it never does.
+    Memory(MemoryDriver),
 }
 
 impl Driver {
@@ -133,18 +163,15 @@ impl Driver {
         }
     }
 
-    /// Gives the datagrams that arrived to `handle`, which may change their bytes: at most
-    /// [`super::socket::BATCH`] of each port.
+    /// Gives the datagrams that arrived to `handler`, at most [`super::socket::BATCH`] of each port.
     ///
     /// # Errors
     /// When the ring is broken. A socket's errors are counted only.
-    pub(super) fn receive(
-        &mut self,
-        handle: &mut dyn FnMut(Port, Datagram<'_>),
-    ) -> io::Result<Received> {
+    pub(super) fn receive(&mut self, handler: &mut dyn Handler) -> io::Result<Received> {
         match self {
-            Self::Uring(driver) => driver.receive(handle),
-            Self::Mmsg(driver) => Ok(driver.receive(handle)),
+            Self::Uring(driver) => driver.receive(handler),
+            Self::Mmsg(driver) => Ok(driver.receive(handler)),
+            Self::Memory(driver) => Ok(driver.receive(handler)),
         }
     }
 
@@ -156,6 +183,7 @@ impl Driver {
         match self {
             Self::Uring(driver) => driver.send(outbox)?,
             Self::Mmsg(driver) => driver.send(outbox),
+            Self::Memory(driver) => driver.send(outbox),
         }
         Ok(())
     }
@@ -165,6 +193,7 @@ impl Driver {
         match self {
             Self::Uring(driver) => driver.take_counts(),
             Self::Mmsg(driver) => driver.take_counts(),
+            Self::Memory(driver) => driver.take_counts(),
         }
     }
 
@@ -176,6 +205,7 @@ impl Driver {
         match self {
             Self::Uring(driver) => driver.wait(time),
             Self::Mmsg(driver) => driver.wait(time),
+            Self::Memory(_) => Ok(()),
         }
     }
 
@@ -191,6 +221,7 @@ impl Driver {
                 std::thread::sleep(time);
                 Ok(())
             }
+            Self::Memory(_) => Ok(()),
         }
     }
 
@@ -203,6 +234,7 @@ impl Driver {
         match self {
             Self::Uring(driver) => Sleeper::on_event(driver.event()),
             Self::Mmsg(driver) => Sleeper::on_sockets(driver.sockets()),
+            Self::Memory(_) => Sleeper::on_sockets(std::iter::empty()),
         }
     }
 
@@ -213,7 +245,7 @@ impl Driver {
     pub(super) fn prepare_idle(&mut self) -> io::Result<bool> {
         match self {
             Self::Uring(driver) => driver.prepare_idle(),
-            Self::Mmsg(_) => Ok(true),
+            Self::Mmsg(_) | Self::Memory(_) => Ok(true),
         }
     }
 

@@ -1,6 +1,7 @@
 //! Both drivers on real sockets: the same tests over both.
 
 use super::*;
+use crate::endpoint::AHEAD;
 use crate::shard::clock::Clock;
 use crate::shard::socket::{BATCH, DATAGRAM_MAX};
 use std::net::{SocketAddr, UdpSocket};
@@ -13,7 +14,8 @@ const HOSTS: [&str; 2] = ["127.0.0.1:0", "[::1]:0"];
 /// A clock, and when patience ends.
 fn patience() -> (Clock, crate::time::Instant) {
     let clock = Clock::start();
-    (clock, clock.instant() + PATIENCE)
+    let deadline = clock.instant() + PATIENCE;
+    (clock, deadline)
 }
 
 struct Opened {
@@ -52,6 +54,21 @@ fn client(host: &str, server: SocketAddr) -> UdpSocket {
     socket
 }
 
+/// A handler that does this with each datagram.
+pub(super) fn each(handle: impl FnMut(Port, Datagram<'_>)) -> impl Handler {
+    struct Each<F>(F);
+    impl<F: FnMut(Port, Datagram<'_>)> Handler for Each<F> {
+        fn foresee(&mut self, arrivals: &mut dyn Iterator<Item = (SocketAddr, Port)>) {
+            assert!((1..=AHEAD).contains(&arrivals.count()));
+        }
+
+        fn handle(&mut self, port: Port, datagram: Datagram<'_>) {
+            (self.0)(port, datagram);
+        }
+    }
+    Each(handle)
+}
+
 /// What arrives until there are `count` datagrams: port, sender, bytes, whether cut off.
 fn receive(driver: &mut Driver, count: usize) -> Vec<(Port, SocketAddr, Vec<u8>, bool)> {
     let mut all = Vec::new();
@@ -59,12 +76,12 @@ fn receive(driver: &mut Driver, count: usize) -> Vec<(Port, SocketAddr, Vec<u8>,
     while all.len() < count {
         assert!(clock.instant() < end, "{} of {count}", all.len());
         let received = driver
-            .receive(&mut |port, datagram| {
+            .receive(&mut each(|port, datagram| {
                 let bytes = datagram.bytes.to_vec();
                 // A driver's memory is the handler's while it has it.
                 datagram.bytes.fill(0xff);
                 all.push((port, datagram.from, bytes, datagram.truncated));
-            })
+            }))
             .unwrap();
         assert!(received.datagrams <= 2 * BATCH);
         if received.datagrams == 0 {
@@ -181,7 +198,7 @@ fn a_wake_up_ends_the_wait_whether_it_came_before_or_after() {
             assert!(clock.instant() < end);
             // Its operation is armed again by a turn.
             receive(&mut opened.driver, 0);
-            opened.driver.receive(&mut |_, _| {}).unwrap();
+            opened.driver.receive(&mut each(|_, _| {})).unwrap();
         }
         let waker = std::thread::spawn({
             let wake = Arc::clone(&opened.wake);

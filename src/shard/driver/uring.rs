@@ -9,14 +9,7 @@
 //! part of what arrived, and posts its completions
 //! ```
 //!
-//! A provided buffer holds one datagram behind its header:
-//!
-//! ```text
-//! | io_uring_recvmsg_out: namelen controllen payloadlen flags | sender's address | payload ... |
-//! 0                                                           16                 48         STRIDE
-//! ```
-//!
-//! Bounds: [`RingSizes::buffers`] datagrams received and not handled, [`FLIGHTS`] outboxes being sent.
+//! Bounds: [`RingSizes::buffers`] datagrams received and not handled, [`memory::FLIGHTS`] outboxes being sent.
 //! Without a buffer the kernel ends the multishot (ENOBUFS) and keeps what comes in the socket's own
 //! buffer; the operation is armed again once buffers are back. The completion queue holds what all
 //! buffers and a full submission queue can complete; should it overflow, the kernel keeps the rest
@@ -24,7 +17,7 @@
 //!
 //! # Memory that the kernel uses
 //!
-//! All of it is in [`Memory`]: the buffers, the flights, the header and the value of the event. It is
+//! All of it is in [`memory::Memory`]: the buffers, the flights, the header and the value of the event. It is
 //! freed only after every operation has completed ([`RingDriver::quiesce`]); when the kernel does not
 //! say so within a second, it is left allocated, as nothing else is safe then.
 //!
@@ -35,41 +28,29 @@
 
 #![allow(unsafe_code)]
 
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+mod memory;
+
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::mem::{self, ManuallyDrop};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::AsRawFd;
-use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
-use io_uring::types::{BufRingEntry, CancelBuilder, Fd, Fixed, SubmitArgs, Timespec};
-use io_uring::{IoUring, cqueue, opcode, squeue};
-use socket2::SockAddr;
+use io_uring::types::{CancelBuilder, Fd, Fixed, SubmitArgs, Timespec};
+use io_uring::{IoUring, cqueue, opcode};
 
-use super::{Counts, Received};
-use crate::endpoint::{Outbox, Port, Transmit};
-use crate::shard::socket::{BATCH, DATAGRAM_MAX, Datagram, Socket, event_descriptor};
+use self::memory::{Memory, parse, sender};
+use super::{Counts, Handler, Received};
+use crate::endpoint::{AHEAD, Outbox, Port};
+use crate::shard::socket::{BATCH, Socket, event_descriptor};
 use crate::shard::wake::Wake;
 
-/// Outboxes that may be under way at once; usually each completes while it is submitted.
-const FLIGHTS: usize = 4;
-/// Bytes before the sender's address in a provided buffer: four numbers of 32 bits.
-const OUT_HEADER: usize = 16;
-/// Room for a sender's address: a sockaddr_in6 has 28 bytes.
-const NAME_ROOM: usize = 32;
-/// Where the payload begins.
-const PAYLOAD: usize = OUT_HEADER + NAME_ROOM;
-/// Bytes from one buffer to the next, a whole number of cache lines.
-const STRIDE: usize = (PAYLOAD + DATAGRAM_MAX).next_multiple_of(64);
 /// The one group of provided buffers.
 const GROUP: u16 = 0;
-/// The kernel wants the buffer ring on a page of its own.
-const PAGE: usize = 4096;
+/// How long a shard rests at most while receiving on a port has failed, before it asks again.
+const DEAF_PAUSE: Duration = Duration::from_millis(10);
 /// How long an end waits for operations that are under way, in all.
 const QUIESCE_STEP: Duration = Duration::from_millis(20);
 const QUIESCE_STEPS: u32 = 50;
@@ -224,11 +205,8 @@ impl RingDriver {
         mem::take(&mut self.counts)
     }
 
-    /// Gives the datagrams that arrived, at most a batch, to `handle`.
-    pub(super) fn receive(
-        &mut self,
-        handle: &mut dyn FnMut(Port, Datagram<'_>),
-    ) -> io::Result<Received> {
+    /// Gives the datagrams that arrived, at most a batch, to `handler`.
+    pub(super) fn receive(&mut self, handler: &mut dyn Handler) -> io::Result<Received> {
         self.reap();
         if self.arrivals.is_empty() && self.has_kernel_work() {
             self.enter(0, None)?;
@@ -237,24 +215,41 @@ impl RingDriver {
             datagrams: 0,
             is_empty: self.arrivals.len() < BATCH,
         };
-        for _ in 0..BATCH {
-            let Some(arrival) = self.arrivals.pop_front() else {
-                break;
-            };
-            received.datagrams += 1;
-            let buffers = &mut self.memory.buffers;
-            if let Some(port) = self.ports.get(usize::from(arrival.port))
-                && let Some(datagram) = parse(buffers.bytes(arrival.buffer, arrival.length))
-            {
-                handle(port.port, datagram);
-            }
-            buffers.give(arrival.buffer);
+        while received.datagrams < BATCH && !self.arrivals.is_empty() {
+            received.datagrams += self.receive_group(handler);
         }
         if received.datagrams > 0 {
             self.memory.buffers.publish();
         }
         self.arm();
         Ok(received)
+    }
+
+    /// Gives the next few datagrams to `handler`; returns how many.
+    fn receive_group(&mut self, handler: &mut dyn Handler) -> usize {
+        let Self {
+            ports,
+            memory,
+            arrivals,
+            ..
+        } = self;
+        let buffers = &mut memory.buffers;
+        let port_of = |arrival: &Arrival| ports.get(usize::from(arrival.port)).map(|p| p.port);
+        let count = arrivals.len().min(AHEAD);
+        let mut senders = arrivals.iter().take(count).filter_map(|arrival| {
+            let from = sender(buffers.bytes(arrival.buffer, arrival.length))?;
+            Some((from, port_of(arrival)?))
+        });
+        handler.foresee(&mut senders);
+        for arrival in arrivals.drain(..count) {
+            if let Some(port) = port_of(&arrival)
+                && let Some(datagram) = parse(buffers.bytes(arrival.buffer, arrival.length))
+            {
+                handler.handle(port, datagram);
+            }
+            buffers.give(arrival.buffer);
+        }
+        count
     }
 
     /// Whether an enter would bring something: entries to submit, or work that waits for one.
@@ -325,15 +320,31 @@ impl RingDriver {
         if !self.arrivals.is_empty() || !self.wake_armed {
             return Ok(());
         }
+        let time = if self.hears() {
+            time
+        } else {
+            time.min(DEAF_PAUSE)
+        };
         self.enter(completions, Some(time))
+    }
+
+    /// Whether the kernel receives on every port.
+    fn hears(&self) -> bool {
+        self.ports.iter().all(|port| port.armed)
     }
 
     /// Lets the kernel write the event descriptor from now on. `false`: there is something already.
     pub(super) fn prepare_idle(&mut self) -> io::Result<bool> {
         self.enter(0, None)?;
+        if !self.hears() {
+            // Receiving failed at once; asked anew at once, it might fail without end.
+            self.enter(1, Some(DEAF_PAUSE))?;
+            return Ok(false);
+        }
         self.ring.completion().enable_eventfd();
         self.reap();
-        let is_idle = self.arrivals.is_empty() && self.wake_armed && !self.has_kernel_work();
+        let is_armed = self.wake_armed && self.hears();
+        let is_idle = self.arrivals.is_empty() && is_armed && !self.has_kernel_work();
         if !is_idle {
             self.end_idle();
         }
@@ -487,204 +498,10 @@ impl Drop for RingDriver {
     }
 }
 
-/// Everything that operations under way point to.
-struct Memory {
-    buffers: BufferRing,
-    flights: [Flight; FLIGHTS],
-    /// What a multishot recvmsg is told: how much room the address has.
-    header: Box<libc::msghdr>,
-    /// Where the count of an event goes; only its arrival matters.
-    wake_value: Box<u64>,
-}
-
-impl Memory {
-    fn new(buffers: u16) -> Self {
-        // SAFETY: all-zero bytes are a valid msghdr: null pointers with zero lengths.
-        let mut header: libc::msghdr = unsafe { mem::zeroed() };
-        header.msg_namelen = NAME_LENGTH;
-        Self {
-            buffers: BufferRing::new(buffers),
-            flights: Default::default(),
-            header: Box::new(header),
-            wake_value: Box::default(),
-        }
-    }
-
-    fn free_flight(&self) -> Option<usize> {
-        self.flights.iter().position(|flight| flight.under_way == 0)
-    }
-
-    fn end_send(&mut self, flight: usize) {
-        if let Some(flight) = self.flights.get_mut(flight) {
-            flight.under_way = flight.under_way.saturating_sub(1);
-        }
-    }
-}
-
-#[allow(clippy::cast_possible_truncation, reason = "32")]
-const NAME_LENGTH: libc::socklen_t = NAME_ROOM as _;
-
 fn send(port: u8, flight: usize) -> Operation {
     // A place in an array of four.
     let flight = u8::try_from(flight).unwrap_or(u8::MAX);
     Operation::Send { port, flight }
-}
-
-/// An outbox under way: the arena in which its datagrams were built, and their addresses.
-#[derive(Default)]
-struct Flight {
-    bytes: Vec<u8>,
-    transmits: Vec<Transmit>,
-    addresses: Vec<SockAddr>,
-    under_way: usize,
-}
-
-impl Flight {
-    /// Takes over the outbox's arena, and gives it the one of the last time.
-    fn load(&mut self, outbox: &mut Outbox) {
-        outbox.swap_transmits(&mut self.bytes, &mut self.transmits);
-        self.addresses.clear();
-        let addresses = self.transmits.iter().map(|t| SockAddr::from(t.to));
-        self.addresses.extend(addresses);
-    }
-
-    /// The send of one of its datagrams. The pointers are good until the next [`Self::load`].
-    fn entry(&self, index: usize, port: u8, flags: i32) -> squeue::Entry {
-        let bytes = &self.bytes[self.transmits[index].range.clone()];
-        let address = &self.addresses[index];
-        let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-        opcode::Send::new(Fixed(port.into()), bytes.as_ptr(), length)
-            .flags(flags)
-            .dest_addr(address.as_ptr().cast())
-            .dest_addr_len(address.len())
-            .build()
-    }
-}
-
-/// The provided buffers, and the ring of entries that lends them to the kernel.
-///
-/// A buffer is the kernel's from [`Self::give`] until a completion names it, then ours until it is
-/// given again.
-struct BufferRing {
-    entries: NonNull<BufRingEntry>,
-    memory: NonNull<u8>,
-    count: u16,
-    tail: u16,
-}
-
-impl BufferRing {
-    /// `count` buffers, a power of two; none is given yet.
-    fn new(count: u16) -> Self {
-        let entries = allocate(Self::entries_layout(count)).cast();
-        let memory = allocate(Self::memory_layout(count));
-        Self {
-            entries,
-            memory,
-            count,
-            tail: 0,
-        }
-    }
-
-    fn entries_layout(count: u16) -> Layout {
-        let size = usize::from(count) * mem::size_of::<BufRingEntry>();
-        Layout::from_size_align(size, PAGE).unwrap_or_else(|_| unreachable!("at most a MiB"))
-    }
-
-    fn memory_layout(count: u16) -> Layout {
-        let size = usize::from(count) * STRIDE;
-        Layout::from_size_align(size, 64).unwrap_or_else(|_| unreachable!("at most 300 MiB"))
-    }
-
-    fn buffer(&self, id: u16) -> NonNull<u8> {
-        assert!(
-            id < self.count,
-            "the kernel names buffers that it was given"
-        );
-        // SAFETY: within the allocation, as the assertion says.
-        unsafe { self.memory.add(usize::from(id) * STRIDE) }
-    }
-
-    /// Lends a buffer to the kernel with the next [`Self::publish`].
-    fn give(&mut self, id: u16) {
-        let address = self.buffer(id).as_ptr() as u64;
-        let place = self.tail & (self.count - 1);
-        // SAFETY: within the allocation; the kernel does not read entries beyond the published tail.
-        let entry = unsafe { self.entries.add(usize::from(place)).as_mut() };
-        entry.set_addr(address);
-        entry.set_len(BUFFER_LENGTH);
-        entry.set_bid(id);
-        self.tail = self.tail.wrapping_add(1);
-    }
-
-    /// Tells the kernel of all buffers given so far.
-    fn publish(&mut self) {
-        // SAFETY: the first entry is initialized (zeroed at least).
-        let tail = unsafe { BufRingEntry::tail(self.entries.as_ptr()) };
-        // SAFETY: the tail is an aligned 16-bit number, which the kernel reads and only we write.
-        let tail = unsafe { AtomicU16::from_ptr(tail.cast_mut()) };
-        tail.store(self.tail, Ordering::Release);
-    }
-
-    /// The first `length` bytes of a buffer that a completion named and that was not given since.
-    fn bytes(&mut self, id: u16, length: usize) -> &mut [u8] {
-        let start = self.buffer(id);
-        // SAFETY: within the buffer, and initialized (zeroed at least); the kernel has given it up, and
-        // the borrow of `self` keeps it from being lent again.
-        unsafe { std::slice::from_raw_parts_mut(start.as_ptr(), length.min(STRIDE)) }
-    }
-}
-
-impl Drop for BufferRing {
-    fn drop(&mut self) {
-        // SAFETY: allocated with this layout; no slice of it can be alive.
-        unsafe { dealloc(self.memory.as_ptr(), Self::memory_layout(self.count)) };
-        let entries = self.entries.as_ptr().cast();
-        // SAFETY: the same.
-        unsafe { dealloc(entries, Self::entries_layout(self.count)) };
-    }
-}
-
-#[allow(clippy::cast_possible_truncation, reason = "a few thousand")]
-const BUFFER_LENGTH: u32 = (PAYLOAD + DATAGRAM_MAX) as u32;
-
-fn allocate(layout: Layout) -> NonNull<u8> {
-    assert!(layout.size() > 0, "a ring has buffers");
-    // SAFETY: the layout is not empty.
-    let memory = unsafe { alloc_zeroed(layout) };
-    NonNull::new(memory).unwrap_or_else(|| handle_alloc_error(layout))
-}
-
-/// Takes a received buffer apart; `None` when the address is none of the internet's.
-fn parse(buffer: &mut [u8]) -> Option<Datagram<'_>> {
-    let (header, rest) = buffer.split_at_mut_checked(OUT_HEADER)?;
-    let (name, bytes) = rest.split_at_mut_checked(NAME_ROOM)?;
-    let flags = u32::from_ne_bytes(header[12..16].try_into().ok()?);
-    Some(Datagram {
-        from: address(name)?,
-        bytes,
-        truncated: flags & MSG_TRUNC != 0,
-    })
-}
-
-const MSG_TRUNC: u32 = libc::MSG_TRUNC.cast_unsigned();
-
-/// A sockaddr_in or sockaddr_in6.
-fn address(name: &[u8]) -> Option<SocketAddr> {
-    let family = u16::from_ne_bytes(name.first_chunk().copied()?);
-    let port = u16::from_be_bytes(name.get(2..4)?.try_into().ok()?);
-    match i32::from(family) {
-        libc::AF_INET => {
-            let ip: [u8; 4] = name.get(4..8)?.try_into().ok()?;
-            Some(SocketAddrV4::new(Ipv4Addr::from(ip), port).into())
-        }
-        libc::AF_INET6 => {
-            let flow = u32::from_ne_bytes(name.get(4..8)?.try_into().ok()?);
-            let ip: [u8; 16] = name.get(8..24)?.try_into().ok()?;
-            let scope = u32::from_ne_bytes(name.get(24..28)?.try_into().ok()?);
-            Some(SocketAddrV6::new(Ipv6Addr::from(ip), port, flow, scope).into())
-        }
-        _ => None,
-    }
 }
 
 #[cfg(test)]

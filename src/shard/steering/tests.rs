@@ -36,7 +36,7 @@ fn received(group: &[Socket]) -> Vec<Vec<(u8, Option<u8>)>> {
         .map(|member| {
             let mut seen = Vec::new();
             while member.receive(&mut batch).unwrap() > 0 {
-                seen.extend(batch.datagrams().map(|datagram| {
+                seen.extend(batch.datagrams(0..BATCH).map(|datagram| {
                     let first = datagram.bytes.first().copied().unwrap_or(0);
                     (first, datagram.bytes.get(CID_OFFSET).copied())
                 }));

@@ -168,6 +168,17 @@ impl Tables {
         Ok(())
     }
 
+    /// The rows of a bucket of a series and their blocks, in the order in which they were written.
+    pub(super) fn bucket_rows(
+        &self,
+        series: &[u8],
+        at: i64,
+    ) -> Result<Vec<(Row, fjall::UserValue)>, StoreError> {
+        let rows = self.series.prefix(bucket_prefix(series, at));
+        rows.map(|row| Row::with_block(row).map_err(read_error))
+            .collect()
+    }
+
     /// The first bucket of a series at or behind `from` in the direction of `order`.
     pub(super) fn next_bucket(
         &self,
@@ -269,9 +280,18 @@ pub(super) struct Row {
 
 impl Row {
     fn new(row: Guard) -> fjall::Result<Self> {
+        Self::with_block(row).map(|(row, _)| row)
+    }
+
+    fn with_block(row: Guard) -> fjall::Result<(Self, fjall::UserValue)> {
         let (key, value) = row.into_inner()?;
         let bytes = row_bytes(&key, &value);
-        Ok(Self { key, bytes })
+        Ok((Self { key, bytes }, value))
+    }
+
+    /// Its key.
+    pub(super) fn key(&self) -> &[u8] {
+        &self.key
     }
 
     /// Adds the removal to a batch.
@@ -295,6 +315,8 @@ pub(super) struct Points {
     to_ms: i64,
     limit: usize,
     order: Order,
+    /// Most points held: more than `limit` while some are to be removed.
+    room: usize,
     found: BTreeMap<i64, Value>,
 }
 
@@ -305,6 +327,7 @@ impl Points {
             to_ms,
             limit,
             order,
+            room: limit,
             found: BTreeMap::new(),
         }
     }
@@ -315,7 +338,7 @@ impl Points {
         if !(self.from_ms..=self.to_ms).contains(&ts_ms) || self.limit == 0 {
             return;
         }
-        if self.found.len() >= self.limit && !self.found.contains_key(&ts_ms) {
+        if self.found.len() >= self.room && !self.found.contains_key(&ts_ms) {
             let (far, is_beyond) = match self.order {
                 Order::Ascending => {
                     let far = self.found.last_key_value().map(|(ts, _)| *ts);
@@ -334,6 +357,17 @@ impl Points {
         self.found.insert(ts_ms, value());
     }
 
+    /// Makes room for so many points that are to be removed again by [`Self::remove`], so that as many
+    /// as wanted are left then.
+    pub(super) fn expect_removals(&mut self, removals: usize) {
+        self.room = self.limit.saturating_add(removals);
+    }
+
+    /// Removes the point of a time that was added before.
+    pub(super) fn remove(&mut self, ts_ms: i64) {
+        self.found.remove(&ts_ms);
+    }
+
     /// Which points come first.
     pub(super) fn order(&self) -> Order {
         self.order
@@ -341,7 +375,7 @@ impl Points {
 
     /// Whether there are as many as wanted.
     pub(super) fn is_full(&self) -> bool {
-        self.found.len() >= self.limit
+        self.found.len() >= self.room
     }
 
     /// The buckets to look into: the first and the last in the direction of the order.
@@ -356,8 +390,14 @@ impl Points {
     pub(super) fn into_sorted(self) -> Vec<crate::store::Point> {
         let point = |(ts_ms, value)| crate::store::Point { ts_ms, value };
         match self.order {
-            Order::Ascending => self.found.into_iter().map(point).collect(),
-            Order::Descending => self.found.into_iter().rev().map(point).collect(),
+            Order::Ascending => {
+                let found = self.found.into_iter();
+                found.take(self.limit).map(point).collect()
+            }
+            Order::Descending => {
+                let found = self.found.into_iter().rev();
+                found.take(self.limit).map(point).collect()
+            }
         }
     }
 }

@@ -21,12 +21,13 @@ use super::database::{Tables, row_bytes, unpanicked};
 use super::directory::DataDirectory;
 use super::head::{DeviceHead, Head};
 use super::retention::{Retention, Step, Sweep, Usage};
-use super::series::{encode_blocks, parse_row_key};
+use super::series::{bucket, decode_block, encode_blocks, parse_row_key, series_prefix};
 use super::spare::SpareMaker;
 use crate::registry::DeviceId;
+use crate::store::Value;
 use crate::store::batch::{TelemetryItem, TelemetryItems};
 use fjall::{OwnedWriteBatch, PersistMode};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -383,17 +384,11 @@ impl<'a> Writer<'a> {
         for (key, mut points) in series {
             // Stable: of points with the same time the later one stays behind.
             points.sort_by_key(|point| point.ts_ms);
-            let mut rows = Vec::new();
-            encode_blocks(device, key, &points, self.sequence, &mut |row, value| {
-                rows.push((row, value));
-            });
-            for (row, value) in rows {
-                if let Some((_, bucket)) = parse_row_key(&row) {
-                    self.usage.add(bucket, row_bytes(&row, &value));
-                }
-                self.bytes += row.len() + value.len();
-                self.batch.insert(&self.tables.series, row, value);
-                self.commit_if_large()?;
+            if points.iter().any(|point| point.value.is_none()) {
+                self.rewrite_series(device, key, &points)?;
+            } else {
+                let blocks = self.blocks(device, key, &points);
+                self.write_blocks(blocks)?;
             }
         }
         for (scope, key, updated_ms, value) in head.attributes.iter() {
@@ -401,6 +396,79 @@ impl<'a> Writer<'a> {
             self.tables
                 .put_attribute(&mut self.batch, device, at, updated_ms, value);
             self.commit_if_large()?;
+        }
+        Ok(())
+    }
+
+    fn blocks(
+        &self,
+        device: DeviceId,
+        key: &str,
+        points: &[TelemetryItem<'_>],
+    ) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let mut blocks = Vec::new();
+        encode_blocks(device, key, points, self.sequence, &mut |row, value| {
+            blocks.push((row, value));
+        });
+        blocks
+    }
+
+    fn write_blocks(&mut self, blocks: Vec<(Vec<u8>, Vec<u8>)>) -> fjall::Result<()> {
+        for (row, value) in blocks {
+            if let Some((_, bucket)) = parse_row_key(&row) {
+                self.usage.add(bucket, row_bytes(&row, &value));
+            }
+            self.bytes += row.len() + value.len();
+            self.batch.insert(&self.tables.series, row, value);
+            self.commit_if_large()?;
+        }
+        Ok(())
+    }
+
+    /// Writes points of which some are removed: in the buckets of these, what stays of the rows that
+    /// are there goes into new blocks, so that a removal needs no trace.
+    ///
+    /// The old rows go after the new ones have come: a crash between both leaves too much, and the
+    /// removals are still in the log, but never too little.
+    fn rewrite_series(
+        &mut self,
+        device: DeviceId,
+        key: &str,
+        points: &[TelemetryItem<'_>],
+    ) -> Result<(), Box<dyn std::error::Error>> {
+        let series = series_prefix(device, key);
+        let removals = points.iter().filter(|point| point.value.is_none());
+        let buckets: BTreeSet<i64> = removals.map(|point| bucket(point.ts_ms)).collect();
+        let mut old = Vec::new();
+        let mut staying: BTreeMap<i64, Value> = BTreeMap::new();
+        for at in buckets {
+            for (row, block) in self.tables.bucket_rows(&series, at)? {
+                decode_block(at, &block, &mut |ts_ms, value| {
+                    if points.binary_search_by_key(&ts_ms, |p| p.ts_ms).is_err() {
+                        staying.insert(ts_ms, value.to_value());
+                    }
+                })
+                .ok_or("a block of points is damaged")?;
+                old.push(row);
+            }
+        }
+        let mut merged = points.to_vec();
+        merged.extend(staying.iter().map(|(&ts_ms, value)| TelemetryItem {
+            ts_ms,
+            key,
+            value: Some(value.as_ref()),
+        }));
+        merged.sort_by_key(|point| point.ts_ms);
+        let blocks = self.blocks(device, key, &merged);
+        let new: BTreeSet<Vec<u8>> = blocks.iter().map(|(row, _)| row.clone()).collect();
+        self.write_blocks(blocks)?;
+        for row in old {
+            // One of the same name is of this flush, when it was not finished: it is replaced already,
+            // and was never counted.
+            if !new.contains(row.key()) {
+                row.remove(self.tables, &mut self.batch, &mut self.usage);
+                self.commit_if_large()?;
+            }
         }
         Ok(())
     }

@@ -290,6 +290,12 @@ impl EmbeddedStore {
         readings: &HeadReadings,
         mut points: Points,
     ) -> Result<Vec<Point>, StoreError> {
+        let items = readings
+            .pieces
+            .iter()
+            .flat_map(|piece| TelemetryItems(piece));
+        let items: Vec<_> = items.filter(|item| item.key == key).collect();
+        points.expect_removals(items.iter().filter(|item| item.value.is_none()).count());
         if !readings.hides_database {
             let series = series_prefix(device, key);
             let order = points.order();
@@ -312,9 +318,10 @@ impl EmbeddedStore {
             }
         }
         // Written after everything in the database, so it counts where times are the same.
-        for piece in &readings.pieces {
-            for item in TelemetryItems(piece).filter(|item| item.key == key) {
-                points.add(item.ts_ms, || item.value.to_value());
+        for item in items {
+            match item.value {
+                Some(value) => points.add(item.ts_ms, || value.to_value()),
+                None => points.remove(item.ts_ms),
             }
         }
         Ok(points.into_sorted())

@@ -73,7 +73,7 @@ pub(super) fn parse_row_key(row: &[u8]) -> Option<(&str, i64)> {
 }
 
 /// Makes blocks of the points of one series, in the order of time and of arrival within a time, and
-/// hands row key and value of each to `write`.
+/// hands row key and value of each to `write`. Of a time that was removed last nothing is written.
 pub(super) fn encode_blocks(
     device: DeviceId,
     key: &str,
@@ -100,6 +100,9 @@ pub(super) fn encode_blocks(
         {
             continue;
         }
+        let Some(point_value) = point.value else {
+            continue;
+        };
         let own_bucket = bucket(point.ts_ms);
         let (mut last, mut value) = match block.take() {
             Some((open, last, value)) if open == own_bucket && value.len() < BLOCK_BYTES => {
@@ -115,7 +118,7 @@ pub(super) fn encode_blocks(
         };
         encode_varint(point.ts_ms.wrapping_sub(last).cast_unsigned(), &mut value);
         last = point.ts_ms;
-        point.value.encode(&mut value);
+        point_value.encode(&mut value);
         block = Some((own_bucket, last, value));
     }
     if let Some((open, _, value)) = block {
@@ -169,7 +172,7 @@ mod tests {
         TelemetryItem {
             ts_ms,
             key: "k",
-            value: ValueRef::Long(value),
+            value: Some(ValueRef::Long(value)),
         }
     }
 
@@ -208,7 +211,7 @@ mod tests {
         }
         let expected: Vec<_> = points
             .iter()
-            .map(|p| (p.ts_ms, p.value.to_value()))
+            .map(|p| (p.ts_ms, p.value.unwrap().to_value()))
             .collect();
         assert_eq!(found, expected);
     }

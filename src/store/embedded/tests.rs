@@ -4,6 +4,7 @@
 )]
 
 mod failures;
+mod removal;
 mod retention;
 
 use super::*;

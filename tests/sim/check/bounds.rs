@@ -18,13 +18,16 @@ pub(crate) fn check_bounds(server: &Server, plan: &Plan) {
         at_most(Counter::Sessions, plan.sessions_max);
         at_most(Counter::HandshakesOpen, plan.handshakes_max);
         at_most(Counter::PeersCoap, plan.plain_peers_max);
-        let in_work = shard.endpoint.requests_in_work();
+        let in_work = shard.endpoint().requests_in_work();
         assert!(in_work <= plan.requests_max, "{in_work} requests in work");
-        let lookups = shard.endpoint.lookups_in_work();
+        let lookups = shard.endpoint().lookups_in_work();
         assert!(lookups <= plan.lookups_max, "{lookups} look-ups in work");
         assert!(shard.queued() <= plan.queue_capacity);
         assert!(shard.inbox.len() <= in_work, "verdicts without a permit");
         assert_eq!(shard.inbox.overflows(), 0, "a verdict was lost");
+        // The shard contains its panics; here they are found.
+        let panics = shard.count(Counter::Panics);
+        assert_eq!(panics, shard.amnesias(), "a shard panicked: see above");
     }
 }
 
@@ -39,12 +42,15 @@ pub(crate) fn check_end(server: &Server) {
         ] {
             assert_eq!(shard.count(gauge), 0, "{gauge:?} does not return to zero");
         }
-        assert_eq!(shard.endpoint.requests_in_work(), 0);
-        assert_eq!(shard.endpoint.lookups_in_work(), 0);
-        assert_eq!(
-            shard.count(Counter::Verdicts),
-            shard.submitted(),
-            "verdicts and requests do not add up"
+        assert_eq!(shard.endpoint().requests_in_work(), 0);
+        assert_eq!(shard.endpoint().lookups_in_work(), 0);
+        let requests = shard.count(Counter::RequestsCoap) + shard.count(Counter::RequestsCoaps);
+        // Each was handed to the pool, or refused by its queue, or found no permit.
+        let answered = shard.count(Counter::Verdicts);
+        let without_permit = shard.count(Counter::QueueFull);
+        assert!(
+            (answered..=answered + without_permit).contains(&requests),
+            "of {requests} requests {answered} had verdicts, and {without_permit} met a full queue"
         );
     }
 }

@@ -2,7 +2,12 @@
 //!
 //! An address that never returned a cookie which it was sent gets, for each datagram, at most one
 //! HelloVerifyRequest that is no longer than the datagram, and nothing of the server's own accord.
+//! Nobody gets a plain message who never sent one.
 //! One that did gets each flight of a handshake a bounded number of times.
+//!
+//! A record with a connection id can come from anywhere, and move its session there if it is the newest.
+//! Who never had a cookie then gets at most three times the bytes that came from him in such datagrams
+//! (RFC 9853 section 5), unless it is a device that has moved and can show that it is there.
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
@@ -11,8 +16,10 @@ use tidegate::endpoint::Port;
 
 use super::records;
 use super::wire::Place;
-use crate::server::Sent;
+use crate::fleet::{self, DEVICE_ID_LEN};
+use crate::server::{Sent, Turn};
 
+const CONNECTION_ID: u8 = 25;
 /// Times that a flight is sent: at first, by four timers, and for the peer's sake.
 const FLIGHTS_MAX: u64 = 1 + 4 + 16;
 
@@ -21,8 +28,13 @@ const FLIGHTS_MAX: u64 = 1 + 4 + 16;
 pub(crate) struct Door {
     issued: HashMap<SocketAddr, HashSet<Vec<u8>>>,
     returned: HashSet<Place>,
+    /// Who sent something to the plain port.
+    plain: HashSet<Place>,
     /// Sendings of each ServerHello, by its random.
     flights: HashMap<[u8; 32], u64>,
+    /// Bytes of datagrams with a connection id from an address, and bytes to it, unless it returned a
+    /// cookie.
+    moved: HashMap<SocketAddr, (usize, usize)>,
     pub(crate) cookies: u64,
 }
 
@@ -35,59 +47,57 @@ impl Door {
         };
     }
 
-    /// A shard took a datagram of `from`, and this is what it sent then.
-    pub(crate) fn received(
-        &mut self,
-        (shard, from): Place,
-        port: Port,
-        datagram: &[u8],
-        answers: &[Sent],
-    ) {
-        if port == Port::Secure {
-            self.note_cookie((shard, from), datagram);
-        }
-        let stranger = port == Port::Secure && !self.returned.contains(&(shard, from));
-        if stranger {
-            let to_him = answers.iter().filter(|sent| sent.to == from);
-            let to_him: Vec<_> = to_him.filter(|sent| sent.port == Port::Secure).collect();
-            assert!(to_him.len() <= 1, "{from}: several answers to a stranger");
-            for answer in to_him {
-                let is_request = records(&answer.bytes)
-                    .iter()
-                    .all(|record| record.issued_cookie().is_some());
-                assert!(is_request, "{from}: a stranger got more than a cookie");
-                assert!(
-                    answer.bytes.len() <= datagram.len(),
-                    "{from}: an answer of {} bytes to {} bytes",
-                    answer.bytes.len(),
-                    datagram.len()
-                );
+    /// A shard took its turn.
+    pub(crate) fn turn(&mut self, turn: &Turn) {
+        for datagram in &turn.taken {
+            let place = (turn.shard, datagram.peer);
+            match datagram.port {
+                Port::Plain => drop(self.plain.insert(place)),
+                Port::Secure => {
+                    self.note_cookie(place, &datagram.bytes);
+                    if datagram.bytes.first() == Some(&CONNECTION_ID) {
+                        self.moved.entry(datagram.peer).or_default().0 += datagram.bytes.len();
+                    }
+                }
             }
         }
-        for answer in answers {
-            assert_eq!(
-                (answer.shard, answer.to, answer.port),
-                (shard, from, port),
-                "a datagram makes the server write to somebody else"
-            );
-            self.note_sent(answer);
+        let mut strangers: HashSet<SocketAddr> = HashSet::new();
+        for sent in &turn.sent {
+            let place = (turn.shard, sent.to);
+            match sent.port {
+                Port::Plain => assert!(
+                    self.plain.contains(&place),
+                    "{} gets a plain message, and never sent one",
+                    sent.to
+                ),
+                Port::Secure if self.returned.contains(&place) => {}
+                Port::Secure if is_cookie_request(sent) => drop(strangers.insert(sent.to)),
+                Port::Secure => self.note_moved(sent),
+            }
+            self.note_sent(sent);
+        }
+        for stranger in strangers {
+            check_stranger(turn, stranger);
         }
     }
 
-    /// A shard sends something without a datagram that it answers.
-    pub(crate) fn sent_unasked(&mut self, sent: &Sent) {
+    /// Somebody who returned no cookie gets more than one.
+    fn note_moved(&mut self, sent: &Sent) {
+        let Some((came, went)) = self.moved.get_mut(&sent.to) else {
+            panic!("{}: a stranger got more than a cookie", sent.to);
+        };
+        *went += sent.bytes.len();
         assert!(
-            sent.port == Port::Plain || self.returned.contains(&(sent.shard, sent.to)),
-            "{} gets something without having returned a cookie",
+            *went <= 3 * *came || fleet::is_address(sent.to),
+            "{} gets {went} bytes for {came}",
             sent.to
         );
-        self.note_sent(sent);
     }
 
     fn note_cookie(&mut self, place: Place, datagram: &[u8]) {
         let issued = self.issued.get(&place.1);
         let is_ours = |cookie: &[u8]| issued.is_some_and(|issued| issued.contains(cookie));
-        let returned = records(datagram)
+        let returned = records(datagram, 0)
             .iter()
             .filter_map(super::Record::returned_cookie)
             .any(is_ours);
@@ -100,7 +110,7 @@ impl Door {
         if sent.port != Port::Secure {
             return;
         }
-        for record in records(&sent.bytes) {
+        for record in records(&sent.bytes, DEVICE_ID_LEN) {
             if let Some(cookie) = record.issued_cookie() {
                 self.cookies += 1;
                 let issued = self.issued.entry(sent.to).or_default();
@@ -113,4 +123,28 @@ impl Door {
             }
         }
     }
+}
+
+fn is_cookie_request(sent: &Sent) -> bool {
+    records(&sent.bytes, DEVICE_ID_LEN)
+        .iter()
+        .all(|record| record.issued_cookie().is_some())
+}
+
+/// Who returned no cookie gets one for a datagram, in no longer one.
+fn check_stranger(turn: &Turn, stranger: SocketAddr) {
+    let taken = turn.taken.iter();
+    let taken = taken.filter(|datagram| (datagram.peer, datagram.port) == (stranger, Port::Secure));
+    let mut asked: Vec<_> = taken.map(|datagram| datagram.bytes.len()).collect();
+    let sent = turn.sent.iter();
+    let sent = sent.filter(|sent| (sent.to, sent.port) == (stranger, Port::Secure));
+    let sent = sent.filter(|sent| is_cookie_request(sent));
+    let mut answered: Vec<_> = sent.map(|sent| sent.bytes.len()).collect();
+    // The longest answer to the longest datagram: if any way to pair them is in order, this one is.
+    asked.sort_unstable_by(|a, b| b.cmp(a));
+    answered.sort_unstable_by(|a, b| b.cmp(a));
+    assert!(
+        answered.len() <= asked.len() && std::iter::zip(&answered, &asked).all(|(a, b)| a <= b),
+        "{stranger}: answers of {answered:?} bytes to {asked:?} bytes"
+    );
 }

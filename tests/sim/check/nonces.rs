@@ -8,13 +8,19 @@
 //! replace it. From outside nobody sees which record is of which, nor which keys are gone. So every
 //! way to attribute the records seen so far is kept, and when no way is left a number was used twice,
 //! or left out.
+//!
+//! Records with a connection id go wherever their session goes. The id is the client's, and each
+//! connection of a device has another one: so they are attributed by it, and not by the address. Numbers
+//! may be left out there, of what was sealed for an address that may get no more.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::net::IpAddr;
 
 use tidegate::endpoint::Port;
 
 use super::records;
 use super::wire::{Place, Record};
+use crate::fleet::{self, DEVICE_ID_LEN};
 use crate::server::Sent;
 
 const HANDSHAKE: u8 = 22;
@@ -36,6 +42,10 @@ pub(crate) struct Nonces {
     /// By device and connection: the next number.
     clients: HashMap<(usize, u64), u64>,
     servers: HashMap<Place, Stream>,
+    /// Records with a connection id, by that.
+    named: HashMap<[u8; DEVICE_ID_LEN], Stream>,
+    /// Randoms of ServerHellos to a host, from whichever shard.
+    hellos: HashMap<IpAddr, HashSet<[u8; 32]>>,
     pub(crate) records: u64,
 }
 
@@ -43,12 +53,22 @@ impl Nonces {
     /// The server's process ended, and all of its keys with it.
     pub(crate) fn forget_server(&mut self) {
         self.servers.clear();
+        self.named.clear();
+        self.hellos.clear();
     }
 
     /// A device sends a datagram on one of its connections.
-    pub(crate) fn client_sent(&mut self, device: usize, connection: u64, datagram: &[u8]) {
+    pub(crate) fn client_sent(
+        &mut self,
+        (device, connection): (usize, u64),
+        datagram: &[u8],
+        id_len: usize,
+    ) {
         let next = self.clients.entry((device, connection)).or_default();
-        for record in records(datagram).iter().filter(|record| record.epoch > 0) {
+        for record in records(datagram, id_len)
+            .iter()
+            .filter(|record| record.epoch > 0)
+        {
             self.records += 1;
             check_explicit_nonce(record);
             assert_eq!(
@@ -65,41 +85,68 @@ impl Nonces {
         if sent.port != Port::Secure {
             return;
         }
-        let stream = self.servers.entry((sent.shard, sent.to)).or_default();
-        for record in records(&sent.bytes) {
+        for record in records(&sent.bytes, DEVICE_ID_LEN) {
+            let stream = self.servers.entry((sent.shard, sent.to)).or_default();
             stream.hellos.extend(record.server_random());
-            if record.epoch > 0 {
-                self.records += 1;
-                check_explicit_nonce(&record);
-                stream.attribute(&record, sent);
+            let of_host = self.hellos.entry(sent.to.ip()).or_default();
+            of_host.extend(record.server_random());
+            if record.epoch == 0 {
+                continue;
+            }
+            self.records += 1;
+            check_explicit_nonce(&record);
+            match <[u8; DEVICE_ID_LEN]>::try_from(record.connection_id) {
+                Ok(id) => {
+                    let host = fleet::address(usize::from(id[0]), 0).ip();
+                    let hellos = self.hellos.get(&host).map_or(0, HashSet::len);
+                    let stream = self.named.entry(id).or_default();
+                    stream.attribute(&record, sent, hellos);
+                }
+                Err(_) => {
+                    let hellos = stream.hellos.len();
+                    stream.attribute(&record, sent, hellos);
+                }
             }
         }
     }
 }
 
 impl Stream {
-    fn attribute(&mut self, record: &Record<'_>, sent: &Sent) {
+    /// `hellos` is how many sets of keys there can be at most.
+    fn attribute(&mut self, record: &Record<'_>, sent: &Sent, hellos: usize) {
         assert_eq!(record.epoch, 1, "there is no renegotiation");
         if self.attributions.is_empty() {
             self.attributions.insert(Vec::new());
         }
         let mut next = BTreeSet::new();
         for attribution in &self.attributions {
-            for (index, number) in attribution.iter().enumerate() {
-                if *number == record.sequence {
+            let is_named = !record.connection_id.is_empty();
+            // With gaps, the set with the largest number that fits loses the least by taking the record:
+            // whatever another way allows later, this one allows too. One way to follow, then, where all of
+            // them would be more with every record.
+            let largest = attribution.iter().rposition(|&n| n <= record.sequence);
+            let candidates = match is_named {
+                true => largest.into_iter().collect(),
+                false => (0..attribution.len()).collect::<Vec<_>>(),
+            };
+            for index in candidates {
+                if is_named || attribution[index] == record.sequence {
                     let mut attribution = attribution.clone();
-                    attribution[index] += 1;
+                    attribution[index] = record.sequence + 1;
                     attribution.sort_unstable();
                     next.insert(attribution);
                 }
             }
-            // The first record of new keys: a Finished, or the alert in its stead.
-            let begins = record.sequence == 0
-                && matches!(record.content_type, HANDSHAKE | ALERT)
-                && attribution.len() < self.hellos.len();
+            // The first record of new keys: a Finished, or the alert in its stead. With a connection id they
+            // may have been for an address that gets no more; while other keys fit, they can begin later.
+            let begins = match is_named {
+                true => largest.is_none(),
+                false => record.sequence == 0 && matches!(record.content_type, HANDSHAKE | ALERT),
+            };
+            let begins = begins && attribution.len() < hellos;
             if begins {
                 let mut attribution = attribution.clone();
-                attribution.push(1);
+                attribution.push(record.sequence + 1);
                 attribution.sort_unstable();
                 next.insert(attribution);
             }

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 const HANDSHAKE: u8 = 22;
+const CONNECTION_ID: u8 = 25;
 const CLIENT_HELLO: u8 = 1;
 const SERVER_HELLO: u8 = 2;
 const HELLO_VERIFY_REQUEST: u8 = 3;
@@ -18,16 +19,29 @@ pub(crate) struct Record<'a> {
     pub(crate) content_type: u8,
     pub(crate) epoch: u16,
     pub(crate) sequence: u64,
+    /// Empty but in records with a connection id (RFC 9146 section 4).
+    pub(crate) connection_id: &'a [u8],
     pub(crate) body: &'a [u8],
     /// Header and body.
     pub(crate) bytes: &'a [u8],
 }
 
-/// The records of a datagram; what cannot be read ends them.
-pub(crate) fn records(mut datagram: &[u8]) -> Vec<Record<'_>> {
+/// The records of a datagram to an end whose connection ids have `id_len` bytes; what cannot be read
+/// ends them.
+pub(crate) fn records(mut datagram: &[u8], id_len: usize) -> Vec<Record<'_>> {
     let mut records = Vec::new();
-    while let Some((header, rest)) = datagram.split_at_checked(RECORD_HEADER_LEN) {
-        let length = usize::from(u16::from_be_bytes([header[11], header[12]]));
+    while let Some(&content_type) = datagram.first() {
+        let id_len = if content_type == CONNECTION_ID {
+            id_len
+        } else {
+            0
+        };
+        let header_len = RECORD_HEADER_LEN + id_len;
+        let Some((header, rest)) = datagram.split_at_checked(header_len) else {
+            break;
+        };
+        let length = [header[header_len - 2], header[header_len - 1]];
+        let length = usize::from(u16::from_be_bytes(length));
         let Some((body, rest)) = rest.split_at_checked(length) else {
             break;
         };
@@ -35,11 +49,12 @@ pub(crate) fn records(mut datagram: &[u8]) -> Vec<Record<'_>> {
         number.copy_from_slice(&header[3..11]);
         let number = u64::from_be_bytes(number);
         records.push(Record {
-            content_type: header[0],
+            content_type,
             epoch: u16::from_be_bytes([header[3], header[4]]),
             sequence: number & 0xffff_ffff_ffff,
+            connection_id: &header[11..11 + id_len],
             body,
-            bytes: &datagram[..RECORD_HEADER_LEN + length],
+            bytes: &datagram[..header_len + length],
         });
         datagram = rest;
     }

@@ -150,6 +150,21 @@ impl Expect {
         }
     }
 
+    /// Bytes of the transcript.
+    pub(super) const fn memory(&self) -> usize {
+        let transcript = match self {
+            Self::ClientHello(_) | Self::Nothing => return 0,
+            Self::Certificate(expect) => &expect.parameters.transcript,
+            Self::ClientKeyExchange(expect) => &expect.parameters.transcript,
+            Self::Identity(expect) => &expect.parameters.transcript,
+            Self::Credential(expect) => &expect.parameters.transcript,
+            Self::CertificateVerify(expect) => &expect.parameters.transcript,
+            Self::Finished(expect) => &expect.parameters.transcript,
+            Self::ResumedFinished(expect) => &expect.transcript,
+        };
+        transcript.memory()
+    }
+
     /// The keys under which Finished is awaited, once there are any.
     pub(super) const fn protection(&mut self) -> Option<&mut Protection> {
         match self {

@@ -31,7 +31,7 @@ use crate::dtls::message::{HandshakeMessage, PskClientKeyExchange};
 /// Flight 4 is out; the client has to say who it is.
 #[derive(Debug)]
 pub(super) struct ExpectIdentity {
-    parameters: Parameters,
+    pub(super) parameters: Parameters,
     /// With ECDHE.
     key: Option<EphemeralKey>,
 }
@@ -39,7 +39,7 @@ pub(super) struct ExpectIdentity {
 /// The client has said who it is; its key is not known yet.
 #[derive(Debug)]
 pub(super) struct AwaitCredential {
-    parameters: Parameters,
+    pub(super) parameters: Parameters,
     /// With ECDHE.
     shared: Option<SharedSecret>,
     lookup: CredentialLookup,

@@ -54,7 +54,7 @@ pub(super) struct ExpectResumedFinished {
     /// Of the session if it is kept here, else zero.
     session_tag: u64,
     randoms: Randoms,
-    transcript: Transcript,
+    pub(super) transcript: Transcript,
     return_routability_check: bool,
     record_limits: RecordLimits,
     pub(super) protection: Protection,
@@ -127,7 +127,7 @@ fn check(
     }
     if cx
         .revocations
-        .is_revoked(&session.identity, session.issued_unix_ms)
+        .is_revoked(&session.identity, session.revoked_since_unix_ms())
     {
         return Err(ResumptionRefusal::Revoked);
     }
@@ -276,7 +276,7 @@ impl ExpectResumedFinished {
         let session = &self.session;
         if cx
             .revocations
-            .is_revoked(&session.identity, session.issued_unix_ms)
+            .is_revoked(&session.identity, session.revoked_since_unix_ms())
         {
             return Err(Error::CredentialRevoked);
         }

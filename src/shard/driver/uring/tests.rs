@@ -2,8 +2,11 @@
 
 use std::net::UdpSocket;
 
+use io_uring::squeue;
+
 use super::*;
 use crate::shard::clock::Clock;
+use crate::shard::driver::tests::each;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -25,10 +28,10 @@ fn receive_in_order(driver: &mut RingDriver, count: u8) {
     while next < count {
         assert!(clock.instant() < end, "{next} of {count}");
         driver
-            .receive(&mut |_, datagram| {
+            .receive(&mut each(|_, datagram| {
                 assert_eq!(datagram.bytes, [next; 40]);
                 next += 1;
-            })
+            }))
             .unwrap();
         driver.wait(Duration::from_millis(1)).unwrap();
     }
@@ -91,7 +94,7 @@ fn an_outbox_longer_than_the_submission_queue_is_sent_whole() {
         assert_eq!(buffer[..length], [number; 40]);
     }
     driver.wait(Duration::ZERO).unwrap();
-    driver.receive(&mut |_, _| {}).unwrap();
+    driver.receive(&mut each(|_, _| {})).unwrap();
     assert_eq!(driver.take_counts().sent[Port::Secure as usize], 100);
     assert_eq!(driver.memory.free_flight(), Some(0));
 }
@@ -168,4 +171,37 @@ fn a_ring_that_ends_frees_its_port() {
     assert!(UdpSocket::bind(address).is_err());
     drop(driver);
     UdpSocket::bind(address).unwrap();
+}
+
+/// A connected socket hears of a port unreachable, as an error of its receive.
+#[test]
+fn a_receive_that_fails_is_counted_and_asked_for_again() {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let server = socket.local_addr().unwrap();
+    let gone = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let to = gone.local_addr().unwrap();
+    socket.connect(to).unwrap();
+    drop(gone);
+    let ports = vec![(Port::Secure, Socket::from(socket))];
+    let wake = Arc::new(Wake::new().unwrap());
+    let mut driver = RingDriver::open(ports, wake, RingSizes::default()).unwrap();
+    let clock = Clock::start();
+    let end = clock.instant() + PATIENCE;
+    let mut outbox = Outbox::default();
+    outbox.push(to, Port::Secure, b"nobody is there");
+    driver.send(&mut outbox).unwrap();
+    while driver.hears() {
+        assert!(clock.instant() < end);
+        driver.wait(Duration::from_millis(1)).unwrap();
+    }
+    assert_eq!(driver.take_counts().receive_errors, 1);
+    // Whoever does not hear sleeps neither long nor in the executor.
+    assert!(!driver.prepare_idle().unwrap());
+    driver.wait(PATIENCE).unwrap();
+    assert!(clock.instant() < end);
+    let client = UdpSocket::bind(to).unwrap();
+    client.send_to(&[0; 40], server).unwrap();
+    receive_in_order(&mut driver, 1);
+    assert!(driver.hears());
+    assert_eq!(driver.take_counts().receive_errors, 0);
 }

@@ -1,0 +1,176 @@
+//! What the command line's parser cannot say about combinations.
+
+use tidegate::crypto::suite;
+use tidegate::time::Duration;
+
+use super::{
+    ADMIN_DEFAULT, Arguments, Authentication, CredentialSource, DEVICES_MAX, NOWHERE,
+    PAYLOAD_BYTES_MAX, Scenario, UPDATE_DEFAULT, credential_source,
+};
+
+/// Most often that an attribute can be set: each time is remembered.
+const UPDATE_MIN: Duration = Duration::from_millis(10);
+
+/// Whether the arguments go together.
+pub(super) fn check(arguments: &Arguments) -> Result<(), String> {
+    let telemetry = arguments.scenario.sends_requests();
+    check_scenario(arguments)?;
+    if arguments.resume_by.is_some() && arguments.scenario != Scenario::Resume {
+        return Err("--resume-by goes with --scenario resume".into());
+    }
+    if !arguments.target.secure {
+        if arguments.scenario != Scenario::Telemetry {
+            return Err(format!(
+                "--scenario {} needs a coaps:// target: plain CoAP has no handshake",
+                arguments.scenario.name()
+            ));
+        }
+        if arguments.auth == Authentication::X509 {
+            return Err(
+                "--auth x509 needs a coaps:// target: certificates are shown in the handshake"
+                    .into(),
+            );
+        }
+        if arguments.auth == Authentication::Psk {
+            return Err("--auth psk needs a coaps:// target: the handshake proves the key".into());
+        }
+        if arguments.suite.is_some() {
+            return Err("--suite needs a coaps:// target".into());
+        }
+        if arguments.cid.is_some() {
+            return Err("--cid needs a coaps:// target: connection ids are part of DTLS".into());
+        }
+    }
+    if let Some(suite) = arguments.suite {
+        let needs_key = suite.authentication() == suite::Authentication::PreSharedKey;
+        if needs_key != (arguments.auth == Authentication::Psk) {
+            return Err(
+                "--auth psk goes with suites with PSK in their names, and they with it".into(),
+            );
+        }
+    }
+    let path = arguments.path.as_ref().or(arguments.target.path.as_ref());
+    if arguments.auth == Authentication::None && telemetry && path.is_none() {
+        return Err(
+            "--auth none needs --path: without credentials there is no telemetry path".into(),
+        );
+    }
+    if arguments.auth != Authentication::Token {
+        if arguments.token.is_some() {
+            return Err("--token goes with --auth token".into());
+        }
+        if path.is_some_and(|path| path.contains("{token}")) {
+            return Err("{token} in the path goes with --auth token".into());
+        }
+    }
+    if arguments.auth == Authentication::None {
+        if arguments.devices_file.is_some() {
+            return Err("--devices-file goes with --auth token, x509 or psk".into());
+        }
+        if arguments.admin.is_some() {
+            return Err("--admin goes with --auth token, x509 or psk".into());
+        }
+    }
+    if let Some(admin) = &arguments.admin
+        && !admin.starts_with("http://")
+        && (admin != NOWHERE || arguments.auth != Authentication::X509)
+    {
+        return Err(format!(
+            "--admin {admin}: must start with http://, or be none with --auth x509"
+        ));
+    }
+    if arguments
+        .payload
+        .as_ref()
+        .is_some_and(|payload| payload.len() > PAYLOAD_BYTES_MAX)
+    {
+        return Err(format!(
+            "--payload is longer than {PAYLOAD_BYTES_MAX} bytes"
+        ));
+    }
+    if arguments
+        .devices
+        .is_some_and(|devices| devices == 0 || devices > DEVICES_MAX)
+    {
+        return Err(format!("--devices must be from 1 to {DEVICES_MAX}"));
+    }
+    if arguments.duration.is_zero() || arguments.timeout.is_zero() {
+        return Err("--duration and --timeout must be above 0".into());
+    }
+    if credential_source(arguments) == CredentialSource::Admin(ADMIN_DEFAULT.into())
+        && arguments.admin.is_none()
+        && !arguments.target.address.ip().is_loopback()
+    {
+        let own = if arguments.auth == Authentication::Token {
+            "--token T, "
+        } else {
+            ""
+        };
+        return Err(format!(
+            "the server must know the devices: give {own}--devices-file F.csv, or --admin URL to register them"
+        ));
+    }
+    Ok(())
+}
+
+fn check_scenario(arguments: &Arguments) -> Result<(), String> {
+    if arguments.rebind_every.is_some() && arguments.scenario != Scenario::Rebind {
+        return Err("--rebind-every goes with --scenario rebind".into());
+    }
+    check_observe(arguments)?;
+    if arguments.scenario != Scenario::Storm {
+        let given = arguments.quiet.is_some()
+            || arguments.storm_devices.is_some()
+            || arguments.storm_spoofed.is_some();
+        return match given {
+            true => Err("--quiet and --storm-... go with --scenario storm".into()),
+            false => Ok(()),
+        };
+    }
+    if arguments.closed || arguments.count.is_some() {
+        return Err(
+            "--scenario storm is an open loop over a time: neither --closed nor --count".into(),
+        );
+    }
+    if arguments.quiet.is_some_and(|quiet| quiet.is_zero()) {
+        return Err("--quiet must be above 0: it is what the storm is compared with".into());
+    }
+    if arguments
+        .storm_devices
+        .is_some_and(|devices| devices > DEVICES_MAX)
+    {
+        return Err(format!("--storm-devices must be from 0 to {DEVICES_MAX}"));
+    }
+    Ok(())
+}
+
+fn check_observe(arguments: &Arguments) -> Result<(), String> {
+    if arguments.scenario != Scenario::Observe {
+        return match arguments.update_every {
+            Some(_) => Err("--update-every goes with --scenario observe".into()),
+            None => Ok(()),
+        };
+    }
+    if arguments.closed || arguments.rate.is_some() || arguments.count.is_some() {
+        return Err(
+            "--scenario observe has its own pace, --update-every: neither --rate, --closed nor --count"
+                .into(),
+        );
+    }
+    if arguments.payload.is_some() || arguments.payload_bytes.is_some() {
+        return Err("--scenario observe sends no payload: its devices are told something".into());
+    }
+    let every = arguments.update_every.unwrap_or(UPDATE_DEFAULT);
+    if every < UPDATE_MIN {
+        return Err("--update-every must be 10ms or more".into());
+    }
+    if !matches!(credential_source(arguments), CredentialSource::Admin(_)) {
+        return Err(
+            "--scenario observe registers its devices, under a profile of their own, and sets their \
+             attributes: leave --token and --devices-file away, and give --admin URL unless the server \
+             is on this host"
+                .into(),
+        );
+    }
+    Ok(())
+}

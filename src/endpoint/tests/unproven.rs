@@ -1,0 +1,52 @@
+//! A full table, and whose sessions give way.
+
+use super::secure::{Bench, credentials};
+use super::*;
+
+const PLACES: u16 = 20;
+
+/// Strangers get sessions as anybody does, with certificates of their own making too. Once theirs fill
+/// the table devices still get in, and what a device has stays its own.
+#[test]
+fn sessions_that_strangers_never_use_keep_no_device_out() {
+    let mut bench = Bench::new(|settings| {
+        settings.sessions_max = PLACES.into();
+        settings.handshakes_max = 100;
+    });
+    let mut device = bench.connect(1, None);
+    let asked = device.seal(POST);
+    let request = bench.talk(&mut device, vec![asked]).pop().unwrap();
+    bench
+        .endpoint
+        .handle_verdict(bench.now, answer(&request, 0x41), &mut Outbox::default());
+    // A wrong token is no proof.
+    let mut stranger = bench.connect(2, Some(credentials()));
+    let asked = stranger.seal(POST);
+    let request = bench.talk(&mut stranger, vec![asked]).pop().unwrap();
+    bench
+        .endpoint
+        .handle_verdict(bench.now, answer(&request, 0x81), &mut Outbox::default());
+    for port in 3..=PLACES {
+        bench.connect(port, None);
+    }
+    // Whoever has just come may be about to send.
+    let (mut early, hello) = bench.start(peer(50), crate::dtls::client::ClientConfig::default());
+    bench.talk(&mut early, hello);
+    assert!(!early.connection.is_established());
+    for round in 0..5 {
+        bench.sleep(Duration::from_secs(61));
+        bench
+            .endpoint
+            .handle_timeout(bench.now, &mut Outbox::default());
+        for port in 0..PLACES / 2 {
+            bench.connect(100 * (round + 1) + port, None);
+        }
+        assert_eq!(bench.metrics.value(Counter::Sessions), u64::from(PLACES));
+    }
+    let displaced = u64::from(5 * (PLACES / 2));
+    assert_eq!(bench.metrics.value(Counter::SessionsDisplaced), displaced);
+    let mut again = POST.to_vec();
+    again[3] ^= 1;
+    let asked = device.seal(&again);
+    assert_eq!(bench.talk(&mut device, vec![asked]).len(), 1);
+}
