@@ -124,6 +124,23 @@ fn a_device_registers_itself_and_renews_its_certificate() {
     assert_eq!(devices(&server).matches("d-").count(), 2);
 }
 
+/// The profile's authority itself is not sent: nobody needs it.
+#[test]
+fn an_authority_below_the_profile_s_certifies_devices() {
+    let authority = Authority::new("Fleet CA");
+    let server = server(&authority, true);
+    let mut below = Authority::new("Plant 1");
+    let issuer = Issuer::from_params(&authority.parameters, &authority.key);
+    below.pem = below
+        .parameters
+        .signed_by(&below.key, &issuer)
+        .unwrap()
+        .pem();
+    let files = below.device(&server, "d-1.example.org", |_| ());
+    assert_eq!(code(&mut Link::certificate(&server, &files), 1), 0x41);
+    assert_eq!(server.latest("d-1")["t"]["value"], json!(1));
+}
+
 #[test]
 fn a_new_device_is_told_of_its_packages() {
     let authority = Authority::new("Fleet CA");

@@ -106,6 +106,28 @@ fn chains_lead_to_their_authority() {
 }
 
 #[test]
+fn authorities_sign_with_rsa_too() {
+    for algorithm in [&rcgen::PKCS_RSA_SHA256, &rcgen::PKCS_RSA_SHA384] {
+        let parameters = authority("CA", BasicConstraints::Unconstrained);
+        let key = KeyPair::generate_for(algorithm).unwrap();
+        let der = parameters.self_signed(&key).unwrap().der().to_vec();
+        let root = Maker {
+            parameters,
+            key,
+            der,
+        };
+        let one = root.below("one");
+        let chain = vec![one.leaf("d"), one.der.clone()];
+        assert_eq!(root.authority().verify(&chain, NOW), Ok(()));
+        let other = Maker::root("CA").below("one");
+        let forged = vec![other.leaf("d"), other.der.clone()];
+        // An ECDSA signature is none of an RSA key.
+        let unsupported = Err(ChainError::Certificate(CryptoError::Unsupported));
+        assert_eq!(root.authority().verify(&forged, NOW), unsupported);
+    }
+}
+
+#[test]
 fn a_chain_of_another_authority_proves_nothing() {
     let (root, other) = (Maker::root("CA"), Maker::root("other"));
     let authority = root.authority();
