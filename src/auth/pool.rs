@@ -264,7 +264,7 @@ impl Worker {
     fn handle(&self, request: &Request, batch: &mut Batch) -> Outcome {
         let mark = batch.begin();
         let handle = AssertUnwindSafe(|| {
-            if Api::may_block(request) {
+            if self.api.may_block(request) {
                 self.queues.blocking(|| self.api.handle(request, batch))
             } else {
                 self.api.handle(request, batch)

@@ -25,7 +25,10 @@ const NUMBERS: &[&str] = &[
     "powerSaving.pagingTransmissionWindow",
 ];
 /// Fields that are true or false.
-const BOOLEANS: &[&str] = &["provisioned"];
+const BOOLEANS: &[&str] = &[
+    "provisioned",
+    "provisioning.allowCreateNewDevicesByX509Certificate",
+];
 
 const FIELDS_HELP: &str = "\
 Fields:
@@ -44,6 +47,10 @@ Fields:
   provisioning.strategy                      DISABLED, ALLOW_CREATE_NEW_DEVICES or
                                              CHECK_PRE_PROVISIONED_DEVICES
   provisioning.key .secret                   what devices send to register themselves
+                                             or X509_CERTIFICATE_CHAIN, with
+  provisioning.certificate                   the authority's, in PEM (@FILE reads it)
+  provisioning.certificateRegExPattern       its first group, in the leaf's CN, is the device's name
+  provisioning.allowCreateNewDevicesByX509Certificate   true or false
 A field that is set to nothing (FIELD=) gets its default back.";
 
 /// Define, show and change device profiles.

@@ -9,6 +9,7 @@
 
 pub mod aead;
 pub mod certificate;
+pub mod chain;
 pub mod cookie_mac;
 pub(crate) mod der;
 pub mod fingerprint;

@@ -7,6 +7,7 @@ use super::cookie::CookieJar;
 use super::handshake::RETRANSMISSIONS_MAX;
 use super::revocation::Revocations;
 use super::session::Sessions;
+use crate::crypto::chain::OfferedChains;
 use crate::crypto::key_exchange::NamedGroup;
 use crate::crypto::signature::SigningKey;
 use crate::crypto::suite::CipherSuite;
@@ -63,6 +64,8 @@ pub struct ServerConfig {
     /// Length of our connection ids in bytes (RFC 9146). `Some(0)`: the peer's is used, none is
     /// asked for; `None`: the extension is not answered.
     pub connection_id_length: Option<u8>,
+    /// Where chains of clients go whose authority somebody wants to know.
+    pub client_chains: Option<Arc<OfferedChains>>,
     /// Is told the secrets of all handshakes.
     #[cfg(feature = "keylog")]
     pub key_log: Option<Arc<dyn super::KeyLog>>,
@@ -86,9 +89,16 @@ impl ServerConfig {
             require_extended_master_secret: false,
             handshake_timeout: Duration::from_secs(30),
             connection_id_length: None,
+            client_chains: None,
             #[cfg(feature = "keylog")]
             key_log: None,
         }
+    }
+
+    /// Whether somebody wants chains of clients.
+    pub(super) fn wants_chains(&self) -> bool {
+        let chains = self.client_chains.as_ref();
+        chains.is_some_and(|chains| chains.wants_any())
     }
 
     /// The pair in that place; the first when there is no second.

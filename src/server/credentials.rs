@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use super::StartError;
 use crate::config::Config;
 use crate::credentials;
+use crate::crypto::chain::OfferedChains;
 use crate::crypto::hash::{Digest, Hash, digest};
 use crate::crypto::key_exchange::NamedGroup;
 use crate::dtls;
@@ -29,6 +30,7 @@ fn record_size_limit(connection_id_length: Option<u8>) -> u16 {
 /// What is wrong with certificate, key or suites, and the remedy.
 pub(super) fn dtls_config(
     config: &Config,
+    client_chains: &Arc<OfferedChains>,
 ) -> Result<(Option<dtls::ServerConfig>, Option<CredentialWatch>), StartError> {
     if !config.dtls.enabled {
         return Ok((None, None));
@@ -55,6 +57,7 @@ pub(super) fn dtls_config(
         groups: NamedGroup::ALL.to_vec(),
         cipher_suites: config.dtls.cipher_suites.clone(),
         connection_id_length: config.dtls.connection_id_length,
+        client_chains: Some(Arc::clone(client_chains)),
         #[cfg(feature = "keylog")]
         key_log: super::key_log::of_environment()?,
         ..dtls::ServerConfig::new(Arc::new(dtls::Credentials {

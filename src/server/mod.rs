@@ -129,7 +129,8 @@ pub(crate) struct Addresses {
 impl Server {
     fn start(config: &Config, opened: Opened) -> Result<Self, StartError> {
         let driver = check_host(config)?;
-        let (dtls, watch) = credentials::dtls_config(config)?;
+        let chains = opened.registry.profiles().offered_chains();
+        let (dtls, watch) = credentials::dtls_config(config, chains)?;
         let tickets = Tickets::open(config, &config.tidegate.data_dir)?;
         let token = AdminToken::open(&config.tidegate.data_dir, &mut SystemRandom)?;
         let sockets = Sockets::open(config)?;
@@ -223,7 +224,8 @@ impl Server {
         {
             tracing::error!("the admin token is not reloaded, the old one stays: {error}");
         }
-        match credentials::dtls_config(config) {
+        let chains = self.opened.registry.profiles().offered_chains();
+        match credentials::dtls_config(config, chains) {
             Ok((dtls, _)) => {
                 self.settings.dtls.store(dtls.map(Arc::new));
                 tracing::info!("credentials reloaded; live sessions go on");

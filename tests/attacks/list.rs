@@ -278,6 +278,38 @@ const AUTHENTICATION: &[Attack] = &[
         ],
     ),
     tried(
+        "Chains that prove nothing: the authority's name with another key, a leaf or a wrong key as authority",
+        "each certificate's signature, dates, constraints and usage, to the profile's authority",
+        &[
+            "src/crypto/chain/tests.rs::the_authority_s_name_without_its_key_proves_nothing",
+            "src/crypto/chain/tests.rs::a_leaf_is_no_authority",
+            "src/crypto/chain/tests.rs::no_authority_signs_longer_chains_than_it_may",
+            "src/crypto/chain/tests.rs::dates_of_each_certificate_count",
+            "src/crypto/chain/tests.rs::no_changed_bit_is_taken",
+            "src/crypto/chain/tests.rs::what_is_critical_has_to_be_understood",
+            "tests/server/chain.rs::chains_that_prove_nothing_register_nobody",
+        ],
+    ),
+    tried(
+        "Chains of strangers that fill memory",
+        "only chains with a wanted authority's name are kept, a bounded number of them",
+        &[
+            "src/crypto/chain/offered.rs::only_chains_of_wanted_names_are_kept",
+            "src/crypto/chain/offered.rs::their_number_is_bounded_and_no_handshake_waits",
+            "src/crypto/chain/offered.rs::their_bytes_are_bounded",
+        ],
+    ),
+    tried(
+        "Several fingerprints for one certificate: other tags and lengths around its signed part",
+        "one encoding of each certificate in a chain",
+        &["src/crypto/chain/tests.rs::a_certificate_has_one_encoding"],
+    ),
+    tried(
+        "A stolen key whose certificate was replaced since",
+        "a certificate does not take the place of one that was made after it",
+        &["tests/server/chain.rs::a_device_registers_itself_and_renews_its_certificate"],
+    ),
+    tried(
         "wolfSSL CVE-2026-2645: CertificateVerify before ClientKeyExchange",
         "strict order",
         &[

@@ -10,6 +10,7 @@ mod support;
 
 mod amplification;
 mod bad_input;
+mod chain;
 mod codes;
 mod connection_id;
 mod credentials;

@@ -32,6 +32,7 @@
 //! section 3.6). Any request of a device shows that it is there ([`Hub::uplink`]), except the
 //! download of a package.
 
+mod chain;
 mod claim;
 pub mod code;
 mod efento;
@@ -58,7 +59,7 @@ use crate::store::{Batch, Store};
 use limits::{Limiter, Load};
 use provision::Guard;
 use route::{Action, Route, Segments};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 /// Observe that registers (RFC 7641 section 2).
 const REGISTER: u32 = 0;
@@ -113,6 +114,8 @@ pub struct Api {
     settings: ApiSettings,
     limiter: Limiter,
     provisioning: Guard,
+    /// Held while a device is registered by its chain: requests of one session come at a time.
+    registering: Mutex<()>,
     claims: Arc<Claims>,
     packages: Option<Arc<Packages>>,
 }
@@ -139,6 +142,7 @@ impl Api {
             hub,
             limiter: Limiter::new(settings.server_limits.clone(), settings.rate_limit_refusal),
             provisioning: Guard::default(),
+            registering: Mutex::default(),
             claims: Arc::default(),
             packages: None,
             settings,
@@ -175,18 +179,21 @@ impl Api {
             Route::Provision => return self.provision(request, batch),
             Route::Efento(upload) => return self.efento(request, upload, batch),
             Route::EfentoTime => efento::current_time(request.received_unix_ms),
-            Route::Device { action, token } => match self.authenticate(request, token) {
-                Some(device) => {
-                    return self.device_request(request, action, token, device, batch);
+            Route::Device { action, token } => {
+                let known = self.authenticate(request, token);
+                match known.or_else(|| self.register(request)) {
+                    Some(device) => {
+                        return self.device_request(request, action, token, device, batch);
+                    }
+                    None => Response::empty(code::UNAUTHORIZED),
                 }
-                None => Response::empty(code::UNAUTHORIZED),
-            },
+            }
         };
         Outcome::Respond(response)
     }
 
     /// Whether handling `request` may wait for the disk.
-    pub fn may_block(request: &Request) -> bool {
+    pub fn may_block(&self, request: &Request) -> bool {
         const POST: u8 = 2;
         const PROVISION: &[u8] = b"provision";
         // A path of one option has slashes inside.
@@ -196,7 +203,9 @@ impl Api {
                 .get(start..)
                 .is_some_and(|end| end.eq_ignore_ascii_case(PROVISION))
         };
-        request.message.method != POST || request.message.path().any(is_provision)
+        request.message.method != POST
+            || request.message.path().any(is_provision)
+            || self.may_register(request)
     }
 
     /// The key of the device whose PSK identity has this SHA-256.

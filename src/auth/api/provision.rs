@@ -69,7 +69,8 @@ impl Api {
     ) -> Result<Given, Refused> {
         let profile = self.provisioning_profile(request, asked)?;
         let device = match profile.settings.provisioning.strategy {
-            Strategy::Disabled => return Err(Refused::NotFound),
+            // Chains are not asked for by a secret.
+            Strategy::Disabled | Strategy::X509CertificateChain => return Err(Refused::NotFound),
             Strategy::AllowCreateNewDevices => self.create(asked, &profile)?,
             Strategy::CheckPreProvisionedDevices => self.pre_provisioned(asked, &profile)?,
         };
@@ -170,7 +171,7 @@ impl Api {
     }
 
     /// Tells a new device of the packages of its profile.
-    fn announce_packages(&self, device: &Device, now_ms: i64, batch: &mut Batch) {
+    pub(super) fn announce_packages(&self, device: &Device, now_ms: i64, batch: &mut Batch) {
         for kind in PackageKind::ALL {
             let id = self.registry.assigned_package(device.id, kind);
             let package = id.and_then(|id| self.packages.as_ref()?.find(id));

@@ -12,7 +12,7 @@ pub(in crate::dtls) struct Certificate<'a> {
 
 impl<'a> Certificate<'a> {
     /// Reads the body of the message. The certificates behind the leaf must be well framed and are
-    /// otherwise ignored: the chain is not verified, so nothing may be concluded from them.
+    /// otherwise ignored: the chain is not verified here, so nothing may be concluded from them.
     pub(in crate::dtls) fn decode(body: &'a [u8]) -> Result<Self, Error> {
         let mut reader = Reader::new(body);
         let mut list = Reader::new(reader.vec24()?);
@@ -27,6 +27,19 @@ impl<'a> Certificate<'a> {
             leaf.get_or_insert(certificate);
         }
         Ok(Self { leaf })
+    }
+
+    /// All certificates of a body that [`Self::decode`] takes, leaf first; none when there are more
+    /// than `length_max`.
+    pub(in crate::dtls) fn chain(body: &[u8], length_max: usize) -> Vec<Vec<u8>> {
+        let certificates = || {
+            let mut list = Reader::new(Reader::new(body).vec24().unwrap_or_default());
+            std::iter::from_fn(move || list.vec24().ok())
+        };
+        if certificates().nth(length_max).is_some() {
+            return Vec::new();
+        }
+        certificates().map(<[u8]>::to_vec).collect()
     }
 }
 

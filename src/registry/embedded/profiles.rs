@@ -138,6 +138,13 @@ impl EmbeddedRegistry {
         {
             return refused("its provisioning key belongs to another profile already");
         }
+        let has_its_authority = |other: &Arc<Profile>| match (&other.chain, &profile.chain) {
+            (Some(a), Some(b)) => *other.name != *name && a.authority.is_same(&b.authority),
+            _ => false,
+        };
+        if self.profiles.with_chains().iter().any(has_its_authority) {
+            return refused("its authority belongs to another profile already");
+        }
         let record =
             encode(&profile.settings).map_err(|e| RegistryError::Storage(e.to_string()))?;
         let mut batch = writer

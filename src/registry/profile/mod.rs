@@ -8,20 +8,23 @@
 //!
 //! A profile whose name nobody has defined is that of [`ProfileSettings::default`]: JSON, no limits.
 
+mod chain;
 mod power;
 mod provisioning;
 mod rate_limit;
 mod schema;
 
+pub use chain::ChainRule;
 pub use power::{PowerMode, PowerSaving};
 pub use provisioning::{Provisioning, Strategy};
 pub use rate_limit::{RateLimit, Window};
 pub use schema::{Schema, SchemaError};
 
 use super::{DEFAULT_PROFILE, RegistryError};
+use crate::crypto::chain::OfferedChains;
 use arc_swap::{ArcSwap, Guard};
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, LazyLock};
 
 /// Most profiles: each change copies the map of them.
@@ -127,6 +130,8 @@ pub struct Profile {
     pub rpc_request: Option<Schema>,
     /// Of its replies, in protobuf profiles.
     pub rpc_response: Option<Schema>,
+    /// Of certificate chains by which devices register themselves.
+    pub chain: Option<ChainRule>,
 }
 
 impl Profile {
@@ -155,6 +160,8 @@ impl Profile {
             .provisioning
             .check()
             .map_err(|p| invalid("provisioning", &p))?;
+        let chain = ChainRule::compile(&settings.provisioning)
+            .map_err(|(field, problem)| invalid(field, &problem))?;
         let protobuf = settings.payload_type == PayloadType::Protobuf;
         let schema = |field, text: Option<&str>| {
             let compiled = text.filter(|_| protobuf).map(Schema::compile).transpose();
@@ -187,6 +194,7 @@ impl Profile {
             attributes,
             rpc_request,
             rpc_response,
+            chain,
             settings,
         })
     }
@@ -212,6 +220,8 @@ impl Profile {
 struct Snapshot {
     by_name: HashMap<Box<str>, Arc<Profile>>,
     by_provision_key: HashMap<Box<str>, Arc<Profile>>,
+    /// Those that take certificate chains, in the order of their names.
+    with_chains: Vec<Arc<Profile>>,
     /// What a name that nobody defined stands for.
     undefined: Arc<Profile>,
     is_plain: bool,
@@ -220,7 +230,11 @@ struct Snapshot {
 impl Snapshot {
     fn new(by_name: HashMap<Box<str>, Arc<Profile>>) -> Self {
         let undefined = ProfileSettings::default();
+        let takes_chains = |profile: &&Arc<Profile>| profile.chain.is_some();
+        let mut with_chains: Vec<_> = by_name.values().filter(takes_chains).cloned().collect();
+        with_chains.sort_by(|a, b| a.name.cmp(&b.name));
         Self {
+            with_chains,
             by_provision_key: by_name
                 .values()
                 .filter_map(|profile| {
@@ -238,13 +252,32 @@ impl Snapshot {
     }
 }
 
+impl Snapshot {
+    fn authorities(&self) -> HashSet<[u8; 32]> {
+        let rules = self
+            .with_chains
+            .iter()
+            .filter_map(|profile| profile.chain.as_ref());
+        rules.map(|rule| rule.authority.name_digest()).collect()
+    }
+}
+
 /// The profiles, for any number of readers.
-pub struct Profiles(ArcSwap<Snapshot>);
+pub struct Profiles {
+    snapshot: ArcSwap<Snapshot>,
+    offered: Arc<OfferedChains>,
+}
 
 impl Profiles {
     /// These profiles, by name.
     pub(super) fn new(by_name: HashMap<Box<str>, Arc<Profile>>) -> Self {
-        Self(ArcSwap::from_pointee(Snapshot::new(by_name)))
+        let snapshot = Snapshot::new(by_name);
+        let offered = Arc::new(OfferedChains::default());
+        offered.want(snapshot.authorities());
+        Self {
+            snapshot: ArcSwap::from_pointee(snapshot),
+            offered,
+        }
     }
 
     /// Without any profile: what a registry that knows none offers.
@@ -254,7 +287,7 @@ impl Profiles {
     }
 
     fn current(&self) -> Guard<Arc<Snapshot>> {
-        self.0.load()
+        self.snapshot.load()
     }
 
     /// Whether no profile changes how a request is handled: then nobody needs to look for it.
@@ -276,6 +309,16 @@ impl Profiles {
     /// The profile with this provisioning key.
     pub fn by_provision_key(&self, key: &str) -> Option<Arc<Profile>> {
         self.current().by_provision_key.get(key).map(Arc::clone)
+    }
+
+    /// Chains that clients have shown in handshakes, of the authorities of all profiles.
+    pub fn offered_chains(&self) -> &Arc<OfferedChains> {
+        &self.offered
+    }
+
+    /// The profiles that take certificate chains.
+    pub fn with_chains(&self) -> Vec<Arc<Profile>> {
+        self.current().with_chains.clone()
     }
 
     /// All defined profiles, in the order of their names.
@@ -302,7 +345,10 @@ impl Profiles {
     fn change(&self, change: impl FnOnce(&mut HashMap<Box<str>, Arc<Profile>>)) {
         let mut all = self.current().by_name.clone();
         change(&mut all);
-        self.0.store(Arc::new(Snapshot::new(all)));
+        let snapshot = Snapshot::new(all);
+        let authorities = snapshot.authorities();
+        self.snapshot.store(Arc::new(snapshot));
+        self.offered.want(authorities);
     }
 }
 

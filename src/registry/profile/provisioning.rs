@@ -17,6 +17,10 @@ pub enum Strategy {
     AllowCreateNewDevices,
     /// Fetch, once, the credentials of a device that is there already.
     CheckPreProvisionedDevices,
+    /// Show a certificate chain that leads to the profile's authority: the common name of its leaf
+    /// tells the device.
+    #[serde(rename = "X509_CERTIFICATE_CHAIN")]
+    X509CertificateChain,
 }
 
 /// A profile's provisioning.
@@ -31,6 +35,16 @@ pub struct Provisioning {
     /// `provisionDeviceSecret`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub secret: Option<String>,
+    /// Of chains: the authority's certificate, PEM.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<String>,
+    /// Of chains: a regular expression that is looked for in the leaf's common name; its first group is
+    /// the device's name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate_reg_ex_pattern: Option<String>,
+    /// Of chains: whether a device that is not there yet is made.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub allow_create_new_devices_by_x509_certificate: bool,
 }
 
 impl Provisioning {
@@ -46,7 +60,11 @@ impl Provisioning {
                 return Err(format!("{name} must have 1 to {SECRET_BYTES_MAX} bytes"));
             }
         }
-        if self.strategy != Strategy::Disabled && (self.key.is_none() || self.secret.is_none()) {
+        let by_secret = matches!(
+            self.strategy,
+            Strategy::AllowCreateNewDevices | Strategy::CheckPreProvisionedDevices
+        );
+        if by_secret && (self.key.is_none() || self.secret.is_none()) {
             return Err("the strategy needs key and secret".to_owned());
         }
         Ok(())

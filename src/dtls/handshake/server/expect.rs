@@ -10,6 +10,7 @@ use super::connection_id::NegotiatedIds;
 use super::pre_shared_key::{AwaitCredential, ExpectIdentity};
 use super::resume::{ExpectResumedFinished, Proven, Resumability, resume};
 use crate::crypto::CryptoError;
+use crate::crypto::chain::OfferedChains;
 use crate::crypto::key_exchange::{EphemeralKey, NamedGroup};
 use crate::crypto::signature::{SignatureScheme, VerifyingKey};
 use crate::crypto::suite::CipherSuite;
@@ -115,6 +116,8 @@ pub(super) struct Leaf {
     fingerprint: [u8; 32],
     /// End of its validity, unless that is not looked at.
     not_after_unix_ms: Option<u64>,
+    /// With those behind it, if somebody may want to know.
+    chain: Vec<Vec<u8>>,
 }
 
 impl Expect {
@@ -140,7 +143,7 @@ impl Expect {
                 expect.handle(message, cx).map(Next::Expect)
             }
             (Self::CertificateVerify(expect), HandshakeType::CertificateVerify) => {
-                expect.handle(message)
+                expect.handle(message, &core.config)
             }
             (Self::Finished(expect), HandshakeType::Finished) => {
                 expect.handle(message, core, now, cx)
@@ -369,7 +372,13 @@ impl ExpectCertificate {
             key,
         } = self;
         let leaf = match Certificate::decode(message.body)?.leaf {
-            Some(der) => Some(Leaf::read(der, config, now, cx)?),
+            Some(der) => Some(Leaf {
+                chain: match config.wants_chains() {
+                    true => Certificate::chain(message.body, OfferedChains::LENGTH_MAX),
+                    false => Vec::new(),
+                },
+                ..Leaf::read(der, config, now, cx)?
+            }),
             None => None,
         };
         parameters.transcript.add(message);
@@ -385,7 +394,7 @@ impl ExpectCertificate {
 
 impl Leaf {
     /// Reads the leaf. Any issuer, any name: only its key and its dates count (TB 3.2). Dates of
-    /// the certificates behind it are not looked at, as nothing is concluded from these.
+    /// the certificates behind it are not looked at, as nothing is concluded from these here.
     fn read(der: &[u8], config: &ServerConfig, now: Now, cx: &Context<'_>) -> Result<Self, Error> {
         let leaf = cx
             .sessions
@@ -402,6 +411,7 @@ impl Leaf {
             return Err(Error::BadCertificate);
         }
         Ok(Self {
+            chain: Vec::new(),
             not_after_unix_ms: is_judged.then(|| leaf.validity.end_unix_ms()),
             key: leaf.key,
             fingerprint: leaf.fingerprint,
@@ -442,7 +452,7 @@ impl ExpectClientKeyExchange {
 impl ExpectCertificateVerify {
     /// RFC 5246 section 7.4.8: the scheme must be one that was asked for, and the signature is over
     /// all messages before this one. The key's kind must fit the scheme (`VerifyingKey::verify`).
-    fn handle(self, message: &HandshakeMessage<'_>) -> Result<Next, Error> {
+    fn handle(self, message: &HandshakeMessage<'_>, config: &ServerConfig) -> Result<Next, Error> {
         let Self {
             mut parameters,
             master_secret,
@@ -459,6 +469,13 @@ impl ExpectCertificateVerify {
             })?;
         parameters.transcript.add(message);
         let identity = PeerIdentity::Certificate(leaf.fingerprint);
+        if let Some(chains) = config
+            .client_chains
+            .as_ref()
+            .filter(|_| !leaf.chain.is_empty())
+        {
+            chains.keep(leaf.fingerprint, leaf.chain);
+        }
         let expect =
             ExpectFinished::new(parameters, master_secret, identity, leaf.not_after_unix_ms);
         Ok(Next::Expect(Expect::Finished(expect)))
