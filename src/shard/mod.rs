@@ -10,8 +10,8 @@
 //! ```
 //!
 //! One task does it all, every step of a turn is bounded, and the clock is read once for a turn. A
-//! shard that had work lately rests in the kernel on its own sockets ([`driver::Driver::wait`], at
-//! most [`LINGER`]): the executor's way to sleep costs a dozen system calls, which is for shards
+//! shard that had work lately rests in the kernel on its own sockets (`driver::Driver::wait`, at
+//! most `LINGER`): the executor's way to sleep costs a dozen system calls, which is for shards
 //! that are idle. While datagrams come briskly it gathers a few of them first ([`crate::pace`]).
 
 pub mod clock;
