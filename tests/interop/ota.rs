@@ -62,14 +62,15 @@ fn length_of(path: &Path) -> usize {
     usize::try_from(length).unwrap()
 }
 
-/// Downloads block by block over a bad link; the server dies when the device has a half.
+/// Downloads block by block over a bad link; the server dies when the device has a quarter: libcoap
+/// 4.3.1 asks for no further block once its first request is a minute and a half old.
 fn block_by_block(client: &str, length: usize, faults: Faults) {
     let (mut server, bytes) = server(length);
     let proxy = Proxy::start(server.secure_port, faults, 7);
     let first = server.path("first.bin");
     let running = download(client, &server, proxy.port, 0, "first.bin");
     let deadline = Instant::now() + PATIENCE;
-    while length_of(&first) < length / 2 {
+    while length_of(&first) < length / 4 {
         assert!(Instant::now() < deadline, "{client}: {}", length_of(&first));
         std::thread::sleep(Duration::from_millis(50));
     }
