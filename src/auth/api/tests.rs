@@ -77,19 +77,21 @@ impl Bench {
             Outcome::Elsewhere => panic!("the hub answers {request:?}"),
             Outcome::Durable(response) => {
                 assert!(!batch.is_empty());
-                let (sender, receiver) = mpsc::channel();
-                let done = move |result: Result<(), &StoreError>| {
-                    sender.send(result.is_ok()).unwrap();
-                };
-                self.opened
-                    .store
-                    .append(batch, Box::new(done))
-                    .ok()
-                    .unwrap();
-                assert!(receiver.recv_timeout(Duration::from_secs(30)).unwrap());
+                self.append(batch);
                 response
             }
         }
+    }
+
+    /// Stores a batch.
+    fn append(&self, batch: Batch) {
+        let (sender, receiver) = mpsc::channel();
+        let done = move |result: Result<(), &StoreError>| {
+            sender.send(result.is_ok()).unwrap();
+        };
+        let taken = self.opened.store.append(batch, Box::new(done));
+        taken.ok().unwrap();
+        assert!(receiver.recv_timeout(Duration::from_secs(30)).unwrap());
     }
 
     fn code(&self, request: &Request) -> String {

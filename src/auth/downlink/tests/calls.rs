@@ -1,6 +1,7 @@
 //! Calls of both directions (TB section 7.5; vectors 11 and 12).
 
 use super::*;
+use serde_json::value::RawValue;
 
 const RPC: &str = "/api/v1/ACCESS01/rpc";
 
@@ -425,6 +426,29 @@ fn records_of_done_calls_are_bounded() {
     let calls = bench.hub.calls(bench.device).unwrap();
     assert_eq!(calls.len(), RECORDS_MAX);
     assert_eq!(calls[0].id, 20);
+}
+
+/// A device answers with as much as it likes; whoever asks for its calls reads all of that.
+#[test]
+fn records_of_done_calls_are_bounded_in_bytes() {
+    const PARAMS: usize = 30_000;
+    let bench = Bench::new();
+    bench.observe(RPC);
+    let text = format!("\"{}\"", "x".repeat(PARAMS));
+    let long = NewRpc {
+        mode: RpcMode::OneWay,
+        params: Some(RawValue::from_string(text).unwrap()),
+        ..persistent("m")
+    };
+    for _ in 0..100 {
+        bench.call(&long);
+        assert_eq!(bench.received().len(), 1);
+        bench.commit();
+        bench.commit();
+    }
+    let calls = bench.hub.calls(bench.device).unwrap();
+    assert_eq!(calls.len(), RECORDS_BYTES_MAX / PARAMS + 1);
+    assert_eq!(calls.last().unwrap().id, 99);
 }
 
 #[test]
