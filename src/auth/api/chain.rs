@@ -20,10 +20,10 @@ use crate::crypto::certificate::LeafInfo;
 use crate::crypto::chain::issuers;
 use crate::registry::profile::Profile;
 use crate::registry::{Credential, Device, DeviceId, NewCredential, NewDevice};
-use crate::store::{Batch, Overloaded};
+use crate::store::Batch;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use std::sync::{Arc, PoisonError, mpsc};
+use std::sync::{Arc, PoisonError};
 
 /// What a verified chain says.
 struct Proven {
@@ -155,21 +155,6 @@ impl Api {
         batch.begin();
         let now_ms = i64::try_from(now_ms).unwrap_or(i64::MAX);
         self.announce_packages(device, now_ms, &mut batch);
-        if batch.is_empty() {
-            return;
-        }
-        let (done, stored) = mpsc::sync_channel(1);
-        let completion = move |result: Result<(), &_>| {
-            // Somebody waits.
-            let _ = done.send(result.is_ok());
-        };
-        let taken = self.store.append(batch, Box::new(completion));
-        let is_stored = match taken {
-            Ok(()) => stored.recv().unwrap_or(false),
-            Err(Overloaded(_)) => false,
-        };
-        if !is_stored {
-            tracing::warn!(device = %device.name, "the new device could not be told of its packages");
-        }
+        self.store_beside(device, batch);
     }
 }
