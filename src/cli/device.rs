@@ -203,7 +203,7 @@ fn list(operations: &dyn Operations, json: bool) -> Result<(), Failure> {
         if json {
             for device in &page.devices {
                 out.write_all(if first { b"[" } else { b",\n" })?;
-                serde_json::to_writer(&mut out, device).map_err(std::io::Error::from)?;
+                output::json(&mut out, device)?;
                 first = false;
             }
         } else {

@@ -66,7 +66,7 @@ fn new_call(send: &SendArguments) -> Result<NewRpc, Failure> {
 
 fn write_end(out: &mut impl Write, end: RpcEnd, json: bool) -> Result<(), Failure> {
     match end {
-        RpcEnd::Answer(text) => writeln!(out, "{text}")?,
+        RpcEnd::Answer(text) => output::write_json_text(out, &text)?,
         RpcEnd::Gone if json => output::write_json(out, &serde_json::json!({ "sent": true }))?,
         RpcEnd::Gone => writeln!(out, "sent")?,
         RpcEnd::Kept(id) if json => output::write_json(out, &serde_json::json!({ "rpcId": id }))?,
