@@ -6,9 +6,10 @@
 //! path     a datagram's way through a shard without a kernel: ns, allocations
 //! count    instructions on that way, against bench/instructions.json (callgrind)
 //! system   server and load generator on a core each, the bare echo beside them -> the table of targets
+//! overload the server at twice of what it can answer
 //! drivers  the ways in which datagrams can travel, in turn
 //! peers    libcoap's and Californium's servers under the same load
-//! all      everything but count and drivers
+//! all      everything but count and drivers; overload is in system
 //! ```
 
 mod coap;
@@ -85,6 +86,8 @@ enum What {
     CountChild,
     /// The server under load beside the bare echo, against the targets
     System(Extent),
+    /// The server at twice of what it can answer: throughput, memory and recovery
+    Overload(Extent),
     /// The ways in which datagrams can travel (TIDEGATE_DRIVER) under the same loads
     Drivers(Extent),
     /// Servers of other authors beside ours
@@ -148,6 +151,7 @@ fn run(what: &What) -> Result<String, String> {
                 peers: false,
             },
         )?,
+        What::Overload(extent) => overload(&host, extent)?,
         What::Drivers(extent) => drivers::run(&host, extent)?,
         What::Peers(extent) => peers(&host, extent)?,
         What::All(extent) => system(
@@ -201,6 +205,14 @@ fn system(host: &Host, extent: &Extent, parts: Parts) -> Result<String, String> 
         "{text}\n{table}\nThis table is {}.\n",
         path.display()
     ))
+}
+
+fn overload(host: &Host, extent: &Extent) -> Result<String, String> {
+    let mode = extent.mode();
+    let directory = prepare(&extent.out)?;
+    let mut rows = Vec::new();
+    System::new(mode, &directory)?.overload_rows(&mut rows);
+    Ok(table::markdown(&rows, host, mode.words()))
 }
 
 fn peers(host: &Host, extent: &Extent) -> Result<String, String> {

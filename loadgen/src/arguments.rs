@@ -173,6 +173,10 @@ struct Arguments {
     /// Closed loop: one request outstanding per device, as fast as answers come
     #[arg(long)]
     closed: bool,
+    /// Closed loop over the whole fleet: at most N requests outstanding, from the devices in turn; so a large
+    /// fleet keeps a server busy and is never more than it takes
+    #[arg(long, value_name = "N", conflicts_with_all = ["rate", "closed"], value_parser = clap::value_parser!(u32).range(1..))]
+    in_flight: Option<u32>,
     /// How long to measure (500ms, 30s, 5m, 1h); of the scenario storm, how long that lasts
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_duration)]
     duration: Duration,
@@ -275,11 +279,23 @@ pub(crate) enum CredentialSource {
 pub(crate) enum Load {
     /// The end of its last operation.
     Closed,
+    /// The end of anybody's operation, once it is its turn.
+    Turns {
+        /// Operations of the fleet under way at once, above 0.
+        in_flight: u32,
+    },
     /// The schedule, with so many operations a second over the fleet.
     Open {
         /// Operations per second, above 0.
         rate: f64,
     },
+}
+
+impl Load {
+    /// Whether only answers make devices ask again.
+    pub(crate) const fn is_closed(self) -> bool {
+        !matches!(self, Self::Open { .. })
+    }
 }
 
 /// What comes over the fleet in the scenario storm.
@@ -379,10 +395,11 @@ impl Plan {
             hellos_per_s: arguments.storm_spoofed.unwrap_or(STORM_HELLOS_DEFAULT),
         });
         #[expect(clippy::cast_precision_loss, reason = "far below 2^53 devices")]
-        let load = match arguments.rate {
-            Some(rate) => Load::Open { rate },
-            None if is_storm => Load::Open { rate: fleet as f64 },
-            None => Load::Closed,
+        let load = match (arguments.rate, arguments.in_flight) {
+            (Some(rate), _) => Load::Open { rate },
+            (None, Some(in_flight)) => Load::Turns { in_flight },
+            (None, None) if is_storm => Load::Open { rate: fleet as f64 },
+            (None, None) => Load::Closed,
         };
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);
         Ok(Self {

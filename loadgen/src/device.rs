@@ -49,7 +49,7 @@ enum State {
     Down,
     Connecting { since: Instant },
     Ready,
-    Busy { since: Instant },
+    Busy { since: Instant, sent: Instant },
 }
 
 /// One device: its place on the network, its session and its exchanges.
@@ -102,6 +102,12 @@ impl Device {
     /// Whether it needs a session.
     pub(crate) const fn is_secure(&self) -> bool {
         matches!(self.link, Link::Secure { .. })
+    }
+
+    /// Whether an operation of it would begin at once.
+    pub(crate) fn is_free(&self) -> bool {
+        let at_rest = matches!(self.state, State::Down | State::Ready);
+        at_rest && self.backlog.is_empty() && self.pause_until.is_none()
     }
 
     /// Starts a handshake that was intended for `since`.
@@ -190,7 +196,10 @@ impl Device {
         match started {
             Ok(()) => {
                 self.backlog.pop_front();
-                self.state = State::Busy { since: intended };
+                self.state = State::Busy {
+                    since: intended,
+                    sent: now,
+                };
                 let in_time = kit.is_measured(now);
                 let sent = u64::from(!kit.observes());
                 kit.sample.counters.sent += sent;
@@ -495,12 +504,17 @@ impl Device {
     }
 
     fn on_answer(&mut self, now: Instant, code: u8, kit: &mut Kit<'_>) {
-        if let State::Busy { since } = self.state {
-            let histogram = match kit.is_quiet(now) {
-                true => &mut kit.sample.quiet,
-                false => &mut kit.sample.latency,
-            };
-            record(histogram, now.saturating_duration_since(since));
+        if let State::Busy { since, sent } = self.state {
+            let latency = now.saturating_duration_since(since);
+            if kit.is_quiet(now) {
+                record(&mut kit.sample.quiet, latency);
+            } else {
+                record(&mut kit.sample.latency, latency);
+                if !kit.work.load.is_closed() {
+                    let service = now.saturating_duration_since(sent);
+                    record(&mut kit.sample.service, service);
+                }
+            }
         }
         let in_time = kit.is_measured(now);
         let counters = &mut kit.sample.counters;

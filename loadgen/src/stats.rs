@@ -138,7 +138,9 @@ pub(crate) struct Sample {
     pub(crate) counters: Counters,
     /// From the intended send time to the answer, microseconds.
     pub(crate) latency: Histogram<u64>,
-    /// The same before the storm, of answers that came before it.
+    /// From the first actual sending to the answer, microseconds; of the open loop.
+    pub(crate) service: Histogram<u64>,
+    /// As [`Self::latency`], before the storm, of answers that came before it.
     pub(crate) quiet: Histogram<u64>,
     /// From the intended start to the end of the handshake, microseconds.
     pub(crate) handshake: Histogram<u64>,
@@ -152,6 +154,7 @@ impl Sample {
         Self {
             counters: Counters::default(),
             latency: histogram(),
+            service: histogram(),
             quiet: histogram(),
             handshake: histogram(),
             lag: histogram(),
@@ -163,6 +166,7 @@ impl Sample {
         self.counters.add(&other.counters);
         for (own, other) in [
             (&mut self.latency, &other.latency),
+            (&mut self.service, &other.service),
             (&mut self.quiet, &other.quiet),
             (&mut self.handshake, &other.handshake),
             (&mut self.lag, &other.lag),
@@ -178,12 +182,13 @@ impl Sample {
         self.counters = Counters::default();
         let Self {
             latency,
+            service,
             quiet,
             handshake,
             lag,
             ..
         } = self;
-        for histogram in [latency, quiet, handshake, lag] {
+        for histogram in [latency, service, quiet, handshake, lag] {
             if !histogram.is_empty() {
                 histogram.reset();
             }

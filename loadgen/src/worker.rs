@@ -31,6 +31,8 @@ use crate::stats::{Counters, Sample};
 const EVENTS_MAX: usize = 128;
 /// Operations begun per round, so that answers are not kept waiting.
 const BEGIN_MAX: usize = 32;
+/// Devices asked at once for one that is free.
+const TURNS_MAX: usize = 64;
 /// Handshakes of a thread under way while the fleet connects: enough to keep a server busy, few
 /// enough that none waits for its retransmission.
 const CONNECTING_MAX: u64 = 32;
@@ -90,10 +92,41 @@ struct Worker<'a> {
     clock: Clock,
     arrivals: Option<Arrivals>,
     starts: Starts,
+    turns: Turns,
     fleet: usize,
     ramp: Duration,
     seed: u64,
     next_publish: Instant,
+}
+
+/// Devices act one after the other, as many at once as are allowed.
+#[derive(Default)]
+struct Turns {
+    next: usize,
+    in_flight: u64,
+}
+
+impl Turns {
+    /// This thread's part of what the fleet may have under way.
+    fn of(in_flight: u32, devices: usize, fleet: usize) -> Self {
+        let share = u64::from(in_flight) * devices as u64;
+        Self {
+            next: 0,
+            in_flight: share.div_ceil(fleet.max(1) as u64).max(1),
+        }
+    }
+
+    /// The next device that has nothing under way, of a few: the others may all wait for an answer that was lost.
+    fn take(&mut self, devices: &[Device]) -> Option<usize> {
+        for _ in 0..devices.len().min(TURNS_MAX) {
+            let index = self.next;
+            self.next = (index + 1) % devices.len();
+            if devices.get(index)?.is_free() {
+                return Some(index);
+            }
+        }
+        None
+    }
 }
 
 /// Devices begin one after the other, spread over a time.
@@ -173,6 +206,7 @@ impl<'a> Worker<'a> {
             clock,
             arrivals: None,
             starts: Starts::over(now, Duration::ZERO),
+            turns: Turns::default(),
             fleet: assignment.fleet,
             ramp: assignment.ramp,
             seed,
@@ -229,6 +263,9 @@ impl<'a> Worker<'a> {
                     _ => self.ramp,
                 };
                 self.starts = Starts::over(start, ramp);
+                if let Load::Turns { in_flight } = work.load {
+                    self.turns = Turns::of(in_flight, self.devices.len(), self.fleet);
+                }
                 if let Load::Open { rate } = work.load {
                     let devices = u32::try_from(self.devices.len()).unwrap_or(u32::MAX);
                     #[expect(clippy::cast_precision_loss, reason = "far below 2^53 devices")]
@@ -268,6 +305,11 @@ impl<'a> Worker<'a> {
             (Phase::Run, _) if self.kit.observes() => false,
             (Phase::Connect, _) => started - self.kit.settled.min(started) < CONNECTING_MAX,
             (Phase::Run, Load::Closed) => true,
+            (Phase::Run, Load::Turns { .. }) => {
+                let is_due = self.kit.outstanding < self.turns.in_flight && now < self.kit.end;
+                let device = is_due.then(|| self.turns.take(&self.devices))??;
+                return Some((device, now));
+            }
             (Phase::Run, Load::Open { .. }) => {
                 let arrival = self.arrivals.as_mut()?.pop_due(now)?;
                 return Some((arrival.device as usize, arrival.at));

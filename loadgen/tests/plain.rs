@@ -1,10 +1,11 @@
 //! The binary against a small plain CoAP server of the test.
 
+use std::collections::HashSet;
 use std::net::{SocketAddr, UdpSocket};
 use std::path::Path;
 use std::process::{Command, Output};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -29,6 +30,7 @@ struct Server {
     address: SocketAddr,
     stop: Arc<AtomicBool>,
     requests: Arc<AtomicU64>,
+    peers: Arc<Mutex<HashSet<SocketAddr>>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -43,14 +45,17 @@ impl Server {
             Arc::new(AtomicBool::new(false)),
             Arc::new(AtomicU64::new(0)),
         );
+        let peers = Arc::new(Mutex::new(HashSet::new()));
         let thread = std::thread::spawn({
             let (stop, requests) = (Arc::clone(&stop), Arc::clone(&requests));
-            move || serve(&socket, &policy, &stop, &requests)
+            let peers = Arc::clone(&peers);
+            move || serve(&socket, &policy, &stop, (&requests, &peers))
         });
         Self {
             address,
             stop,
             requests,
+            peers,
             thread: Some(thread),
         }
     }
@@ -67,7 +72,7 @@ fn serve(
     socket: &UdpSocket,
     policy: &dyn Fn(u64) -> Answer,
     stop: &AtomicBool,
-    requests: &AtomicU64,
+    (requests, peers): (&AtomicU64, &Mutex<HashSet<SocketAddr>>),
 ) {
     let mut buffer = [0; 2048];
     let mut next_id = 1_u16;
@@ -82,6 +87,7 @@ fn serve(
         }
         assert_eq!(message[0] >> 4, 0b0100, "version 1, confirmable");
         let number = requests.fetch_add(1, Relaxed);
+        peers.lock().unwrap().insert(peer);
         let token_length = usize::from(message[0] & 0xf);
         let token = &message[4..4 + token_length];
         let reply = |kind: u8, code: u8, id: &[u8], token: &[u8]| {
@@ -128,6 +134,38 @@ fn run(server: &Server, directory: &Path, arguments: &[&str]) -> (Output, Value)
 
 fn text(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+#[test]
+fn a_fleet_in_turn_has_so_many_outstanding_and_no_more() {
+    let directory = tempfile::tempdir().unwrap();
+    let load = |server: &Server, arguments: &str| {
+        let all = format!("--devices 20 --in-flight 3 {arguments}");
+        let arguments: Vec<&str> = all.split(' ').collect();
+        run(server, directory.path(), &arguments)
+    };
+    let silent = Server::start(|_| Answer::Silence);
+    // Less than ACK_TIMEOUT, so that none is repeated: three at first, and three after their second.
+    let (output, report) = load(&silent, "--threads 2 --timeout 1s --duration 1500ms");
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    let sent = silent.stop();
+    // Two threads round their parts up.
+    assert!((3..=8).contains(&sent), "{sent}");
+    assert_eq!(report["requests"]["ok"], 0);
+
+    let server = Server::start(|_| Answer::Created);
+    let peers = Arc::clone(&server.peers);
+    let (output, report) = load(&server, "--threads 1 --count 45");
+    assert!(output.status.success(), "{}", text(&output));
+    assert!(text(&output).contains("closed loop of 3 outstanding"));
+    assert_eq!(report["config"]["in_flight"], 3);
+    assert_eq!(report["config"]["closed"], true);
+    assert_eq!(server.stop(), 45);
+    assert_eq!(
+        peers.lock().unwrap().len(),
+        20,
+        "every device has its turns"
+    );
 }
 
 #[test]
@@ -227,6 +265,11 @@ fn latency_counts_from_the_intended_time_while_the_server_is_silent() {
     assert!(
         p50 > 700_000,
         "the requests that waited count with their waiting: {report}"
+    );
+    let service = report["service_us"]["p50"].as_u64().unwrap();
+    assert!(
+        service < p50,
+        "what waited in the generator is not the server's: {report}"
     );
 }
 

@@ -28,19 +28,19 @@ impl Mode {
         format!("{}s", self.seconds())
     }
 
-    /// Devices that keep the server busy and whose requests all find room in its socket and its queues.
-    pub(super) const fn busy_devices(self) -> usize {
-        match self {
-            Self::Smoke => 100,
-            Self::Quick | Self::Full => 8_000,
-        }
-    }
-
     /// Devices whose requests are too many: as each has one under way, they must be many.
     pub(super) const fn overload_devices(self) -> usize {
         match self {
             Self::Smoke => 200,
-            Self::Quick | Self::Full => 25_000,
+            Self::Quick | Self::Full => 40_000,
+        }
+    }
+
+    /// Devices and requests that fill what the store keeps in memory: its head of 128 MiB, at some 55 bytes each.
+    pub(super) const fn filling(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Smoke => ("100", "1000"),
+            Self::Quick | Self::Full => ("2000", "3000000"),
         }
     }
 

@@ -1,19 +1,26 @@
 //! Twice as many requests as the server can answer.
 //!
 //! ```text
-//! core of the server   server, and threads that only burn time    saturation is what is left for it
-//! core of the load     devices whose requests all find room    closed loop           -> saturation
-//!                      the same                                open loop, half of it -> quiet
-//!                      more than that                          open loop, twice      -> overload
-//!                      as before                               open loop, half       -> recovered
-//!                      more than that                          open loop, twice      -> memory
+//! core of the server   server; from the second load on also threads that only burn time
+//! core of the load     few devices, closed loop, until the store has had all the memory it may have
+//!                      then one fleet of many devices:
+//!                      in turn, so many at once that all find room           -> saturation
+//!                      open loop, half of it                                 -> quiet
+//!                      open loop, twice, with little patience                -> overload
+//!                      open loop, half                                       -> recovered
+//!                      open loop, twice, with little patience                -> memory
 //! ```
 //!
 //! A device has one request under way at a time, so that few of them cannot overload anything: they must be
-//! more than socket and queues hold. A generator needs about as much for a request as the server does, so that one core of it could never
-//! offer twice what another core answers: hence the threads that burn time.
+//! more than socket and queues hold, and give up soon where others would wait seconds before they repeat
+//! themselves. A late answer counts as none, so that a server with long queues would have no throughput at all.
+//! A generator needs about as much for a request as the server does, so that one core of it could never
+//! offer twice what another core answers: hence the threads that burn time; saturation is what is left for the
+//! server beside them.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread::JoinHandle;
 
 use super::cpus::pin;
 use super::load::Report;
@@ -23,9 +30,13 @@ use super::{PAYLOAD, SUITE, System, ratio, row};
 use crate::table::{Figure, Row, number};
 
 /// Threads that take their part of the server's core.
-const BURNERS: usize = 7;
+const BURNERS: usize = 2;
+/// Requests under way at saturation: they keep the server busy, and all find room.
+const IN_FLIGHT: &str = "4000";
+/// How long a device waits in an overload: less than ACK_TIMEOUT, so that nothing is sent twice.
+const PATIENCE: &str = "500ms";
 /// Sent requests over answered ones from which on it is an overload as the target means it. Less than two, as
-/// a device whose request was lost waits before it sends anything.
+/// the generator may not have the time for more.
 const OFFERED_MIN: f64 = 1.5;
 
 /// What was measured.
@@ -34,8 +45,7 @@ struct Overload {
     quiet: Report,
     overload: Report,
     recovered: Report,
-    /// Resident, without the readings that the store holds in memory for now: after an overload, and after
-    /// another one.
+    /// The most that was resident until the end of an overload, and of another one.
     bytes: [f64; 2],
     /// Datagrams that found no room in the server's socket, in all.
     lost: f64,
@@ -43,21 +53,8 @@ struct Overload {
 
 impl System {
     /// Throughput, memory and recovery of a server at twice its saturation rate.
-    pub(super) fn overload_rows(&self, rows: &mut Vec<Row>) {
-        let stop = AtomicBool::new(false);
-        let measured = std::thread::scope(|scope| {
-            for _ in 0..BURNERS {
-                scope.spawn(|| {
-                    pin(self.cpus.server);
-                    while !stop.load(Relaxed) {
-                        std::hint::spin_loop();
-                    }
-                });
-            }
-            let measured = self.overload();
-            stop.store(true, Relaxed);
-            measured
-        });
+    pub(crate) fn overload_rows(&self, rows: &mut Vec<Row>) {
+        let measured = self.overload();
         match measured {
             Ok(measured) => rows.extend(measured.rows()),
             Err(error) => {
@@ -69,44 +66,64 @@ impl System {
     }
 
     fn overload(&self) -> Result<Overload, String> {
-        let server = Tidegate::start(
-            &self.directory,
-            "overload",
-            self.cpus.server,
-            2 * self.mode.overload_devices(),
+        let devices = self.mode.overload_devices();
+        let server = Tidegate::start(&self.directory, "overload", self.cpus.server, 2 * devices)?;
+        let duration = self.mode.duration();
+        let fleet = devices.to_string();
+        let run = |name: &str, pace: &[&str]| self.overload_load(&server, name, &fleet, pace);
+        self.fill(&server)?;
+        let _burners = Burners::start(self.cpus.server);
+        let saturation = run(
+            "overload-saturation",
+            &["--in-flight", IN_FLIGHT, "--duration", &duration],
         )?;
-        let many = self.mode.overload_devices();
-        let few = self.mode.busy_devices();
-        let saturation = self.requests_at(&server, "overload-saturation", few, None)?;
         let rate = saturation.number("/requests/per_s");
-        let quiet = self.requests_at(&server, "overload-quiet", few, Some(rate / 2.0))?;
-        let bytes = || Ok::<_, String>(server.resident_bytes()? - server.stored_bytes()?);
+        let [half, twice] = [0.5, 2.0].map(|part| format!("{:.0}", rate * part));
+        let calm = ["--rate", &half, "--duration", &duration];
+        let storm = [
+            "--rate",
+            &twice,
+            "--duration",
+            &duration,
+            "--timeout",
+            PATIENCE,
+        ];
+        let quiet = run("overload-quiet", &calm)?;
         let lost_before = udp_receive_errors()?;
-        let overload = self.requests_at(&server, "overload", many, Some(rate * 2.0))?;
-        let (bytes_first, lost) = (bytes()?, udp_receive_errors()? - lost_before);
-        let recovered = self.requests_at(&server, "overload-recovered", few, Some(rate / 2.0))?;
-        self.requests_at(&server, "overload-again", many, Some(rate * 2.0))?;
+        let overload = run("overload", &storm)?;
+        let (bytes_first, lost) = (
+            server.peak_resident_bytes()?,
+            udp_receive_errors()? - lost_before,
+        );
+        let recovered = run("overload-recovered", &calm)?;
+        run("overload-again", &storm)?;
         Ok(Overload {
             saturation,
             quiet,
             overload,
             recovered,
-            bytes: [bytes_first, bytes()?],
+            bytes: [bytes_first, server.peak_resident_bytes()?],
             lost,
         })
     }
 
-    /// A load at this rate, or as fast as the server answers.
-    fn requests_at(
+    /// Readings until the store had all the memory that it may have, which it keeps.
+    fn fill(&self, server: &Tidegate) -> Result<(), String> {
+        let (devices, count) = self.mode.filling();
+        let pace = ["--closed", "--count", count, "--duration", "5m"];
+        self.overload_load(server, "overload-fill", devices, &pace)?;
+        Ok(())
+    }
+
+    /// A load of so many devices at this pace.
+    fn overload_load(
         &self,
         server: &Tidegate,
         name: &str,
-        devices: usize,
-        rate: Option<f64>,
+        devices: &str,
+        pace: &[&str],
     ) -> Result<Report, String> {
-        let (target, id, duration) = (server.target(), server.id(), self.mode.duration());
-        let devices = devices.to_string();
-        let rate = rate.map(|rate| format!("{rate:.0}"));
+        let (target, id) = (server.target(), server.id());
         let mut arguments = vec![
             "--target",
             &target,
@@ -119,19 +136,47 @@ impl System {
             "--token",
             super::tidegate::SHARED_TOKEN,
             "--devices",
-            &devices,
-            "--duration",
-            &duration,
+            devices,
             "--suite",
             SUITE,
             "--payload",
             PAYLOAD,
         ];
-        match &rate {
-            Some(rate) => arguments.extend(["--rate", rate.as_str()]),
-            None => arguments.push("--closed"),
-        }
+        arguments.extend(pace);
         self.load.run(name, &arguments)
+    }
+}
+
+/// Threads that burn time on a core until this is dropped.
+struct Burners {
+    stop: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Burners {
+    fn start(cpu: usize) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let threads = (0..BURNERS)
+            .map(|_| {
+                let stop = Arc::clone(&stop);
+                std::thread::spawn(move || {
+                    pin(cpu);
+                    while !stop.load(Relaxed) {
+                        std::hint::spin_loop();
+                    }
+                })
+            })
+            .collect();
+        Self { stop, threads }
+    }
+}
+
+impl Drop for Burners {
+    fn drop(&mut self) {
+        self.stop.store(true, Relaxed);
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
     }
 }
 
@@ -144,10 +189,12 @@ impl Overload {
         );
         let offered = self.overload.number("/requests/offered_per_s");
         let how = format!(
-            "{} successful answers/s of {} requests/s sent, {} at saturation; {} datagrams found no room in the socket, {} requests were \
-             refused or failed; {BURNERS} other threads on the server's core; server's CPU {} us per request, at saturation {} us",
+            "{} successful answers/s within {PATIENCE} of {} requests/s sent, their p99 {} us from sending; {} at saturation; \
+             {} datagrams found no room in the socket, {} requests had another answer, or none in time; \
+             {BURNERS} other threads on the server's core; server's CPU {} us per request, at saturation {} us",
             number(answered),
             number(offered),
+            number(self.overload.number("/service_us/p99")),
             number(saturation),
             number(self.lost),
             number(self.overload.number("/requests/failed")),
@@ -162,7 +209,7 @@ impl Overload {
         let rate = ratio(saturation, answered).map(|x| figure(x, how));
         let [first, second] = self.bytes;
         let how = format!(
-            "{} MiB, {} MiB after the first, each without what the store has to write yet",
+            "{} MiB, {} MiB after the first; what the store keeps in memory was full before",
             number(second / MIB),
             number(first / MIB)
         );

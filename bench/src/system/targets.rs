@@ -74,7 +74,7 @@ pub(super) const OVERLOAD_RATE: Target = target(
     " x",
 );
 pub(super) const OVERLOAD_MEMORY: Target = target(
-    "resident memory after another such overload",
+    "peak of resident memory after another such overload",
     1.1,
     None,
     " x after the first",

@@ -128,28 +128,18 @@ impl Tidegate {
         self.process.id().to_string()
     }
 
-    /// Its resident memory.
+    /// The most memory that was resident since it runs.
     ///
     /// # Errors
     ///
     /// When it ended.
-    pub(crate) fn resident_bytes(&self) -> Result<f64, String> {
+    pub(crate) fn peak_resident_bytes(&self) -> Result<f64, String> {
         let path = format!("/proc/{}/status", self.process.id());
         let text = std::fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
-        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
         let kib = line.and_then(|line| line.split_ascii_whitespace().next()?.parse::<f64>().ok());
         kib.map(|kib| kib * 1024.0)
-            .ok_or_else(|| format!("{path} does not tell VmRSS"))
-    }
-
-    /// Bytes that its store has in memory until it writes them.
-    ///
-    /// # Errors
-    ///
-    /// When its metrics cannot be read.
-    pub(crate) fn stored_bytes(&self) -> Result<f64, String> {
-        let metrics = get(self.admin_port, "/metrics")?;
-        Ok(sum(&metrics, "tidegate_store_head_bytes"))
+            .ok_or_else(|| format!("{path} does not tell VmHWM"))
     }
 
     /// What it counted until now.

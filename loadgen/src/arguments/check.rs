@@ -127,9 +127,10 @@ fn check_scenario(arguments: &Arguments) -> Result<(), String> {
             false => Ok(()),
         };
     }
-    if arguments.closed || arguments.count.is_some() {
+    if arguments.closed || arguments.in_flight.is_some() || arguments.count.is_some() {
         return Err(
-            "--scenario storm is an open loop over a time: neither --closed nor --count".into(),
+            "--scenario storm is an open loop over a time: neither --closed, --in-flight nor --count"
+                .into(),
         );
     }
     if arguments.quiet.is_some_and(|quiet| quiet.is_zero()) {
@@ -151,9 +152,10 @@ fn check_observe(arguments: &Arguments) -> Result<(), String> {
             None => Ok(()),
         };
     }
-    if arguments.closed || arguments.rate.is_some() || arguments.count.is_some() {
+    let paced = arguments.closed || arguments.rate.is_some() || arguments.in_flight.is_some();
+    if paced || arguments.count.is_some() {
         return Err(
-            "--scenario observe has its own pace, --update-every: neither --rate, --closed nor --count"
+            "--scenario observe has its own pace, --update-every: neither --rate, --closed, --in-flight nor --count"
                 .into(),
         );
     }

@@ -70,6 +70,14 @@ fn combinations_that_make_no_sense_are_refused_with_the_reason() {
             "--auth token",
         ),
         ("--target coaps://127.0.0.1 --rate 5 --closed", "--closed"),
+        (
+            "--target coaps://127.0.0.1 --rate 5 --in-flight 3",
+            "--in-flight",
+        ),
+        (
+            "--target coaps://127.0.0.1 --scenario storm --in-flight 3",
+            "--in-flight",
+        ),
         ("--target coaps://127.0.0.1 --rate 0", "above 0"),
         ("--target coaps://127.0.0.1 --duration 5y", "500ms"),
         (

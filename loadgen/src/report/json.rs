@@ -33,6 +33,9 @@ pub(crate) fn json(report: &Report<'_>) -> Value {
     if report.plan.scenario == Scenario::Resume {
         object["handshakes"]["resumed"] = counters.handshakes_resumed.into();
     }
+    if !report.total.service.is_empty() {
+        object["service_us"] = percentiles(&report.total.service);
+    }
     let Some(members) = object.as_object_mut() else {
         return object;
     };
@@ -131,10 +134,12 @@ fn config(report: &Report<'_>) -> Map<String, Value> {
     set("devices", report.devices.into());
     set("threads", report.threads.into());
     set("seed", plan.seed.into());
-    set("closed", (plan.load == Load::Closed).into());
-    if let Load::Open { rate } = plan.load {
-        set("rate", rate.into());
-    }
+    set("closed", plan.load.is_closed().into());
+    match plan.load {
+        Load::Closed => None,
+        Load::Turns { in_flight } => set("in_flight", in_flight.into()),
+        Load::Open { rate } => set("rate", rate.into()),
+    };
     set("duration_s", plan.duration.as_secs_f64().into());
     set("measured_s", rounded(report.measured.as_secs_f64()).into());
     set("ramp_s", plan.ramp.as_secs_f64().into());

@@ -112,7 +112,7 @@ impl Report<'_> {
             Load::Open { .. } => {
                 "Latency counts from the intended send time, so what a slow server delays is in it."
             }
-            Load::Closed => {
+            Load::Closed | Load::Turns { .. } => {
                 "Latency counts from the actual send time: a device asks again only when it has its answer, so \
                  what a slow server kept from being asked is not in it (coordinated omission). --rate counts that."
             }

@@ -49,6 +49,8 @@ pub(crate) fn table(report: &Report<'_>) -> String {
             rate(report.requests_per_s()),
         );
         percentiles("latency", &report.total.latency, &mut text);
+        // What is in the latency beyond that waited here, for an earlier answer to the same device.
+        percentiles("from sending", &report.total.service, &mut text);
     }
     if report.plan.rebind_every.is_some() {
         let _ = writeln!(
@@ -76,6 +78,9 @@ fn headline(report: &Report<'_>, text: &mut String) {
     let load = match report.plan.load {
         _ if report.calls.is_some() => "observing".to_owned(),
         Load::Closed => "closed loop".to_owned(),
+        Load::Turns { in_flight } => {
+            format!("closed loop of {} outstanding", grouped(in_flight.into()))
+        }
         Load::Open { rate: wanted } => format!("open loop of {} per s", rate(wanted)),
     };
     let _ = writeln!(
@@ -85,7 +90,7 @@ fn headline(report: &Report<'_>, text: &mut String) {
         grouped(report.devices as u64),
         report.measured.as_secs_f64(),
     );
-    if report.plan.load == Load::Closed {
+    if report.plan.load.is_closed() {
         let _ = writeln!(text, "{}", report.honesty());
     }
 }
