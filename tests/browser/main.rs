@@ -393,3 +393,53 @@ fn devices_are_shown_to_who_has_the_token_only() {
     browser.click("nav a[data-page=devices]");
     browser.wait_for("document.querySelector('input[name=token]')");
 }
+
+/// Names, keys and values are the device's to choose: they are text, whatever they look like, and neither
+/// they nor times at the ends of what there is keep the page from being drawn.
+#[test]
+fn what_a_hostile_device_says_is_text() {
+    let name = "<img src=x onerror=window.hit=1>/../'\"";
+    let server = Server::start(&[]);
+    server.tidegate_ok(&["device", "add", name, "--token", "METER1"]);
+    let mut device = Link::plain(&server);
+    let payloads = [
+        r#"{"<script>window.hit=1</script>":"<svg onload=window.hit=1>","__proto__":5,"constructor":"x"}"#,
+        r#"{"huge":{"a":[1e400,-1e999999]},"a\"'/?#&":true}"#,
+        r#"{"ts":9223372036854775807,"values":{"far":1}}"#,
+        r#"{"ts":-9223372036854775808,"values":{"far":2}}"#,
+    ];
+    for (message_id, payload) in (0x10..).zip(payloads) {
+        let answer = device.exchange(&upload(message_id, payload));
+        assert_eq!(answer.expect("an answer")[1], 0x41, "{payload}");
+    }
+    let mut attributes = hex("40020020 b3617069 027631 064d4554455231 0a61747472696275746573 ff");
+    attributes.extend(br#"{"<iframe src=/>":"javascript:window.hit=1","__proto__":{"x":1}}"#);
+    assert_eq!(device.exchange(&attributes).expect("an answer")[1], 0x41);
+
+    let browser = Browser::start();
+    browser.look_from(DESK, "light");
+    browser.open(&link(&server));
+    browser.wait_for_text("serving");
+    browser.click("nav a[data-page=devices]");
+    browser.wait_for_text(name);
+    browser.click("main td a");
+    for text in [
+        "<script>window.hit=1</script>",
+        "<svg onload=window.hit=1>",
+        "__proto__",
+        "<iframe src=/>",
+        "javascript:window.hit=1",
+    ] {
+        browser.wait_for_text(text);
+    }
+    browser.click("button[aria-label='Draw far']");
+    browser.wait_for_text("far over time");
+    browser.wait_for_text("2 readings");
+    browser.click("button[aria-label='Draw huge']");
+    browser.wait_for_text("huge over time");
+    let marks = browser.run(
+        "return [typeof window.hit, document.querySelectorAll('main img, main script, main iframe').length]",
+    );
+    assert_eq!(marks, json!(["undefined", 0]));
+    assert_well(&browser, &server);
+}
