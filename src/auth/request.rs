@@ -184,6 +184,11 @@ impl RequestMessage {
     }
 
     /// All bytes of options and payload.
+    /// Bytes of options and payload together.
+    pub(crate) fn bytes_len(&self) -> usize {
+        self.bytes.len()
+    }
+
     pub(super) fn as_bytes(&self) -> &[u8] {
         &self.bytes
     }

@@ -32,7 +32,7 @@ use crate::time::Instant;
 pub(super) const EXPONENT_MAX: u8 = 6;
 /// Bytes of a message's header, token and options, at most.
 const HEAD_MAX: usize = 64;
-/// What a body takes of the shard's budget beside its bytes: its request's options, and its places.
+/// What a body takes of the shard's budget beside its bytes and its request's options: its places.
 pub(super) const BODY_OVERHEAD: usize = 256;
 /// Block numbers have 20 bits (RFC 7959 section 2.2).
 const NUM_MAX: u32 = (1 << 20) - 1;
@@ -257,7 +257,7 @@ impl Transfers {
                 while self.uploads.len() >= settings.uploads_max.max(1) {
                     give_up(Some(self.uploads.remove(0)), buffers);
                 }
-                if !buffers.claim(BODY_OVERHEAD + payload.len()) {
+                if !buffers.claim(BODY_OVERHEAD + request.bytes_len()) {
                     return Received::NoRoom;
                 }
                 self.uploads.push(Upload {
@@ -289,7 +289,7 @@ impl Transfers {
         } else {
             upload.request.append_payload(payload);
             if !block.more {
-                buffers.release(BODY_OVERHEAD + upload.request.payload().len());
+                buffers.release(BODY_OVERHEAD + upload.request.bytes_len());
                 let mut whole = upload.request;
                 whole.block2 = request.block2;
                 return Received::Whole(whole);
@@ -415,7 +415,7 @@ impl Transfers {
 
 fn give_up(upload: Option<Upload>, buffers: &mut SpareBuffers) {
     if let Some(upload) = upload {
-        buffers.release(BODY_OVERHEAD + upload.request.payload().len());
+        buffers.release(BODY_OVERHEAD + upload.request.bytes_len());
         buffers.put(upload.request.into_buffer());
     }
 }
