@@ -47,7 +47,7 @@ impl Endpoint {
             return;
         };
         count_response(&self.metrics, response.code);
-        *is_proven |= response.code >> 5 == 2;
+        *is_proven |= response.code >> 5 == 2 && !response.is_public;
         if let Some(arrival) = layer.arrival_of(exchange, &self.settings.coap) {
             let time = now.instant.saturating_duration_since(arrival);
             self.metrics.record(Latency::Request, time);

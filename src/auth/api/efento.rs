@@ -74,6 +74,7 @@ pub(super) fn current_time(unix_ms: u64) -> Response {
     Response {
         code: code::CONTENT,
         payload: seconds.to_be_bytes().to_vec(),
+        is_public: true,
         ..Response::default()
     }
 }

@@ -23,7 +23,8 @@
 //! TB section 6 with its recommendations, except where section 10 states a code: a timestamp that
 //! is not a number is 5.00 (vector 6). An empty array of telemetry is 2.01. Beyond ThingsBoard, which
 //! answers 2.01 and stores nothing: an empty key, a key of more than 255 bytes and a number of more
-//! than 350 plain digits are 4.00, as a 2.01 here means *stored*.
+//! than 350 plain digits are 4.00, as a 2.01 here means *stored*; client attributes beyond a mebibyte of
+//! memory for a device are 4.13.
 //!
 //! # What is observed
 //!
