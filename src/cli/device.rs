@@ -150,6 +150,10 @@ fn activity_fields(activity: &ActivityView) -> Vec<(&'static str, String)> {
         "inactive"
     };
     let mut fields = vec![("state", state.to_owned())];
+    if !activity.observes.is_empty() {
+        let names: Vec<_> = activity.observes.iter().map(|topic| topic.name()).collect();
+        fields.push(("observes", names.join(", ")));
+    }
     for (name, time) in [
         ("last heard of", activity.last_activity_time),
         ("subscribed", activity.last_connect_time),

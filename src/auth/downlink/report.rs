@@ -10,6 +10,7 @@
 use super::activity::{self, Entry};
 use super::attributes::timeout_of;
 use super::settings::INACTIVITY_TIMEOUT;
+use super::slot::Topic;
 use super::{Hub, lock};
 use crate::registry::DeviceId;
 use crate::store::{AttributeScope, Batch, StoreError, Value, ValueRef};
@@ -30,7 +31,7 @@ const RESTORED_AT_ONCE: usize = 4096;
 /// Devices in one batch of the store.
 const BATCH_DEVICES: usize = 4096;
 
-/// When a device was heard of, milliseconds since the UNIX epoch.
+/// When a device was heard of, milliseconds since the UNIX epoch, and what it observes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ActivityView {
@@ -48,6 +49,9 @@ pub struct ActivityView {
     /// When it was found inactive.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inactivity_alarm_time: Option<u64>,
+    /// What it observes now.
+    #[serde(default)]
+    pub observes: Vec<Topic>,
 }
 
 /// Where the reports have got to.
@@ -160,6 +164,7 @@ impl Hub {
             last_connect_time: unreported.connected_ms.or_else(|| time(LAST_CONNECT)),
             last_disconnect_time: unreported.disconnected_ms.or_else(|| time(LAST_DISCONNECT)),
             inactivity_alarm_time: time(INACTIVITY_ALARM),
+            observes: self.with(device, |state, _| state.observed()),
         })
     }
 
