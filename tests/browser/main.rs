@@ -201,6 +201,8 @@ fn a_device_is_shown_and_changed() {
     browser.wait_for_text("serving");
     browser.click("nav a[data-page=devices]");
     browser.wait_for_text("meter 1/ü");
+    browser.wait_for_text("active");
+    browser.picture("devices");
     browser.click("main td a");
     browser.wait_for_text("Latest values");
     // A key with a number is drawn without being asked for.
@@ -397,7 +399,7 @@ fn a_session_is_shown_with_its_device_and_closed() {
     browser.wait_for_text("Fingerprint");
     browser.wait_for_text("127.0.0.1:");
     browser.click("button[aria-label^='Close the session']");
-    browser.wait_for_text("It has no session");
+    browser.wait_for_text("No session is known");
     assert_eq!(session.receive(), None);
     assert!(session.is_closed());
     assert_well(&browser, &server);

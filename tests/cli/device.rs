@@ -92,7 +92,7 @@ fn life_of_devices(run: Run<'_>, write: &dyn Fn(&str, &str)) {
     );
     let table = run(&["device", "list"]).ok();
     assert!(
-        table.starts_with("NAME           PROFILE  CREDENTIALS       ADDED\n"),
+        table.starts_with("NAME           PROFILE  CREDENTIALS       STATE     ADDED\n"),
         "{table}"
     );
     assert_eq!(table.lines().count(), 4);

@@ -67,6 +67,75 @@ fn a_call_that_fails_says_how_far_it_came() {
 }
 
 #[test]
+fn who_is_active_and_the_session_of_an_observer_are_shown() {
+    let server = server();
+    server.tidegate_ok(&["device", "add", "d-2", "--token", "ACCESS02"]);
+    let mut device = Link::anonymous(&server);
+    assert_eq!(
+        device.exchange(&observe_calls()).expect("an answer")[1],
+        0x43
+    );
+    let list = server.tidegate_ok(&["device", "list"]);
+    let state = |name: &str| {
+        list.lines()
+            .find(|line| line.starts_with(name))
+            .expect(&list)
+    };
+    assert!(state("NAME").contains("  STATE     ADDED"), "{list}");
+    assert!(state("d-1").contains("  active    20"), "{list}");
+    assert!(state("d-2").contains("  inactive  20"), "{list}");
+
+    let sessions = server.tidegate_ok(&["session", "list", "--device", "d-1", "--json"]);
+    let session: Value = serde_json::from_str(&sessions).expect("one session");
+    assert_eq!(session["device"], "d-1");
+    assert_eq!(session["identity"], "anonymous");
+    let none = server.tidegate_ok(&["session", "list", "--device", "d-2", "--json"]);
+    assert_eq!(none, "");
+    server.tidegate_ok(&["session", "close", session["id"].as_str().expect("an id")]);
+    let none = server.tidegate_ok(&["session", "list", "--device", "d-1", "--json"]);
+    assert_eq!(none, "");
+}
+
+#[test]
+fn a_device_provisions_itself_again_once_its_state_is_deleted() {
+    let server = server();
+    server.tidegate_ok(&[
+        "profile",
+        "add",
+        "p",
+        "provisioning.strategy=CHECK_PRE_PROVISIONED_DEVICES",
+        "provisioning.key=k",
+        "provisioning.secret=s",
+    ]);
+    server.tidegate_ok(&["device", "set", "d-1", "profile=p"]);
+    let mut link = Link::plain(&server);
+    let mut number = 0;
+    let mut provision = || {
+        let mut message = hex("44022400deadbeef b3617069 027631 0970726f766973696f6e ff");
+        message[3] = number;
+        number += 1;
+        message.extend_from_slice(
+            br#"{"provisionDeviceKey":"k","provisionDeviceSecret":"s","deviceName":"d-1"}"#,
+        );
+        link.exchange(&message).expect("an answer")[1]
+    };
+    assert_eq!((provision(), provision()), (0x41, 0x80), "once");
+    server.tidegate_ok(&[
+        "attr",
+        "delete",
+        "d-1",
+        "--scope",
+        "server",
+        "provisionState",
+    ]);
+    assert_eq!((provision(), provision()), (0x41, 0x80), "once more");
+    server.tidegate_ok(&["device", "set", "d-1", "provisioned=false"]);
+    let left = server.tidegate_ok(&["attr", "get", "d-1", "--scope", "server"]);
+    assert!(!left.contains("provisionState"), "{left}");
+    assert_eq!(provision(), 0x41);
+}
+
+#[test]
 fn a_kept_call_is_kept_for_a_day_or_as_long_as_is_said() {
     let server = server();
     let kept = server.tidegate_ok(&["rpc", "send", "d-1", "m", "--persistent"]);

@@ -1,7 +1,7 @@
 // A device: its latest values, a key over time, its attributes, its sessions, and what can be sent to it.
 
 import { Chart, ago, ask, askIfThere, card, count, devicePath, h, short, swap, table, when } from "./parts.js";
-import { kinds, sessionTable } from "./devices.js";
+import { deviceState, kinds, sessionTable } from "./devices.js";
 import { packageName, powerSaving } from "./profiles.js";
 
 const HOUR = 3_600_000;
@@ -79,7 +79,7 @@ export class Device {
     };
     swap(
       this.about,
-      ...pair("State", h("span", { class: activity.active ? "good" : "muted" }, activity.active ? "active" : "inactive"), activity.lastActivityTime ? `, last heard of ${when(activity.lastActivityTime)}` : ", never heard of"),
+      ...pair("State", deviceState(activity.active), activity.lastActivityTime ? `, last heard of ${when(activity.lastActivityTime)}` : ", never heard of"),
       ...pair("Observes", observed(activity)),
       ...pair("Profile", device.profile, profile === null ? h("span", { class: "muted" }, " (not defined: nothing is set by it)") : null),
       ...optional("Power saving", powerSaving(options.powerSaving) ?? powerSaving(profile?.settings.powerSaving)),
@@ -281,7 +281,7 @@ export class Device {
 
   async loadSessions() {
     const page = await ask(`/api/sessions?device=${encodeURIComponent(this.name)}`);
-    const none = "It has no session that has proven to be this device. One whose requests each bring its token is under Sessions, without its name.";
+    const none = "No session is known to be this device's. One whose requests each bring its token is known only while the device observes something; all are under Sessions.";
     swap(
       this.sessions,
       page.sessions.length === 0 ? h("p", { class: "empty" }, none) : sessionTable(page.sessions, () => this.loadSessions()),

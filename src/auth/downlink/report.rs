@@ -10,8 +10,9 @@
 use super::activity::{self, Entry};
 use super::attributes::timeout_of;
 use super::settings::INACTIVITY_TIMEOUT;
-use super::slot::Topic;
+use super::slot::{Slot, Topic};
 use super::{Hub, lock};
+use crate::auth::request::PeerRef;
 use crate::registry::DeviceId;
 use crate::store::{AttributeScope, Batch, StoreError, Value, ValueRef};
 use serde::{Deserialize, Serialize};
@@ -132,6 +133,28 @@ impl Hub {
         if let Some(entry) = self.activity.entry(device) {
             entry.reset();
         }
+    }
+
+    /// Whether a device counts as active, by what is in memory: of devices that were heard of before
+    /// the start only, this is right once all of them were gone through.
+    pub fn is_active(&self, device: DeviceId) -> bool {
+        let Some(entry) = self.activity.entry(device) else {
+            return false;
+        };
+        let timeout_ms = entry.timeout_ms();
+        let timeout_ms = timeout_ms.unwrap_or(self.settings.inactivity_timeout_ms);
+        let last_ms = entry.last_ms();
+        last_ms > 0 && self.now_ms().saturating_sub(last_ms) < timeout_ms
+    }
+
+    /// Who observes something of a device.
+    pub fn observers(&self, device: DeviceId) -> Vec<PeerRef> {
+        self.with(device, |state, _| {
+            let slots = state.attributes.iter().chain(&state.rpc);
+            let mut peers: Vec<_> = slots.map(Slot::peer).collect();
+            peers.dedup();
+            peers
+        })
     }
 
     /// When a device was heard of.

@@ -132,6 +132,11 @@ impl Slot {
         }
     }
 
+    /// Whose session, or which plain peer, it is.
+    pub(super) const fn peer(&self) -> PeerRef {
+        self.peer
+    }
+
     /// What was kept for `peer`.
     pub(super) fn long(&self, peer: PeerRef) -> Option<&Response> {
         self.long.as_deref().filter(|_| self.peer == peer)
