@@ -134,7 +134,8 @@ impl Hub {
             return;
         }
         if now_ms >= call.record.expires_ms {
-            tell(call, RpcEnd::Unanswered, &mut effects.afterwards);
+            let end = RpcEnd::Unanswered(call.record.state);
+            tell(call, end, &mut effects.afterwards);
             if !call.record.persistent {
                 state.take_call(id);
                 return;
@@ -250,19 +251,13 @@ impl Hub {
                 "it is no message of the profile's protoSchemas.rpcRequest",
             ));
         }
-        self.with(device, |state, effects| {
+        self.with(device, |state, _| {
             if self.registry.device(device).is_none() {
                 return Err(RpcRefusal::NoDevice);
             }
             self.load(device, state)
                 .map_err(|error| RpcRefusal::Store(error.to_string()))?;
             record.id = free_number(state);
-            if record.expires_ms <= now_ms {
-                effects
-                    .afterwards
-                    .push(Box::new(move || waiter(Ok(RpcEnd::Unanswered))));
-                return Ok(());
-            }
             let mut call = Rpc::new(record, None);
             if !state.takes_call(call.bytes()) {
                 return Err(RpcRefusal::TooMany);
@@ -329,6 +324,11 @@ impl Hub {
         document.write(&mut compact);
         let params = RawValue::from_string(compact)
             .map_err(|_| RpcRefusal::Invalid("the parameters are no JSON"))?;
+        if new.expiration_ms.is_some_and(|at_ms| at_ms <= now_ms) {
+            return Err(RpcRefusal::Invalid(
+                "the time when it is to be given up is over already",
+            ));
+        }
         let timeout_ms = new
             .timeout_ms
             .unwrap_or(self.settings.call_timeout_ms)

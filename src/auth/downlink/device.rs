@@ -103,6 +103,13 @@ impl DeviceState {
         Some((Topic::Rpc, slot))
     }
 
+    /// What has an observer.
+    pub(super) fn observed(&self) -> Vec<Topic> {
+        let attributes = self.attributes.as_ref().map(|_| Topic::Attributes);
+        let rpc = self.rpc.as_ref().map(|_| Topic::Rpc);
+        attributes.into_iter().chain(rpc).collect()
+    }
+
     pub(super) fn is_observed(&self) -> bool {
         self.attributes.is_some() || self.rpc.is_some()
     }

@@ -158,8 +158,8 @@ pub enum RpcEnd {
     Gone,
     /// It is kept, under this number.
     Kept(i32),
-    /// Nobody was there to take it, or no answer came in time.
-    Unanswered,
+    /// No answer came in time; how far it had come: `Queued` when nobody was there to take it.
+    Unanswered(RpcState),
     /// It was deleted before it was done.
     Deleted,
     /// It is no message of the profile's schema, which was changed after the call was made.
