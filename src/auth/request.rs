@@ -183,12 +183,12 @@ impl RequestMessage {
         self.bytes.reserve(length);
     }
 
-    /// All bytes of options and payload.
     /// Bytes of options and payload together.
     pub(crate) fn bytes_len(&self) -> usize {
         self.bytes.len()
     }
 
+    /// All bytes of options and payload.
     pub(super) fn as_bytes(&self) -> &[u8] {
         &self.bytes
     }

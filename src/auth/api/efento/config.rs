@@ -19,13 +19,13 @@ struct Named {
     cloud_token: String,
 }
 
-/// Reads a message.
 /// The token that a message names.
 pub(super) fn token(bytes: &[u8]) -> Result<String, NotOne> {
     let named = Named::decode(bytes).map_err(|_| NotOne)?;
     Ok(named.cloud_token)
 }
 
+/// Reads a message.
 pub(super) fn read(bytes: &[u8]) -> Result<String, NotOne> {
     let schema = SCHEMA.as_ref().ok_or(NotOne)?;
     schema.to_json(bytes).map_err(|_| NotOne)
