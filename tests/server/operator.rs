@@ -136,6 +136,40 @@ fn a_device_provisions_itself_again_once_its_state_is_deleted() {
 }
 
 #[test]
+fn the_log_tells_of_refused_requests_when_asked() {
+    let server = Server::start(&[("TIDEGATE_LOG", "debug")]);
+    server.tidegate_ok(&["device", "add", "d-1", "--token", "ACCESS01"]);
+    let upload = |number: u8, token: &str, body: &[u8]| {
+        let mut message = hex("44022500deadbeef b3617069 027631 08");
+        message[3] = number;
+        message.extend_from_slice(token.as_bytes());
+        message.extend_from_slice(b"\x09telemetry\xff");
+        message.extend_from_slice(body);
+        message
+    };
+    let mut plain = Link::plain(&server);
+    let unknown = plain.exchange(&upload(1, "ACCESS99", b"{}"));
+    assert_eq!(unknown.expect("an answer")[1], 0x81);
+    server.wait_for_log("code=4.01");
+    let torn = plain.exchange(&upload(2, "ACCESS01", b"{"));
+    assert_eq!(torn.expect("an answer")[1], 0x80);
+    server.wait_for_log("code=4.00 device=\"d-1\" action=PostTelemetry");
+    let files = server.unregistered_certificate("stranger");
+    let mut stranger = Link::certificate(&server, &files);
+    let by_certificate = hex("44022503deadbeef b3617069 027631 0974656c656d65747279 ff7b7d");
+    assert_eq!(
+        stranger.exchange(&by_certificate).expect("an answer")[1],
+        0x81
+    );
+    let certificate = files.0.display().to_string();
+    let shown = server.tidegate_ok(&["cert", "inspect", &certificate]);
+    let fingerprint = shown.split_whitespace().last().expect("a fingerprint");
+    server.wait_for_log(&format!("certificate=\"{fingerprint}\""));
+    let log = server.log();
+    assert!(!log.contains("ACCESS"), "a token in the log: {log}");
+}
+
+#[test]
 fn a_kept_call_is_kept_for_a_day_or_as_long_as_is_said() {
     let server = server();
     let kept = server.tidegate_ok(&["rpc", "send", "d-1", "m", "--persistent"]);

@@ -49,8 +49,9 @@ mod upload;
 pub use limits::{Refusal as RateLimitRefusal, ServerLimits};
 
 use crate::auth::downlink::{Hub, Topic};
-use crate::auth::request::{Identity, Request, Response};
+use crate::auth::request::{Identity, PeerRef, Request, Response};
 use crate::auth::tally::Tallied;
+use crate::crypto::fingerprint::to_hex;
 use crate::crypto::pre_shared_key::PreSharedKey;
 use crate::registry::claim::Claims;
 use crate::registry::packages::Packages;
@@ -172,6 +173,48 @@ impl Api {
     /// Answers a request. What it writes is added to `batch`, which is left as it was unless the
     /// outcome is [`Outcome::Durable`].
     pub fn handle(&self, request: &Request, batch: &mut Batch) -> Outcome {
+        let outcome = self.answer(request, batch);
+        if let Outcome::Respond(response) = &outcome
+            && response.code >= code::BAD_REQUEST
+            && tracing::enabled!(tracing::Level::DEBUG)
+        {
+            self.tell_of_refusal(request, response.code);
+        }
+        outcome
+    }
+
+    /// Tells who looks for it what was refused, and whom: devices learn a code alone. Tokens stay
+    /// out of the log.
+    fn tell_of_refusal(&self, request: &Request, code: u8) {
+        let segments = Segments::of(&request.message);
+        let (action, token) = match route::route(&request.message, segments.as_slice()) {
+            Route::Device { action, token } => (Some(action), token),
+            _ => (None, None),
+        };
+        let device = self.authenticate(request, token);
+        let device = device.and_then(|device| self.registry.device(device));
+        let certificate = match &request.identity {
+            Identity::Certificate(fingerprint) => Some(to_hex(fingerprint)),
+            _ => None,
+        };
+        let PeerRef {
+            shard,
+            slot,
+            generation,
+        } = request.peer;
+        tracing::debug!(
+            code = %format_args!("{}.{:02}", code >> 5, code & 31),
+            device = device.as_ref().map(|device| &*device.name),
+            action = action.map(tracing::field::debug),
+            has_token = token.is_some(),
+            certificate,
+            session = %format_args!("{shard}-{slot}-{generation}"),
+            secure = request.secure,
+            "a request was refused"
+        );
+    }
+
+    fn answer(&self, request: &Request, batch: &mut Batch) -> Outcome {
         let segments = Segments::of(&request.message);
         let response = match route::route(&request.message, segments.as_slice()) {
             Route::Refused(code) => Response::empty(code),
