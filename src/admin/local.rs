@@ -128,12 +128,16 @@ impl Operations for LocalOperations {
                 .map(|device| device.name.to_string()),
             devices: found
                 .iter()
-                .map(|device| DeviceView {
-                    credentials_id: None,
-                    active: (self.inboxes.as_ref()).map(|_| self.hub.is_active(device.id)),
-                    ..view(device)
+                .map(|device| {
+                    let is_serving = self.inboxes.is_some();
+                    let active = is_serving.then(|| self.hub.is_active(device.id));
+                    Ok(DeviceView {
+                        credentials_id: None,
+                        active: active.transpose()?,
+                        ..view(device)
+                    })
                 })
-                .collect(),
+                .collect::<Result<_, OperationError>>()?,
         })
     }
 

@@ -30,6 +30,19 @@ const BOOLEANS: &[&str] = &[
     "provisioning.allowCreateNewDevicesByX509Certificate",
 ];
 
+/// What can be set for a device alone.
+const DEVICE_FIELDS: &[&str] = &[
+    "profile",
+    "powerSaving.mode",
+    "powerSaving.psmActivityTimer",
+    "powerSaving.edrxCycle",
+    "powerSaving.pagingTransmissionWindow",
+    "provisioned",
+];
+
+/// What is set by commands of their own, as the refusal says.
+const SET_ELSEWHERE: &[&str] = &["firmware", "software", "customer"];
+
 const FIELDS_HELP: &str = "\
 Fields:
   description                                a note
@@ -147,6 +160,14 @@ pub(super) fn run(arguments: &ProfileArguments) -> Result<(), Failure> {
 
 /// `tidegate device set NAME FIELD=VALUE ...`; without fields it shows what is set.
 pub(super) fn set_device(place: &Place, name: &str, fields: &[String]) -> Result<(), Failure> {
+    let mut names = fields.iter().filter_map(|field| field.split('=').next());
+    let is_known = |name: &&str| DEVICE_FIELDS.contains(name) || SET_ELSEWHERE.contains(name);
+    if let Some(unknown) = names.find(|name| !is_known(name)) {
+        let fields = DEVICE_FIELDS.join(", ");
+        return Err(Failure::new(format_args!(
+            "a device has no field {unknown:?} to set; those there are: {fields}"
+        )));
+    }
     let access = Access::open(place, Missing::Refuse)?;
     let mut patch = patch(fields)?;
     if let Some(profile) = patch.remove("profile") {

@@ -132,12 +132,20 @@ fn write_table(out: &mut impl Write, calls: &[RpcRecord]) -> std::io::Result<()>
     let widths = methods.iter().map(|method| method.chars().count());
     let width = widths.max().unwrap_or(0).max("METHOD".len());
     let (id, method, state) = ("ID", "METHOD", "STATE");
-    writeln!(out, "{id:>6}  {method:<width$}  {state:<10}  MADE")?;
+    writeln!(
+        out,
+        "{id:>6}  {method:<width$}  {state:<10}  {:<24}  UNTIL",
+        "MADE"
+    )?;
     for (call, method) in calls.iter().zip(methods) {
-        let made =
-            i64::try_from(call.created_ms).map_or_else(|_| "unknown".to_owned(), timestamp::format);
+        let time =
+            |ms: u64| i64::try_from(ms).map_or_else(|_| "unknown".to_owned(), timestamp::format);
+        let (made, until) = (time(call.created_ms), time(call.expires_ms));
         let (id, state) = (call.id, call.state.name());
-        writeln!(out, "{id:>6}  {method:<width$}  {state:<10}  {made}")?;
+        writeln!(
+            out,
+            "{id:>6}  {method:<width$}  {state:<10}  {made:<24}  {until}"
+        )?;
     }
     Ok(())
 }

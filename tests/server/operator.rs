@@ -84,6 +84,11 @@ fn who_is_active_and_the_session_of_an_observer_are_shown() {
     assert!(state("NAME").contains("  STATE     ADDED"), "{list}");
     assert!(state("d-1").contains("  active    20"), "{list}");
     assert!(state("d-2").contains("  inactive  20"), "{list}");
+    let wrong = refused(&server, &["device", "set", "d-1", "power=PSM"]);
+    assert!(
+        wrong.contains("no field \"power\"") && wrong.contains("powerSaving.mode"),
+        "{wrong}"
+    );
 
     let sessions = server.tidegate_ok(&["session", "list", "--device", "d-1", "--json"]);
     let session: Value = serde_json::from_str(&sessions).expect("one session");
@@ -94,6 +99,22 @@ fn who_is_active_and_the_session_of_an_observer_are_shown() {
     server.tidegate_ok(&["session", "close", session["id"].as_str().expect("an id")]);
     let none = server.tidegate_ok(&["session", "list", "--device", "d-1", "--json"]);
     assert_eq!(none, "");
+}
+
+/// A list says what `device show` says, right after a start.
+#[test]
+fn who_was_active_before_a_restart_still_is() {
+    let mut server = Server::start(&[("TB_TRANSPORT_SESSIONS_REPORT_TIMEOUT", "100")]);
+    server.tidegate_ok(&["device", "add", "d-1", "--token", "ACCESS01"]);
+    let mut device = Link::plain(&server);
+    assert_eq!(
+        device.exchange(&observe_calls()).expect("an answer")[1],
+        0x43
+    );
+    assert!(server.terminate(), "it stops");
+    server.spawn();
+    let list = server.tidegate_ok(&["device", "list"]);
+    assert!(list.contains("  active    20"), "{list}");
 }
 
 #[test]

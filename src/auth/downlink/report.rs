@@ -135,16 +135,21 @@ impl Hub {
         }
     }
 
-    /// Whether a device counts as active, by what is in memory: of devices that were heard of before
-    /// the start only, this is right once all of them were gone through.
-    pub fn is_active(&self, device: DeviceId) -> bool {
-        let Some(entry) = self.activity.entry(device) else {
-            return false;
+    /// Whether a device counts as active. Most are known in memory; one that was not looked at since
+    /// the start is read.
+    ///
+    /// # Errors
+    ///
+    /// Stored data could not be read.
+    pub fn is_active(&self, device: DeviceId) -> Result<bool, StoreError> {
+        let entry = self.activity.entry(device);
+        let Some(entry) = entry.filter(|entry| entry.has(activity::KNOWN)) else {
+            return Ok(self.activity(device)?.active);
         };
         let timeout_ms = entry.timeout_ms();
         let timeout_ms = timeout_ms.unwrap_or(self.settings.inactivity_timeout_ms);
         let last_ms = entry.last_ms();
-        last_ms > 0 && self.now_ms().saturating_sub(last_ms) < timeout_ms
+        Ok(last_ms > 0 && self.now_ms().saturating_sub(last_ms) < timeout_ms)
     }
 
     /// Who observes something of a device.
