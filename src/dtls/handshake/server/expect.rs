@@ -212,6 +212,9 @@ impl Expect {
     }
 }
 
+/// Messages of a usual flight 4, and their bytes.
+const FLIGHT_4_USUAL: (usize, usize) = (6, 1024);
+
 impl ExpectClientHello {
     fn handle(
         self,
@@ -293,7 +296,7 @@ impl Parameters {
         core: &mut Core,
     ) -> Result<(), Error> {
         let Core { config, flight, .. } = core;
-        flight.reserve();
+        flight.reserve(FLIGHT_4_USUAL.0, FLIGHT_4_USUAL.1);
         flight.limit(negotiated.max_fragment_length);
         let ecdh = key.map(|key| EcdhParameters {
             group: key.group(),

@@ -42,7 +42,7 @@ use crate::dtls::record::DTLS_1_2;
 use crate::dtls::record::limit::RecordLimits;
 use crate::dtls::record::protection::Protection;
 use crate::dtls::session::{
-    ResumedBy, ResumptionRefusal, SESSION_ID_LEN, Session, SessionCache, SessionId,
+    ResumedBy, ResumptionRefusal, SESSION_ID_LEN, Session, SessionCache, SessionId, TICKET_LEN,
 };
 use crate::time::Now;
 
@@ -60,6 +60,11 @@ pub(super) struct ExpectResumedFinished {
     record_limits: RecordLimits,
     pub(super) protection: Protection,
 }
+
+/// What stands before the ticket in a NewSessionTicket.
+const NEW_SESSION_TICKET_PREFIX: usize = 4 + 2;
+/// Messages of a usual flight of ours, ChangeCipherSpec among them, and their bytes.
+const FLIGHT_USUAL: (usize, usize) = (3, 192);
 
 /// Resumes the session that `hello` offers; `None` when there is none that fits.
 pub(super) fn resume(
@@ -214,6 +219,7 @@ impl ExpectResumedFinished {
             .protection(Side::Server, &randoms)
             .with_connection_ids(connection_ids.ids.clone());
         let flight = &mut core.flight;
+        flight.reserve(FLIGHT_USUAL.0, FLIGHT_USUAL.1);
         flight.limit(session.max_fragment_length);
         let message_seq = message.message_seq;
         transcript.add_bytes(flight.push(HandshakeType::ServerHello, message_seq, |out| {
@@ -410,7 +416,7 @@ impl Resumability {
         if !self.ticket {
             return None;
         }
-        let mut body = Vec::new();
+        let mut body = Vec::with_capacity(NEW_SESSION_TICKET_PREFIX + TICKET_LEN);
         let Some(keys) = cx.sessions.ticket_keys() else {
             emit_new_session_ticket(&mut body, 0, &[]);
             return Some(body);
