@@ -6,8 +6,10 @@ const SPARES_MAX: usize = 1024;
 /// them it is a mebibyte.
 const SPARE_BYTES_MAX: usize = 1024;
 
-/// Bytes of requests that come in blocks, of all peers together.
+/// Bytes of bodies that come or are fetched in blocks, of all peers together.
 const CLAIMED_MAX: usize = 16 << 20;
+/// With less of them left, those that have them and do not go on give way.
+const HEADROOM: usize = 1 << 20;
 
 /// Empty buffers that have memory, a bounded number of them, last in first out; and the budget for
 /// requests that are not complete yet.
@@ -44,6 +46,11 @@ impl SpareBuffers {
     /// Gives memory back that was claimed.
     pub const fn release(&mut self, bytes: usize) {
         self.claimed = self.claimed.saturating_sub(bytes);
+    }
+
+    /// Whether so little is left of the budget that somebody has to give way.
+    pub const fn is_scarce(&self) -> bool {
+        CLAIMED_MAX - self.claimed < HEADROOM
     }
 
     /// Bytes that are claimed.
@@ -86,8 +93,11 @@ mod tests {
         let mut buffers = SpareBuffers::default();
         assert!(buffers.claim(CLAIMED_MAX - 5) && buffers.claim(5));
         assert!(!buffers.claim(1));
+        assert!(buffers.is_scarce());
         buffers.release(7);
         assert!(!buffers.claim(8) && buffers.claim(7));
         assert_eq!(buffers.claimed(), CLAIMED_MAX);
+        buffers.release(HEADROOM);
+        assert!(!buffers.is_scarce());
     }
 }

@@ -217,6 +217,10 @@ counters! {
         /// The one that was idle for longest.
         PlainPeersEvicted "",
     }
+    Counter "tidegate_block_transfers_displaced_total" false "Peers whose bodies in blocks were given up to make room for others'." {
+        /// The one that was without a block for longest.
+        BodiesDisplaced "",
+    }
     Counter "tidegate_sessions_ended_total" false "DTLS sessions that ended." {
         /// Idle for TB_COAP_X509_DTLS_SESSION_INACTIVITY_TIMEOUT.
         SessionsExpired r#"cause="expired""#,

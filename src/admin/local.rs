@@ -130,6 +130,7 @@ impl Operations for LocalOperations {
                 .iter()
                 .map(|device| DeviceView {
                     credentials_id: None,
+                    active: (self.inboxes.as_ref()).map(|_| self.hub.is_active(device.id)),
                     ..view(device)
                 })
                 .collect(),
@@ -308,6 +309,7 @@ fn view(device: &Device) -> DeviceView {
         credentials_type,
         credentials_id: Some(credentials_id),
         activity: None,
+        active: None,
         psk: None,
     }
 }

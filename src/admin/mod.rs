@@ -21,6 +21,7 @@
 //! Web pages of other origins are kept out everywhere.
 
 mod api;
+mod crowd;
 mod glance;
 mod guard;
 mod listen;

@@ -152,6 +152,9 @@ pub struct DeviceView {
     /// When it was heard of. `None` in lists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub activity: Option<ActivityView>,
+    /// Whether it is active; only in lists of a server that runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub active: Option<bool>,
     /// The pre-shared key, if it was made at random and the device has just been added: it is not
     /// shown again.
     #[serde(default, skip_serializing_if = "Option::is_none")]

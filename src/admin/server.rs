@@ -1,10 +1,11 @@
 //! The HTTP server's thread: it accepts, and hands connections to the router.
 //!
-//! Bounded: connections per listener, size and time of a request's head, size and time of a body,
+//! Bounded: connections per listener and per address, size and time of a request's head, size and time of a body,
 //! life of a connection. The unix socket has its own share of connections, so that TCP clients
 //! cannot keep the operator out.
 
 use crate::admin::api::{self, Shared};
+use crate::admin::crowd::{Crowd, Place};
 use crate::admin::glance::Glance;
 use crate::admin::guard::Access;
 use crate::admin::listen::{self, AdminError, Listeners, SocketFile};
@@ -14,7 +15,7 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -149,14 +150,17 @@ async fn serve(
     let (tcp_stop, unix_stop) = (stop.clone(), stop);
     let serve_tcp = async {
         if let Some((listener, router)) = tcp {
-            let accept = async || listener.accept().await.map(|(stream, _)| stream);
+            let accept = async || {
+                let accepted = listener.accept().await;
+                accepted.map(|(stream, from)| (stream, Some(from.ip())))
+            };
             accept_all(accept, router, tcp_stop).await;
         }
     };
     let serve_unix = async {
         if let Some((listener, file, router)) = unix {
             let _removed_at_end: SocketFile = file;
-            let accept = async || listener.accept().await.map(|(stream, _)| stream);
+            let accept = async || listener.accept().await.map(|(stream, _)| (stream, None));
             accept_all(accept, router, unix_stop).await;
         }
     };
@@ -170,7 +174,7 @@ async fn serve(
 
 /// Serves connections until told to stop, then waits for those in progress.
 async fn accept_all<S>(
-    accept: impl AsyncFn() -> io::Result<S>,
+    accept: impl AsyncFn() -> io::Result<(S, Option<IpAddr>)>,
     router: Router,
     mut stop: watch::Receiver<bool>,
 ) where
@@ -178,19 +182,25 @@ async fn accept_all<S>(
 {
     const PAUSE: Duration = Duration::from_millis(100);
     let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX as usize));
+    let crowd = Crowd::default();
     loop {
         let next = async {
             let permit = Arc::clone(&permits).acquire_owned().await;
             let permit = permit.map_err(io::Error::other)?;
-            accept().await.map(|stream| (stream, permit))
+            let (stream, from) = accept().await?;
+            Ok::<_, io::Error>((stream, from, permit))
         };
         let accepted = tokio::select! {
             accepted = next => accepted,
             _ = stop.wait_for(|&stop| stop) => break,
         };
         match accepted {
-            Ok((stream, permit)) => {
-                tokio::spawn(connection(stream, router.clone(), stop.clone(), permit));
+            Ok((stream, from, permit)) => {
+                // Who has too many is hung up on.
+                if let Some(place) = crowd.enter(from) {
+                    let places = (permit, place);
+                    tokio::spawn(connection(stream, router.clone(), stop.clone(), places));
+                }
             }
             Err(error) => {
                 // Out of descriptors, or the peer was gone already.
@@ -206,7 +216,7 @@ async fn connection<S>(
     stream: S,
     router: Router,
     mut stop: watch::Receiver<bool>,
-    _permit: OwnedSemaphorePermit,
+    _places: (OwnedSemaphorePermit, Place),
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {

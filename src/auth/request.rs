@@ -183,6 +183,11 @@ impl RequestMessage {
         self.bytes.reserve(length);
     }
 
+    /// Bytes of options and payload together.
+    pub(crate) fn bytes_len(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// All bytes of options and payload.
     pub(super) fn as_bytes(&self) -> &[u8] {
         &self.bytes
@@ -289,6 +294,8 @@ pub struct Response {
     /// Set when `payload` is a part of the body only: the block-wise layer (RFC 7959) cuts its blocks
     /// out of it. Without it `payload` is the whole body.
     pub part: Option<Part>,
+    /// Whether anybody gets this answer, so that it proves nothing of who asked.
+    pub is_public: bool,
 }
 
 /// Which part of a body a payload is.

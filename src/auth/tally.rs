@@ -14,7 +14,7 @@ pub enum Tallied {
     Provisioned,
     /// A wrong key or secret of provisioning, or it is switched off.
     ProvisionNotFound,
-    /// The device could not be made, or had its credentials already.
+    /// The device could not be made, had its credentials already, or its chain was refused.
     ProvisionFailed,
     /// Provisioning that was not looked at, as too many were wrong before.
     ProvisionLimited,
@@ -54,7 +54,7 @@ const FAMILIES: &[Family] = &[
     ),
     (
         "tidegate_provisioning_total",
-        "Provisioning requests of devices, by result; limited: not looked at, after too many wrong ones.",
+        "Provisioning requests and certificate chains of devices that register themselves, by result; limited: not looked at, after too many wrong ones.",
         &[
             (Tallied::Provisioned, "result=\"success\""),
             (Tallied::ProvisionNotFound, "result=\"not_found\""),

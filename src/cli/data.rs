@@ -126,13 +126,13 @@ fn export(operations: &dyn Operations, name: &str, out: &mut impl Write) -> Resu
     // Data may be handed on; what opens the door to more of it may not.
     device.credentials_id = None;
     out.write_all(b"{\"device\":")?;
-    write_value(out, &device)?;
+    output::json(&mut *out, &device)?;
     out.write_all(b",\"attributes\":")?;
-    write_value(out, &operations.attributes(name)?)?;
+    output::json(&mut *out, &operations.attributes(name)?)?;
     out.write_all(b",\"telemetry\":{")?;
     for (position, key) in operations.latest(name)?.keys().enumerate() {
         out.write_all(if position == 0 { b"\n" } else { b",\n" })?;
-        write_value(out, key)?;
+        output::json(&mut *out, key)?;
         out.write_all(b":[")?;
         let series = Series {
             operations,
@@ -143,14 +143,10 @@ fn export(operations: &dyn Operations, name: &str, out: &mut impl Write) -> Resu
         series.each(i64::MIN, i64::MAX, |reading| {
             out.write_all(if first { b"\n" } else { b",\n" })?;
             first = false;
-            write_value(out, reading)
+            output::json(&mut *out, reading)
         })?;
         out.write_all(b"]")?;
     }
     out.write_all(b"}}\n")?;
     Ok(())
-}
-
-fn write_value(out: &mut impl Write, value: &impl serde::Serialize) -> std::io::Result<()> {
-    serde_json::to_writer(out, value).map_err(Into::into)
 }

@@ -142,14 +142,17 @@ fn write(device: &DeviceView, set: Option<&DeviceOptions>, json: bool) -> Result
     Ok(())
 }
 
+const fn state_name(is_active: bool) -> &'static str {
+    if is_active { "active" } else { "inactive" }
+}
+
 /// When the device was heard of, as far as it ever was.
 fn activity_fields(activity: &ActivityView) -> Vec<(&'static str, String)> {
-    let state = if activity.active {
-        "active"
-    } else {
-        "inactive"
-    };
-    let mut fields = vec![("state", state.to_owned())];
+    let mut fields = vec![("state", state_name(activity.active).to_owned())];
+    if !activity.observes.is_empty() {
+        let names: Vec<_> = activity.observes.iter().map(|topic| topic.name()).collect();
+        fields.push(("observes", names.join(", ")));
+    }
     for (name, time) in [
         ("last heard of", activity.last_activity_time),
         ("subscribed", activity.last_connect_time),
@@ -203,7 +206,7 @@ fn list(operations: &dyn Operations, json: bool) -> Result<(), Failure> {
         if json {
             for device in &page.devices {
                 out.write_all(if first { b"[" } else { b",\n" })?;
-                serde_json::to_writer(&mut out, device).map_err(std::io::Error::from)?;
+                output::json(&mut out, device)?;
                 first = false;
             }
         } else {
@@ -237,17 +240,25 @@ fn write_table(out: &mut impl Write, devices: &[DeviceView], heading: bool) -> s
     };
     let name_width = width(&|row| row.0.chars().count(), "NAME".len());
     let profile_width = width(&|row| row.1.chars().count(), "PROFILE".len());
-    let mut line = |name: &str, profile: &str, kind: &str, added: &str| {
+    // Without a server nobody knows who is active.
+    let state_width = if devices.iter().any(|device| device.active.is_some()) {
+        "inactive  ".len()
+    } else {
+        0
+    };
+    let mut line = |name: &str, profile: &str, kind: &str, state: &str, added: &str| {
         writeln!(
             out,
-            "{name:<name_width$}  {profile:<profile_width$}  {kind:<16}  {added}"
+            "{name:<name_width$}  {profile:<profile_width$}  {kind:<16}  {state:<state_width$}{added}"
         )
     };
     if heading && !rows.is_empty() {
-        line("NAME", "PROFILE", "CREDENTIALS", "ADDED")?;
+        let state = if state_width > 0 { "STATE" } else { "" };
+        line("NAME", "PROFILE", "CREDENTIALS", state, "ADDED")?;
     }
     for (name, profile, device) in &rows {
-        line(name, profile, type_name(device), &added(device))?;
+        let state = device.active.map_or("", state_name);
+        line(name, profile, type_name(device), state, &added(device))?;
     }
     Ok(())
 }

@@ -44,10 +44,11 @@ Fields:
   rateLimits.messages                        COUNT:SECONDS[,COUNT:SECONDS...], for each device
   rateLimits.telemetryMessages
   rateLimits.telemetryDataPoints
-  provisioning.strategy                      DISABLED, ALLOW_CREATE_NEW_DEVICES or
-                                             CHECK_PRE_PROVISIONED_DEVICES
+  provisioning.strategy                      DISABLED, ALLOW_CREATE_NEW_DEVICES,
+                                             CHECK_PRE_PROVISIONED_DEVICES or X509_CERTIFICATE_CHAIN
+  with a key and secret:
   provisioning.key .secret                   what devices send to register themselves
-                                             or X509_CERTIFICATE_CHAIN, with
+  with a certificate chain, which the device sends from its leaf up to the authority:
   provisioning.certificate                   the authority's, in PEM (@FILE reads it)
   provisioning.certificateRegExPattern       its first group, in the leaf's CN, is the device's name
   provisioning.allowCreateNewDevicesByX509Certificate   true or false

@@ -1,22 +1,29 @@
 //! `tidegate rpc`.
 
-use crate::admin::operations::ErrorKind;
-use crate::admin::operations::rpc::find_call;
-use crate::admin::{OperationError, timestamp};
-use crate::auth::downlink::{NewRpc, RpcEnd, RpcMode, RpcRecord};
+use crate::admin::operations::rpc::{find_call, unanswered};
+use crate::admin::timestamp;
+use crate::auth::downlink::{CallAnswer, NewRpc, RpcEnd, RpcMode, RpcRecord};
 use crate::cli::access::{Access, Missing};
 use crate::cli::arguments::rpc::{RpcArguments, RpcCommand, SendArguments};
 use crate::cli::{Failure, output};
+use crate::shard::clock::unix_ms;
 use serde_json::value::RawValue;
 use std::io::Write;
+use std::time::Duration;
+
+/// When a kept call is given up, if nothing is said of that: what is kept is for devices that come later.
+const KEPT_MS: u64 = 24 * 3_600_000;
+/// How long the server is asked to wait for calls of devices, before it is asked again.
+const WAIT: Duration = Duration::from_secs(300);
 
 pub(super) fn run(arguments: &RpcArguments) -> Result<(), Failure> {
     let access = Access::open(&arguments.place, Missing::Refuse)?;
     let mut out = output::stdout();
     match &arguments.command {
         RpcCommand::Send(send) => {
-            let end = access.call(&send.name, &new_call(send)?)?;
-            write_end(&mut out, end, arguments.json)?;
+            let call = new_call(send)?;
+            let end = access.call(&send.name, &call)?;
+            write_end(&mut out, end, call.expiration_ms, arguments.json)?;
         }
         RpcCommand::List { name } => {
             let calls = access.calls(name)?;
@@ -30,6 +37,32 @@ pub(super) fn run(arguments: &RpcArguments) -> Result<(), Failure> {
         }
         RpcCommand::Show { name, id } => {
             output::write_json(&mut out, &find_call(access.calls(name)?, *id)?)?;
+        }
+        RpcCommand::Wait { timeout } => {
+            let calls = loop {
+                let calls = access.wait_for_calls(timeout.map_or(WAIT, Duration::from_secs))?;
+                if !calls.is_empty() || timeout.is_some() {
+                    break calls;
+                }
+            };
+            for call in &calls {
+                output::write_json(&mut out, call)?;
+            }
+            if calls.is_empty() {
+                return Err(Failure::new("no device has made a call in this time"));
+            }
+        }
+        RpcCommand::Answer { id, reply, error } => {
+            let answer = CallAnswer {
+                reply: reply.clone(),
+                error: error.clone(),
+            };
+            access.answer_call(*id, &answer)?;
+            if arguments.json {
+                output::write_json(&mut out, &serde_json::json!({ "answered": id }))?;
+            } else {
+                writeln!(out, "answered call {id}")?;
+            }
         }
         RpcCommand::Delete { name, id } => {
             access.delete_call(name, *id)?;
@@ -45,6 +78,10 @@ pub(super) fn run(arguments: &RpcArguments) -> Result<(), Failure> {
 }
 
 fn new_call(send: &SendArguments) -> Result<NewRpc, Failure> {
+    let expires = send.expires.map(u64::try_from).transpose();
+    let expires = expires.map_err(|_| Failure::new("--expires: that is before 1970"))?;
+    let kept_ms = send.timeout_ms.unwrap_or(KEPT_MS);
+    let kept = || unix_ms().saturating_add(kept_ms);
     Ok(NewRpc {
         method: send.method.clone(),
         params: send.params.clone(),
@@ -56,26 +93,28 @@ fn new_call(send: &SendArguments) -> Result<NewRpc, Failure> {
         timeout_ms: send.timeout_ms,
         persistent: send.persistent,
         retries: send.retries,
-        expiration_ms: send
-            .expires
-            .map(u64::try_from)
-            .transpose()
-            .map_err(|_| Failure::new("--expires: that is before 1970"))?,
+        expiration_ms: expires.or_else(|| send.persistent.then(kept)),
     })
 }
 
-fn write_end(out: &mut impl Write, end: RpcEnd, json: bool) -> Result<(), Failure> {
+/// Tells how a call ended, or until when it is kept.
+fn write_end(
+    out: &mut impl Write,
+    end: RpcEnd,
+    until_ms: Option<u64>,
+    json: bool,
+) -> Result<(), Failure> {
     match end {
-        RpcEnd::Answer(text) => writeln!(out, "{text}")?,
+        RpcEnd::Answer(text) => output::write_json_text(out, &text)?,
         RpcEnd::Gone if json => output::write_json(out, &serde_json::json!({ "sent": true }))?,
         RpcEnd::Gone => writeln!(out, "sent")?,
         RpcEnd::Kept(id) if json => output::write_json(out, &serde_json::json!({ "rpcId": id }))?,
-        RpcEnd::Kept(id) => writeln!(out, "kept as call {id}")?,
-        RpcEnd::Unanswered => {
-            let message = "the device did not answer in time, or does not observe its calls";
-            let remedy = "see whether it is connected, or send with --persistent";
-            return Err(OperationError::new(ErrorKind::Unanswered, message, remedy).into());
+        RpcEnd::Kept(id) => {
+            let until = until_ms.and_then(|ms| i64::try_from(ms).ok());
+            let until = until.map_or_else(String::new, timestamp::format);
+            writeln!(out, "kept as call {id} until {until}")?;
         }
+        RpcEnd::Unanswered(state) => return Err(unanswered(state).into()),
         RpcEnd::Deleted => return Err(Failure::new("the call was deleted meanwhile")),
         RpcEnd::Unusable => {
             let message = "the call is no message of the profile's protoSchemas.rpcRequest";

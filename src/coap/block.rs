@@ -32,6 +32,8 @@ use crate::time::Instant;
 pub(super) const EXPONENT_MAX: u8 = 6;
 /// Bytes of a message's header, token and options, at most.
 const HEAD_MAX: usize = 64;
+/// What a body takes of the shard's budget beside its bytes and its request's options: its places.
+pub(super) const BODY_OVERHEAD: usize = 256;
 /// Block numbers have 20 bits (RFC 7959 section 2.2).
 const NUM_MAX: u32 = (1 << 20) - 1;
 
@@ -177,6 +179,21 @@ pub(super) struct Transfers {
     /// The one that is longest without a block first.
     uploads: Vec<Upload>,
     answer: Option<Answer>,
+    /// Whether the shard has it among those that hold bodies.
+    is_listed: bool,
+    /// Whether a block came, or was asked for, since it was reviewed.
+    goes_on: bool,
+}
+
+/// What a review of a peer's bodies came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Review {
+    /// There are none any more.
+    Nothing,
+    /// A block came since the last review.
+    GoesOn,
+    /// They were given up.
+    GivenUp,
 }
 
 /// The whole answer to a request other than GET, of which the first block was sent.
@@ -217,6 +234,7 @@ impl Transfers {
         buffers: &mut SpareBuffers,
     ) -> Received {
         self.expire(now, buffers);
+        self.goes_on = true;
         let payload = request.payload();
         // RFC 7959 section 2.2: with the more flag the payload has the block's size exactly.
         if payload.len() > block.size() || (block.more && payload.len() != block.size()) {
@@ -239,7 +257,7 @@ impl Transfers {
                 while self.uploads.len() >= settings.uploads_max.max(1) {
                     give_up(Some(self.uploads.remove(0)), buffers);
                 }
-                if !buffers.claim(payload.len()) {
+                if !buffers.claim(BODY_OVERHEAD + request.bytes_len()) {
                     return Received::NoRoom;
                 }
                 self.uploads.push(Upload {
@@ -271,7 +289,7 @@ impl Transfers {
         } else {
             upload.request.append_payload(payload);
             if !block.more {
-                buffers.release(upload.request.payload().len());
+                buffers.release(BODY_OVERHEAD + upload.request.bytes_len());
                 let mut whole = upload.request;
                 whole.block2 = request.block2;
                 return Received::Whole(whole);
@@ -331,7 +349,8 @@ impl Transfers {
     ) {
         self.drop_answer(buffers);
         let length = response.payload.len();
-        if length <= settings.upload_bytes_max && buffers.claim(length) {
+        if length <= settings.upload_bytes_max && buffers.claim(BODY_OVERHEAD + length) {
+            self.goes_on = true;
             self.answer = Some(Answer {
                 response: response.clone(),
                 deadline: now + settings.exchange_lifetime,
@@ -340,14 +359,48 @@ impl Transfers {
     }
 
     /// The answer that was kept last.
-    pub(super) fn kept_answer(&self) -> Option<&Response> {
+    pub(super) fn kept_answer(&mut self) -> Option<&Response> {
+        self.goes_on = true;
         self.answer.as_ref().map(|answer| &answer.response)
     }
 
     pub(super) fn drop_answer(&mut self, buffers: &mut SpareBuffers) {
         if let Some(answer) = self.answer.take() {
-            buffers.release(answer.response.payload.len());
+            buffers.release(BODY_OVERHEAD + answer.response.payload.len());
         }
+    }
+
+    fn holds_bodies(&self) -> bool {
+        !self.uploads.is_empty() || self.answer.is_some()
+    }
+
+    /// Whether it holds bodies and is to be listed among those that do; it counts as listed then.
+    pub(super) fn list(&mut self) -> bool {
+        let is_new = self.holds_bodies() && !self.is_listed;
+        self.is_listed |= is_new;
+        is_new
+    }
+
+    /// Whether it holds bodies; if not, it is listed among those that do no longer.
+    pub(super) fn stay_listed(&mut self) -> bool {
+        self.is_listed &= self.holds_bodies();
+        self.is_listed
+    }
+
+    /// Its turn came to give way: it gives its bodies up unless it went on since the last time. It is
+    /// listed no longer unless it goes on.
+    pub(super) fn review(&mut self, buffers: &mut SpareBuffers) -> Review {
+        let goes_on = std::mem::take(&mut self.goes_on);
+        if !self.holds_bodies() {
+            self.is_listed = false;
+            return Review::Nothing;
+        }
+        if goes_on {
+            return Review::GoesOn;
+        }
+        self.is_listed = false;
+        self.clear(buffers);
+        Review::GivenUp
     }
 
     /// Uploads and answers, and their bytes.
@@ -362,7 +415,7 @@ impl Transfers {
 
 fn give_up(upload: Option<Upload>, buffers: &mut SpareBuffers) {
     if let Some(upload) = upload {
-        buffers.release(upload.request.payload().len());
+        buffers.release(BODY_OVERHEAD + upload.request.bytes_len());
         buffers.put(upload.request.into_buffer());
     }
 }

@@ -47,7 +47,7 @@ mod upload;
 
 use coap_lite::MessageType;
 
-use super::block::Transfers;
+use super::block::{Review, Transfers};
 use super::exchange::{Exchange, Exchanges, Flags, State, acknowledge_at};
 use super::kept::Kept;
 use super::message::{self, HEADER_LEN, Head, Token};
@@ -187,6 +187,23 @@ impl MessageLayer {
         if let Some(mut transfers) = self.transfers.take() {
             transfers.clear(buffers);
         }
+    }
+
+    /// Whether bodies in blocks are held here, and the shard has not listed the peer for that yet; it
+    /// has then.
+    pub fn list_bodies(&mut self) -> bool {
+        self.transfers.as_mut().is_some_and(|t| t.list())
+    }
+
+    /// Asks the peer to give way, as the shard has little memory left for bodies in blocks.
+    pub fn review_bodies(&mut self, buffers: &mut SpareBuffers) -> Review {
+        let transfers = self.transfers.as_mut();
+        transfers.map_or(Review::Nothing, |t| t.review(buffers))
+    }
+
+    /// Whether bodies in blocks are held here; if not, the peer is listed for that no longer.
+    pub fn still_holds_bodies(&mut self) -> bool {
+        self.transfers.as_mut().is_some_and(|t| t.stay_listed())
     }
 
     /// By how many relations there are more than at the last call.

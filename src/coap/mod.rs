@@ -31,6 +31,7 @@ mod retransmission;
 #[cfg(test)]
 mod tests;
 
+pub use block::Review;
 pub use message_layer::MessageLayer;
 
 use crate::auth::request::RequestMessage;

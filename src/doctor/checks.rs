@@ -22,6 +22,7 @@ pub(super) fn all(host: &Host, needs: Needs) -> Vec<Finding> {
     let mut findings = vec![
         kernel(host),
         ring(host),
+        datagrams(host),
         locked_memory(host, needs),
         open_files(host, needs),
         socket_buffer(host, "receive buffer", "rmem_max"),
@@ -98,6 +99,20 @@ fn ring(host: &Host) -> Finding {
             .to_owned(),
     };
     bad(Severity::Stops, subject, error, why, remedy)
+}
+
+fn datagrams(host: &Host) -> Finding {
+    let subject = "datagrams";
+    match host.datagrams() {
+        Ok(()) => fine(subject, "travel by the ring"),
+        Err(error) => bad(
+            Severity::Slows,
+            subject,
+            format!("cannot travel by the ring: {error}"),
+            "shards then take and give them by recvmmsg and sendmmsg, which costs more CPU time under load",
+            "use Linux 6.1 or newer, and a seccomp filter that allows all of io_uring_register",
+        ),
+    }
 }
 
 fn locked_memory(host: &Host, needs: Needs) -> Finding {

@@ -4,12 +4,16 @@ use std::fs;
 use std::io;
 use std::path::PathBuf;
 
+use crate::shard::DriverKind;
+
 /// The host as its files tell it.
 #[derive(Debug)]
 pub struct Host {
     root: PathBuf,
     /// What an attempt to make a small ring gave.
     ring: Result<(), String>,
+    /// What an attempt to send and receive datagrams by a ring gave.
+    datagrams: Result<(), String>,
 }
 
 /// A soft limit of the process.
@@ -46,15 +50,21 @@ impl Host {
         Self {
             root: PathBuf::from("/"),
             ring: try_ring().map_err(|error| error.to_string()),
+            datagrams: DriverKind::probe_uring().map_err(|error| error.to_string()),
         }
     }
 
-    /// A machine whose files lie below `root`, and whose ring is `ring`.
+    /// A machine whose files lie below `root`, and whose rings are `ring` and `datagrams`.
     #[cfg(test)]
-    pub(super) fn pretended(root: &std::path::Path, ring: Result<(), String>) -> Self {
+    pub(super) fn pretended(
+        root: &std::path::Path,
+        ring: Result<(), String>,
+        datagrams: Result<(), String>,
+    ) -> Self {
         Self {
             root: root.to_owned(),
             ring,
+            datagrams,
         }
     }
 
@@ -62,6 +72,12 @@ impl Host {
     /// Why no ring can be made.
     pub fn ring(&self) -> Result<(), &str> {
         self.ring.as_ref().copied().map_err(String::as_str)
+    }
+
+    /// # Errors
+    /// Why datagrams cannot travel by a ring.
+    pub(super) fn datagrams(&self) -> Result<(), &str> {
+        self.datagrams.as_ref().copied().map_err(String::as_str)
     }
 
     fn path(&self, path: &str) -> PathBuf {

@@ -43,7 +43,10 @@ fn good() -> TempDir {
 }
 
 fn findings(root: &TempDir, shards: usize) -> Vec<Finding> {
-    examine(&Host::pretended(root.path(), Ok(())), Needs { shards })
+    examine(
+        &Host::pretended(root.path(), Ok(()), Ok(())),
+        Needs { shards },
+    )
 }
 
 fn one<'a>(findings: &'a [Finding], subject: &str) -> &'a Finding {
@@ -173,7 +176,7 @@ fn each_defect_is_named_with_its_remedy() {
 fn a_forbidden_ring_is_told_from_a_filtered_one() {
     let root = good();
     let refused = |root: &TempDir| {
-        let host = Host::pretended(root.path(), Err("Operation not permitted".into()));
+        let host = Host::pretended(root.path(), Err("Operation not permitted".into()), Ok(()));
         examine(&host, Needs { shards: 1 }).remove(0)
     };
     assert!(refused(&root).remedy.contains("seccomp"));
@@ -186,6 +189,16 @@ fn a_forbidden_ring_is_told_from_a_filtered_one() {
         (finding.subject, finding.severity),
         ("io_uring", Severity::Stops)
     );
+}
+
+#[test]
+fn a_kernel_whose_rings_take_no_datagrams_is_told() {
+    let root = good();
+    let host = Host::pretended(root.path(), Ok(()), Err("Invalid argument".into()));
+    let findings = examine(&host, Needs { shards: 1 });
+    let finding = one(&findings, "datagrams");
+    assert_eq!(finding.severity, Severity::Slows);
+    assert!(finding.found.contains("Invalid argument") && finding.remedy.contains("Linux 6.1"));
 }
 
 #[test]

@@ -12,6 +12,7 @@
 
 mod address_index;
 mod addresses;
+mod bodies;
 mod connection_id;
 mod credentials;
 mod foresight;
@@ -39,6 +40,7 @@ use std::sync::Arc;
 
 use address_index::AddressIndex;
 use addresses::AddressLimits;
+use bodies::Bodies;
 use connection_id::{ConnectionIds, Owner};
 pub use foresight::AHEAD;
 use foresight::Foresight;
@@ -99,6 +101,7 @@ pub struct Endpoint {
     relation_events: RelationEvents,
     /// Memory of requests that were answered.
     buffers: SpareBuffers,
+    bodies: Bodies,
     revocation_search: Option<revocation::Search>,
     waiting: WaitingHandshakes,
     /// When a session last sent data.
@@ -148,6 +151,7 @@ impl Endpoint {
             lookups_in_work: 0,
             relation_events: RelationEvents::default(),
             buffers: SpareBuffers::default(),
+            bodies: Bodies::default(),
             revocation_search: None,
             waiting: WaitingHandshakes::new(AddressLimits::new(settings.handshakes_per_address)),
             last_data: Instant::ZERO,
@@ -444,6 +448,8 @@ impl Endpoint {
         drop(send);
         self.relation_events.collect(peer_ref, layer, &self.metrics);
         out.requests.extend(request);
+        let begins = layer.list_bodies();
+        self.bound_bodies(key, begins);
     }
 
     /// Does what is due, a bounded number of peers of it; call again while
@@ -524,6 +530,7 @@ impl Endpoint {
         self.waiting.clear();
         self.connection_ids.clear();
         self.plain_peers.clear();
+        self.bodies.clear();
         self.timers = TimerWheel::new(now.instant);
         self.secure_peers = 0;
         self.half_open.clear();

@@ -32,7 +32,7 @@ pub(super) struct Peer {
     since_s: u32,
     /// Datagrams of its handshake that wait to be handled.
     pub(super) waiting: u8,
-    /// Whether a request of its session was answered 2.xx.
+    /// Whether a request of its session was answered 2.xx, other than what anybody may ask.
     pub(super) is_proven: bool,
     /// When the timer wheel will call; never later than what is due next.
     armed_at: Instant,

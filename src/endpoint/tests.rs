@@ -3,6 +3,7 @@
 //! The DTLS side of it is tested with a client over a virtual link, in `tests/protocol`; what is of
 //! the endpoint itself, in the modules below.
 
+mod bodies;
 mod connection_id;
 mod credentials;
 mod flood;

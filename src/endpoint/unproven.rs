@@ -3,7 +3,7 @@
 //! Whoever asks gets a session, for who a device is shows later: by a token in its requests, or by
 //! what the registry says of its certificate. So strangers could fill the table with sessions that do
 //! nothing, and keep every device out until they are swept as idle. A session has proven its worth
-//! when a request on it was answered 2.xx; one that has not, and is a minute old, gives way to a new
+//! when a request on it was answered 2.xx (by what not anybody gets); one that has not, and is a minute old, gives way to a new
 //! handshake when there is no room otherwise. Sessions of devices are never among them.
 
 use super::Endpoint;

@@ -47,7 +47,7 @@ impl Endpoint {
             return;
         };
         count_response(&self.metrics, response.code);
-        *is_proven |= response.code >> 5 == 2;
+        *is_proven |= response.code >> 5 == 2 && !response.is_public;
         if let Some(arrival) = layer.arrival_of(exchange, &self.settings.coap) {
             let time = now.instant.saturating_duration_since(arrival);
             self.metrics.record(Latency::Request, time);
@@ -64,11 +64,13 @@ impl Endpoint {
         let answered = layer.respond(now.instant, exchange, &response, &mut context);
         drop(send);
         self.relation_events.collect(peer_ref, layer, &self.metrics);
+        let begins = layer.list_bodies();
         match answered {
             Err(DropReason::VerdictStale) => self.on_stale_verdict(peer_ref, relation),
             Err(reason) => self.metrics.count_drop(reason),
             Ok(()) => {}
         }
+        self.bound_bodies(key, begins);
         self.rearm(now, key);
     }
 

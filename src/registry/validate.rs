@@ -127,11 +127,24 @@ fn name_problem(name: &str) -> Option<&'static str> {
         Some("it begins or ends with white space")
     } else if name.chars().any(char::is_control) {
         Some("it holds control characters")
+    } else if name.chars().any(misleads) {
+        Some("it holds characters that are not seen, or that turn the direction of what is read")
+    } else if name == "." || name == ".." {
+        Some("in a URL it stands for another place")
     } else if name.chars().nth(NAME_CHARS_MAX).is_some() {
         Some("it is longer than 255 characters")
     } else {
         None
     }
+}
+
+/// Whether a character makes a name look like another one, which a device that registers itself may be
+/// after. What joins letters (U+200C, U+200D) is needed to write some languages.
+const fn misleads(character: char) -> bool {
+    matches!(
+        character,
+        '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
+    )
 }
 
 /// The beginning of a text, for a message.

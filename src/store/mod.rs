@@ -70,6 +70,20 @@ pub struct Attribute {
     pub value: Value,
 }
 
+impl Attribute {
+    /// Memory that it takes beside its key and text, roughly.
+    const OWN_BYTES: usize = 80;
+
+    /// Memory that it takes, roughly, in bytes.
+    pub fn bytes(&self) -> usize {
+        let text = match &self.value {
+            Value::String(text) | Value::Json(text) => text.len(),
+            Value::Bool(_) | Value::Long(_) | Value::Double(_) => 0,
+        };
+        Self::OWN_BYTES + self.key.len() + text
+    }
+}
+
 /// In which order a history comes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Order {
@@ -229,6 +243,21 @@ pub trait Store: Send + Sync {
         scope: AttributeScope,
         keys: Option<&[&str]>,
     ) -> Result<Vec<Attribute>, StoreError>;
+
+    /// What the attributes of a device in one scope take of memory when they are read, roughly, in
+    /// bytes.
+    ///
+    /// # Errors
+    ///
+    /// Stored data could not be read.
+    fn attributes_bytes(
+        &self,
+        device: DeviceId,
+        scope: AttributeScope,
+    ) -> Result<usize, StoreError> {
+        let all = self.attributes(device, scope, None)?;
+        Ok(all.iter().map(Attribute::bytes).sum())
+    }
 
     /// How the store is doing.
     fn status(&self) -> StoreStatus;

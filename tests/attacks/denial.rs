@@ -96,19 +96,19 @@ fn a_plain_answer_is_no_amplifier() {
     }
 }
 
-/// An observation is not offered: the answer is that of a plain GET, without the option, and nothing
-/// follows (RFC 7641 section 2 lets a server ignore it).
+/// Who has no token observes nothing: one short answer without the option goes to the address that he
+/// claims to have, and nothing follows.
 #[test]
-fn an_observation_is_not_registered() {
+fn an_observation_without_a_token_is_not_registered() {
     let mut site = Site::new(|_| ());
     // CON GET with Observe 0 (option 6, empty) and a path.
     let observe = b"\x41\x01\x00\x09\x07\x60\x53api\x02v1\x01A\x0aattributes";
     assert!(site.deliver(address(5), Port::Plain, observe).is_empty());
     let request = site.requests.pop().expect("a request");
     assert_eq!(request.message.observe, Some(0));
-    let answers = site.answer(&request, 0x45);
+    let answers = site.answer(&request, 0x81);
     assert_eq!(answers.len(), 1);
-    assert_eq!(answers[0].1, b"\x61\x45\x00\x09\x07", "no option");
+    assert_eq!(answers[0].1, b"\x61\x81\x00\x09\x07", "no option");
     assert_eq!(site.wait(Duration::from_secs(600)), []);
 }
 

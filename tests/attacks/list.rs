@@ -561,10 +561,12 @@ const DENIAL: &[Attack] = &[
     ),
     tried(
         "draft-irtf-t2trg-amplification-attacks: CoAP answers to forged addresses",
-        "one short answer to one message",
+        "without a token one short answer to one message; with one an Echo first, if the operator wants it",
         &[
             "tests/attacks/denial.rs::a_plain_answer_is_no_amplifier",
-            "tests/attacks/denial.rs::an_observation_is_not_registered",
+            "tests/attacks/denial.rs::an_observation_without_a_token_is_not_registered",
+            "tests/server/amplification.rs::strangers_get_no_more_than_three_times_what_they_send",
+            "tests/server/amplification.rs::a_device_repeats_an_echo_if_the_operator_wants_it",
         ],
     ),
     cannot_apply(
@@ -589,10 +591,11 @@ const DENIAL: &[Attack] = &[
     ),
     tried(
         "Block1: bodies of 256 MiB gathered in memory",
-        "a cap per session and per shard; who says that there is too much is refused at once",
+        "a cap per session and per shard, where those who do not go on give way; who says that there is too much is refused at once",
         &[
             "src/coap/tests/block.rs::an_upload_that_is_too_long_is_refused_early",
             "src/coap/tests/block.rs::uploads_are_given_up_and_stay_within_the_budget",
+            "src/endpoint/tests/bodies.rs::strangers_who_leave_their_uploads_keep_nobody_from_uploading",
         ],
     ),
     tried(

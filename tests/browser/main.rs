@@ -85,9 +85,21 @@ fn server() -> Server {
         let answer = server.plain_on(&socket, &upload(step, &payload));
         assert_eq!(answer.expect("an answer")[1], 0x41);
     }
-    let last = upload(100, "{\"status\":\"<b>fine</b>\",\"open\":true}");
+    let note = "long words and more of them ".repeat(20);
+    let last = upload(
+        100,
+        &format!("{{\"status\":\"<b>fine</b>\",\"open\":true,\"note\":\"{note}\"}}"),
+    );
     assert_eq!(server.plain_on(&socket, &last).expect("an answer")[1], 0x41);
     server
+}
+
+/// The certificate of an authority, PEM.
+fn authority() -> String {
+    let mut parameters = rcgen::CertificateParams::new([]).expect("parameters");
+    parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let key = rcgen::KeyPair::generate().expect("a key");
+    parameters.self_signed(&key).expect("a certificate").pem()
 }
 
 fn link(server: &Server) -> String {
@@ -96,6 +108,16 @@ fn link(server: &Server) -> String {
         server.admin_port,
         server.admin_token()
     )
+}
+
+/// One value that is long pushes no other out of its card.
+fn assert_all_in_sight(browser: &Browser) {
+    let hidden = browser.run(
+        "return [...document.querySelectorAll('.many td')].filter((cell) => \
+         cell.getBoundingClientRect().right > cell.closest('.card').getBoundingClientRect().right)\
+         .map((cell) => cell.textContent)",
+    );
+    assert_eq!(hidden, json!([]), "cells out of sight");
 }
 
 /// Nothing is wider than the window, and everything came from the server itself.
@@ -179,6 +201,8 @@ fn a_device_is_shown_and_changed() {
     browser.wait_for_text("serving");
     browser.click("nav a[data-page=devices]");
     browser.wait_for_text("meter 1/ü");
+    browser.wait_for_text("active");
+    browser.picture("devices");
     browser.click("main td a");
     browser.wait_for_text("Latest values");
     // A key with a number is drawn without being asked for.
@@ -217,11 +241,14 @@ fn a_device_is_shown_and_changed() {
     );
     browser.click("button[aria-label='Show the credential']");
     browser.wait_for_text("METER1");
+    browser.wait_for_text("nothing");
     assert_well(&browser, &server);
+    assert_all_in_sight(&browser);
     browser.picture("device");
     browser.look_from(PHONE, "light");
     browser.wait_for("innerWidth === 390");
     assert_well(&browser, &server);
+    assert_all_in_sight(&browser);
     browser.picture("device-phone");
 }
 
@@ -281,7 +308,7 @@ fn a_device_is_called_and_told_of_attributes() {
 
     // The device is gone: that is said, not waited for without end.
     choose("twoway");
-    browser.wait_for_text("the device did not answer in time");
+    browser.wait_for_text("the call has gone to the device, which did not answer in time");
     let refused = browser.complaints();
     assert!(
         refused.iter().all(|line| line.contains("504")),
@@ -312,6 +339,17 @@ fn profiles_packages_and_claims_are_shown() {
         "powerSaving.mode=PSM",
         "powerSaving.psmActivityTimer=8000",
     ]);
+    std::fs::write(server.path("ca.pem"), authority()).expect("a file");
+    let authority = server.path("ca.pem").display().to_string();
+    let authority = format!("provisioning.certificate=@{authority}");
+    server.tidegate_ok(&[
+        "profile",
+        "add",
+        "fleet",
+        "provisioning.strategy=X509_CERTIFICATE_CHAIN",
+        &authority,
+        "provisioning.certificateRegExPattern=(.*)",
+    ]);
     server.tidegate_ok(&["ota", "assign", "1", "--profile", "meters"]);
     server.tidegate_ok(&["device", "set", "meter 1/ü", "profile=meters"]);
     let mut device = Link::plain(&server);
@@ -325,6 +363,7 @@ fn profiles_packages_and_claims_are_shown() {
     browser.wait_for_text("telemetry messages 100:1");
     browser.wait_for_text("meter-fw 1.4");
     browser.wait_for_text("as the built-in default");
+    browser.wait_for_text("devices register themselves by their certificate chain");
     assert_well(&browser, &server);
     browser.picture("profiles");
     browser.look_from(PHONE, "light");
@@ -360,7 +399,7 @@ fn a_session_is_shown_with_its_device_and_closed() {
     browser.wait_for_text("Fingerprint");
     browser.wait_for_text("127.0.0.1:");
     browser.click("button[aria-label^='Close the session']");
-    browser.wait_for_text("It has no session");
+    browser.wait_for_text("No session is known");
     assert_eq!(session.receive(), None);
     assert!(session.is_closed());
     assert_well(&browser, &server);
@@ -392,4 +431,54 @@ fn devices_are_shown_to_who_has_the_token_only() {
     browser.wait_for("sessionStorage.length === 0");
     browser.click("nav a[data-page=devices]");
     browser.wait_for("document.querySelector('input[name=token]')");
+}
+
+/// Names, keys and values are the device's to choose: they are text, whatever they look like, and neither
+/// they nor times at the ends of what there is keep the page from being drawn.
+#[test]
+fn what_a_hostile_device_says_is_text() {
+    let name = "<img src=x onerror=window.hit=1>/../'\"";
+    let server = Server::start(&[]);
+    server.tidegate_ok(&["device", "add", name, "--token", "METER1"]);
+    let mut device = Link::plain(&server);
+    let payloads = [
+        r#"{"<script>window.hit=1</script>":"<svg onload=window.hit=1>","__proto__":5,"constructor":"x"}"#,
+        r#"{"huge":{"a":[1e400,-1e999999]},"a\"'/?#&":true}"#,
+        r#"{"ts":9223372036854775807,"values":{"far":1}}"#,
+        r#"{"ts":-9223372036854775808,"values":{"far":2}}"#,
+    ];
+    for (message_id, payload) in (0x10..).zip(payloads) {
+        let answer = device.exchange(&upload(message_id, payload));
+        assert_eq!(answer.expect("an answer")[1], 0x41, "{payload}");
+    }
+    let mut attributes = hex("40020020 b3617069 027631 064d4554455231 0a61747472696275746573 ff");
+    attributes.extend(br#"{"<iframe src=/>":"javascript:window.hit=1","__proto__":{"x":1}}"#);
+    assert_eq!(device.exchange(&attributes).expect("an answer")[1], 0x41);
+
+    let browser = Browser::start();
+    browser.look_from(DESK, "light");
+    browser.open(&link(&server));
+    browser.wait_for_text("serving");
+    browser.click("nav a[data-page=devices]");
+    browser.wait_for_text(name);
+    browser.click("main td a");
+    for text in [
+        "<script>window.hit=1</script>",
+        "<svg onload=window.hit=1>",
+        "__proto__",
+        "<iframe src=/>",
+        "javascript:window.hit=1",
+    ] {
+        browser.wait_for_text(text);
+    }
+    browser.click("button[aria-label='Draw far']");
+    browser.wait_for_text("far over time");
+    browser.wait_for_text("2 readings");
+    browser.click("button[aria-label='Draw huge']");
+    browser.wait_for_text("huge over time");
+    let marks = browser.run(
+        "return [typeof window.hit, document.querySelectorAll('main img, main script, main iframe').length]",
+    );
+    assert_eq!(marks, json!(["undefined", 0]));
+    assert_well(&browser, &server);
 }

@@ -59,6 +59,15 @@ fn every_command_has_a_page() {
         let page = std::fs::read_to_string(&path).unwrap_or_else(|_| panic!("{name}.1"));
         assert!(page.contains(&format!(".TH {name} 1")), "{page}");
     }
+    // Examples are to be typed: between .nf and .fi man breaks no line, and runs none into the next.
+    let page = std::fs::read_to_string(place.path("man").join("tidegate-rpc-send.1")).unwrap();
+    let (_, examples) = page.split_once(".SH EXAMPLES\n.nf\n").expect(&page);
+    let (examples, _) = examples.split_once("\n.fi\n").expect(&page);
+    let first = examples.lines().next();
+    assert!(
+        first.is_some_and(|line| line.contains("tidegate rpc send")),
+        "{page}"
+    );
     let err = place.run(&["man", "--out", "missing"]).refused();
     assert!(err.contains("cannot be written to missing"), "{err}");
 }

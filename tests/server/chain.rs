@@ -122,6 +122,16 @@ fn a_device_registers_itself_and_renews_its_certificate() {
     let taken = authority.device(&server, "d-3.example.org", |_| ());
     assert_eq!(code(&mut Link::certificate(&server, &taken), 5), 0x81);
     assert_eq!(devices(&server).matches("d-").count(), 2);
+    // The devices learn 4.01; who operates the server learns why.
+    server.wait_for_log("a newer certificate");
+    server.wait_for_log("its leaf does not match certificateRegExPattern");
+    let metrics = server.http("/metrics").expect("metrics");
+    for line in [
+        "tidegate_provisioning_total{result=\"success\"} 2",
+        "tidegate_provisioning_total{result=\"failure\"} 3",
+    ] {
+        assert!(metrics.contains(line), "{line} in {metrics}");
+    }
 }
 
 /// The profile's authority itself is not sent: nobody needs it.

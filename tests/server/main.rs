@@ -21,6 +21,7 @@ mod features;
 mod lifecycle;
 mod metrics;
 mod observe;
+mod operator;
 mod power;
 mod protobuf;
 mod readme;

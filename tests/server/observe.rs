@@ -254,13 +254,17 @@ fn a_device_is_shown_with_its_activity() {
         assert_eq!(status, 200, "{body}");
         serde_json::from_str(&body).unwrap()
     };
-    assert_eq!(shown()["activity"], json!({"active": false}));
+    assert_eq!(
+        shown()["activity"],
+        json!({"active": false, "observes": []})
+    );
     let mut link = Link::plain(&server);
     link.exchange(&hex(OBSERVE_ATTRIBUTES)).expect("an answer");
     let activity = shown()["activity"].clone();
     assert_eq!(activity["active"], true);
     assert!(activity["lastActivityTime"].as_u64().unwrap() > 1_700_000_000_000);
     assert!(activity["lastConnectTime"].is_u64());
+    assert_eq!(activity["observes"], json!(["attributes"]));
     let printed = server.tidegate_ok(&["device", "show", "vector"]);
     assert!(printed.contains("state          active"), "{printed}");
 }

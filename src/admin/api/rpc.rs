@@ -7,7 +7,7 @@ use super::{
 };
 use crate::admin::OperationError;
 use crate::admin::operations::ErrorKind;
-use crate::admin::operations::rpc::{find_call, no_server};
+use crate::admin::operations::rpc::{find_call, no_server, unanswered};
 use crate::auth::downlink::{
     CallAnswer, Hub, NewRpc, OfferedCall, Program, RpcEnd, RpcRecord, RpcRefusal,
 };
@@ -40,7 +40,8 @@ fn routes() -> Router<Arc<Shared>> {
     Router::new()
         .route("/api/devices/{name}/rpc", get(list).post(call))
         .route("/api/devices/{name}/rpc/{id}", get(show).delete(remove))
-        .route("/api/rpc/requests", get(offers))
+        // HEAD would take calls and tell nobody of them.
+        .route("/api/rpc/requests", get(offers).head(no_head))
         .route("/api/rpc/requests/{id}", post(answer))
 }
 
@@ -95,12 +96,7 @@ fn ended(end: RpcEnd) -> Result<Response, Failure> {
         }
         RpcEnd::Gone => Ok(StatusCode::OK.into_response()),
         RpcEnd::Kept(rpc_id) => Ok(Json(Kept { rpc_id }).into_response()),
-        RpcEnd::Unanswered => Err(Failure::new(
-            StatusCode::GATEWAY_TIMEOUT,
-            ErrorKind::Unanswered,
-            "the device did not answer in time, or does not observe its calls",
-            "see whether it is connected, or make the call persistent",
-        )),
+        RpcEnd::Unanswered(state) => Err(unanswered(state).into()),
         RpcEnd::Deleted => Err(Failure::new(
             StatusCode::GONE,
             ErrorKind::NotFound,
@@ -127,7 +123,7 @@ async fn show(
     State(shared): Shares,
     path: Result<Path<(String, i32)>, PathRejection>,
 ) -> Answer<RpcRecord> {
-    let (name, id) = read_name(path)?;
+    let (name, id) = read_numbered(path)?;
     let found = run(shared, move |operations| {
         find_call(operations.calls(&name)?, id)
     });
@@ -138,7 +134,7 @@ async fn remove(
     State(shared): Shares,
     path: Result<Path<(String, i32)>, PathRejection>,
 ) -> Result<StatusCode, Failure> {
-    let (name, id) = read_name(path)?;
+    let (name, id) = read_numbered(path)?;
     run(shared, move |operations| operations.delete_call(&name, id)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -193,13 +189,17 @@ async fn offers(
     Ok(Json(receiver.try_recv().unwrap_or_default()))
 }
 
+async fn no_head() -> StatusCode {
+    StatusCode::METHOD_NOT_ALLOWED
+}
+
 async fn answer(
     State(shared): Shares,
     id: Result<Path<u64>, PathRejection>,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<StatusCode, Failure> {
-    let id = read_name(id)?;
+    let id = read_numbered(id)?;
     let answer: CallAnswer = read_json(&headers, body)?;
     let hub = hub_of(shared.operations.hub())?;
     if answer.reply.is_some() == answer.error.is_some() {
@@ -212,8 +212,17 @@ async fn answer(
         Ok(StatusCode::NO_CONTENT)
     } else {
         let message = "no device waits for this answer: it has one, or its time is over";
-        Err(OperationError::new(ErrorKind::NotFound, message, "").into())
+        let remedy = "answer sooner, or give devices more time by COAP_TIMEOUT";
+        Err(OperationError::new(ErrorKind::NotFound, message, remedy).into())
     }
+}
+
+/// A path that ends in the number of a call.
+fn read_numbered<T>(path: Result<Path<T>, PathRejection>) -> Result<T, Failure> {
+    path.map(|Path(parts)| parts).map_err(|_| {
+        let remedy = "write the number of a call, and percent-encode the name as UTF-8";
+        Failure::invalid("the path does not name a call", remedy)
+    })
 }
 
 fn hub_of(hub: Option<&Arc<Hub>>) -> Result<&Arc<Hub>, OperationError> {

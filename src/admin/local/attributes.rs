@@ -11,6 +11,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
+/// The attribute that tells the operator that a device has fetched its credentials.
+pub(super) const PROVISION_STATE: &str = "provisionState";
 /// Devices of the registry looked at, and changed, at a time.
 const PAGE: usize = 1000;
 
@@ -95,7 +97,15 @@ impl LocalOperations {
         for key in keys {
             changes.insert(checked_key(key)?.into(), None);
         }
-        self.change_attributes(&device, scope, &changes)
+        self.change_attributes(&device, scope, &changes)?;
+        // As in ThingsBoard: without this attribute a device may fetch its credentials once more.
+        if scope == AttributeScope::Server && keys.iter().any(|key| key == PROVISION_STATE) {
+            self.registry.change_options(name, &mut |options| {
+                options.provisioned = false;
+                Ok(())
+            })?;
+        }
+        Ok(())
     }
 
     /// Changes attributes, has the device told if it observes them, and waits until all is durable.

@@ -23,6 +23,9 @@ impl ClaimOperations for LocalOperations {
     fn claim(&self, device: &str, claim: &Claim) -> Result<ClaimState, OperationError> {
         let customer = checked(&claim.customer)?;
         let device = self.find(device)?;
+        if let Some(owner) = &self.registry.options(device.id).customer {
+            return Err(taken(owner));
+        }
         let claims = self.claims.as_ref().ok_or_else(|| {
             let message = "devices offer themselves to a running server, and none runs";
             OperationError::new(ErrorKind::Failed, message, "start it with `tidegate serve`")
@@ -61,6 +64,13 @@ fn state(options: &DeviceOptions) -> ClaimState {
         customer: options.customer.clone(),
         claimable_until_ms: None,
     }
+}
+
+/// Who has the device keeps it.
+fn taken(owner: &str) -> OperationError {
+    let message = format!("the device belongs to {owner:?} already");
+    let remedy = "`tidegate claim release` takes it back";
+    OperationError::new(ErrorKind::Conflict, message, remedy)
 }
 
 fn checked(customer: &str) -> Result<&str, OperationError> {

@@ -1,6 +1,7 @@
 //! Profiles of the registry of this process.
 
 use super::LocalOperations;
+use super::attributes::PROVISION_STATE;
 use crate::admin::operations::profiles::{Changed, ProfileList, ProfileOperations, ProfileView};
 use crate::admin::operations::{ErrorKind, NewAttributes, OperationError};
 use crate::registry::packages::PackageKind;
@@ -109,6 +110,7 @@ impl ProfileOperations for LocalOperations {
     }
 
     fn change_options(&self, name: &str, patch: &Value) -> Result<DeviceOptions, OperationError> {
+        let mut was_provisioned = false;
         let changed = self.registry.change_options(name, &mut |options| {
             let invalid = |problem: &dyn std::fmt::Display| {
                 RegistryError::Options(format!("the settings of {name:?}: {problem}"))
@@ -126,9 +128,14 @@ impl ProfileOperations for LocalOperations {
                     &"packages are assigned by `ota assign`, customers by a claim",
                 ));
             }
+            was_provisioned = options.provisioned;
             *options = after;
             Ok(())
         })?;
+        if was_provisioned && !changed.provisioned {
+            let key = PROVISION_STATE.to_owned();
+            self.remove_attributes(name, AttributeScope::Server, &[key])?;
+        }
         Ok(DeviceOptions::clone(&changed))
     }
 }

@@ -34,8 +34,8 @@ impl SessionOperations for LocalOperations {
                 Some(SessionIdentity::PreSharedKey(identity)) => {
                     Some(Identity::PreSharedKey(identity))
                 }
-                // Its sessions are anonymous.
-                None => return Ok(SessionPage::default()),
+                // Its sessions are anonymous: it is known by what it observes.
+                None => return self.observing_sessions(name),
             },
         };
         let mut place = query
@@ -95,6 +95,33 @@ impl SessionOperations for LocalOperations {
 }
 
 impl LocalOperations {
+    /// The sessions in which a device observes something.
+    fn observing_sessions(&self, name: &str) -> Result<SessionPage, OperationError> {
+        let inboxes = self.inboxes()?;
+        let mut page = SessionPage::default();
+        for peer in self.hub.observers(self.find(name)?.id) {
+            let Some(inbox) = inboxes.get(usize::from(peer.shard)) else {
+                continue;
+            };
+            let part = ask(inbox, |answer| Inspection::List {
+                first_slot: peer.slot,
+                limit: 1,
+                identity: None,
+                answer,
+            })?;
+            // Peers of plain CoAP are no sessions, and a session that has ended is not another one.
+            let is_it = |found: &&SessionInfo| {
+                found.key.slot == peer.slot && found.key.generation == peer.generation
+            };
+            let found = part.sessions.iter().find(is_it);
+            page.sessions.extend(found.map(|found| SessionView {
+                device: Some(name.to_owned()),
+                ..view(peer.shard, found, &*self.registry)
+            }));
+        }
+        Ok(page)
+    }
+
     fn inboxes(&self) -> Result<&[std::sync::Arc<Inbox>], OperationError> {
         self.inboxes.as_deref().ok_or_else(|| {
             OperationError::new(

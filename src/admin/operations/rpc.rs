@@ -1,8 +1,11 @@
 //! Calls to devices, and calls of devices.
 
 use super::{ErrorKind, OperationError};
-use crate::auth::downlink::{Hub, NewRpc, RpcEnd, RpcRecord, RpcRefusal};
+use crate::auth::downlink::{
+    CallAnswer, Hub, NewRpc, OfferedCall, RpcEnd, RpcRecord, RpcRefusal, RpcState,
+};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What an administrator can do with calls. What is not said otherwise is refused, as it takes a
 /// server that runs.
@@ -41,6 +44,26 @@ pub trait RpcOperations: Send + Sync {
         let _ = (name, id);
         Err(no_server())
     }
+
+    /// Waits for calls of devices; none when the time is over first. Each is handed out once.
+    ///
+    /// # Errors
+    ///
+    /// When too many wait already.
+    fn wait_for_calls(&self, timeout: Duration) -> Result<Vec<OfferedCall>, OperationError> {
+        let _ = timeout;
+        Err(not_serving())
+    }
+
+    /// Answers the call of a device.
+    ///
+    /// # Errors
+    ///
+    /// When the device does not wait for it, or no longer.
+    fn answer_call(&self, id: u64, answer: &CallAnswer) -> Result<(), OperationError> {
+        let _ = (id, answer);
+        Err(not_serving())
+    }
 }
 
 /// The call of that number among `calls`.
@@ -59,12 +82,40 @@ pub(in crate::admin) fn no_call() -> OperationError {
     OperationError::new(ErrorKind::NotFound, "the device has no such call", remedy)
 }
 
+/// A device has not answered a call that had come so far.
+pub(crate) fn unanswered(state: RpcState) -> OperationError {
+    let (message, remedy) = match state {
+        RpcState::Queued => (
+            "the device did not take the call in time: it does not observe its calls, or sleeps",
+            "`tidegate device show` says what it observes; a persistent call waits for it",
+        ),
+        RpcState::Delivered => (
+            "the call has gone to the device, which did not answer in time",
+            "give it more time, or make the call one-way or persistent",
+        ),
+        _ => (
+            "the device did not acknowledge the call in time",
+            "see whether it is connected; a persistent call is tried again",
+        ),
+    };
+    OperationError::new(ErrorKind::Unanswered, message, remedy)
+}
+
 /// Nothing of this process reaches devices.
 pub(in crate::admin) fn no_server() -> OperationError {
     OperationError::new(
         ErrorKind::Unavailable,
         "no server runs on this data directory, so no device can be called",
         "start it with `tidegate serve`, or make the call persistent: it waits for the device then",
+    )
+}
+
+/// No device calls this process.
+fn not_serving() -> OperationError {
+    OperationError::new(
+        ErrorKind::Unavailable,
+        "no server runs on this data directory, so no device can call",
+        "start it with `tidegate serve`",
     )
 }
 

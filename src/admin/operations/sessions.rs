@@ -10,7 +10,8 @@ pub struct SessionQuery {
     pub after: Option<String>,
     /// Most sessions wanted.
     pub limit: usize,
-    /// Only those that have proven to be this device by certificate or pre-shared key.
+    /// Only those of this device: that have proven to be it by certificate or pre-shared key, or, of
+    /// a device with a token, in which it observes something.
     pub device: Option<String>,
 }
 

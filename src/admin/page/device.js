@@ -1,7 +1,7 @@
 // A device: its latest values, a key over time, its attributes, its sessions, and what can be sent to it.
 
 import { Chart, ago, ask, askIfThere, card, count, devicePath, h, short, swap, table, when } from "./parts.js";
-import { kinds, sessionTable } from "./devices.js";
+import { deviceState, kinds, sessionTable } from "./devices.js";
 import { packageName, powerSaving } from "./profiles.js";
 
 const HOUR = 3_600_000;
@@ -10,7 +10,11 @@ const POINTS = 2000;
 /** What names a credential of each kind. */
 const credentials = { ACCESS_TOKEN: "Token", X509_CERTIFICATE: "Fingerprint", PRE_SHARED_KEY: "Identity", MQTT_BASIC: "Client and user" };
 /** What a call is sent with, by its kind in the form. */
-const calls = { twoway: { mode: "twoway" }, oneway: { mode: "oneway" }, kept: { persistent: true } };
+const calls = {
+  twoway: () => ({ mode: "twoway" }),
+  oneway: () => ({ mode: "oneway" }),
+  kept: () => ({ persistent: true, expirationMs: Date.now() + 24 * HOUR }),
+};
 
 export class Device {
   constructor(name) {
@@ -20,9 +24,9 @@ export class Device {
     this.span = SPANS[3];
     this.heading = h("div", { class: "title" }, h("h1", {}, name));
     this.about = h("dl", { class: "pairs" });
-    this.latest = h("div");
+    this.latest = h("div", { class: "many" });
     this.history = h("div");
-    this.attributes = h("div");
+    this.attributes = h("div", { class: "many" });
     this.sessions = h("div");
     this.calls = h("div", { class: "below" });
     this.isSecretShown = false;
@@ -75,7 +79,8 @@ export class Device {
     };
     swap(
       this.about,
-      ...pair("State", h("span", { class: activity.active ? "good" : "muted" }, activity.active ? "active" : "inactive"), activity.lastActivityTime ? `, last heard of ${when(activity.lastActivityTime)}` : ", never heard of"),
+      ...pair("State", deviceState(activity.active), activity.lastActivityTime ? `, last heard of ${when(activity.lastActivityTime)}` : ", never heard of"),
+      ...pair("Observes", observed(activity)),
       ...pair("Profile", device.profile, profile === null ? h("span", { class: "muted" }, " (not defined: nothing is set by it)") : null),
       ...optional("Power saving", powerSaving(options.powerSaving) ?? powerSaving(profile?.settings.powerSaving)),
       ...optional("Firmware", given("firmware")),
@@ -120,7 +125,7 @@ export class Device {
         "tr",
         { class: key === this.key ? "pick picked" : "pick", onclick: pick(key) },
         h("td", {}, h("button", { type: "button", class: "link", "aria-label": `Draw ${key}`, "aria-pressed": String(key === this.key) }, key)),
-        h("td", { class: "value number" }, text(latest[key].value)),
+        h("td", { class: "value number" }, shown(latest[key].value)),
         h("td", { class: "number muted small", title: when(latest[key].ts) }, ago(latest[key].ts)),
       ),
     );
@@ -157,7 +162,7 @@ export class Device {
     } else if (drawn.length === 0) {
       const rows = readings.slice(-10).reverse();
       this.history.replaceChildren(
-        table("Readings", [["Value", "value"], ["When", "number"]], rows.map(({ ts, value }) => [text(value), when(ts)])),
+        table("Readings", [["Value", "value"], ["When", "number"]], rows.map(({ ts, value }) => [shown(value), when(ts)])),
       );
     } else {
       this.chart.options.step = typeof readings[0].value === "boolean";
@@ -209,7 +214,7 @@ export class Device {
           await this.loadAttributes();
         };
         const button = h("button", { type: "button", class: "link", "aria-label": `Delete the ${scope} attribute ${key}`, onclick: remove }, "Delete");
-        return [key, text(value), h("span", { class: "muted" }, scope), h("span", { class: "muted small", title: when(ts) }, ago(ts)), button];
+        return [key, shown(value), h("span", { class: "muted" }, scope), h("span", { class: "muted small", title: when(ts) }, ago(ts)), button];
       }),
     );
     swap(
@@ -228,16 +233,16 @@ export class Device {
       { name: "kind" },
       h("option", { value: "twoway" }, "with answer"),
       h("option", { value: "oneway" }, "without answer"),
-      h("option", { value: "kept" }, "kept until done"),
+      h("option", { value: "kept" }, "kept for a day"),
     );
     const outcome = h("p", { class: "outcome mono", role: "status" });
     const send = (event) => {
       event.preventDefault();
       told(outcome, async () => {
-        const body = { method: method.value, params: strictly(params.value), ...calls[kind.value] };
+        const body = { method: method.value, params: strictly(params.value), ...calls[kind.value]() };
         const answer = await ask(this.path("/rpc"), { method: "POST", body });
         await this.loadCalls();
-        if (kind.value === "kept") return `Kept as call ${answer.rpcId}.`;
+        if (kind.value === "kept") return `Kept as call ${answer.rpcId} until ${when(body.expirationMs)}.`;
         return answer === null ? "Sent." : JSON.stringify(answer);
       });
     };
@@ -276,7 +281,7 @@ export class Device {
 
   async loadSessions() {
     const page = await ask(`/api/sessions?device=${encodeURIComponent(this.name)}`);
-    const none = "It has no session that has proven to be this device. One whose requests bring its token each is among the sessions of all.";
+    const none = "No session is known to be this device's. One whose requests each bring its token is known only while the device observes something; all are under Sessions.";
     swap(
       this.sessions,
       page.sessions.length === 0 ? h("p", { class: "empty" }, none) : sessionTable(page.sessions, () => this.loadSessions()),
@@ -284,9 +289,10 @@ export class Device {
   }
 }
 
-/** A value as text: text as it is, the rest as JSON. */
-function text(value) {
-  return typeof value === "string" ? value : JSON.stringify(value);
+/** A value: text as it is, the rest as JSON; what is long is cut on the page, and whole when it is pointed at. */
+function shown(value) {
+  const text = typeof value === "string" ? value : JSON.stringify(value);
+  return text.length < 60 ? text : h("span", { class: "clamp", title: text }, text);
 }
 
 /** JSON if it reads as such, else text. */
@@ -305,6 +311,13 @@ function strictly(value) {
   } catch {
     throw new Error("The parameters are not JSON: write text in quotes, and {} when there are none.");
   }
+}
+
+/** What a device observes: whether calls and changes reach it. */
+function observed({ observes = [], lastDisconnectTime }) {
+  const names = { attributes: "attributes", rpc: "calls" };
+  if (observes.length > 0) return observes.map((topic) => names[topic]).join(" and ");
+  return h("span", { class: "muted" }, lastDisconnectTime ? `nothing; it did until ${when(lastDisconnectTime)}` : "nothing");
 }
 
 /** Runs what a form asks for, and tells how it went. */

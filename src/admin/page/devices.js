@@ -10,6 +10,11 @@ export function deviceLink(name) {
   return h("a", { href: `#/devices/${encodeURIComponent(name)}` }, name);
 }
 
+/** Whether a device is active, in words. */
+export function deviceState(active) {
+  return h("span", { class: active ? "good" : "muted" }, active ? "active" : "inactive");
+}
+
 export class Devices {
   title = "Devices";
 
@@ -58,8 +63,8 @@ export class Devices {
     this.list.replaceChildren(
       table(
         "Devices",
-        [["Name", "value"], ["Profile", "spare"], ["Credential", ""], ["Added", "spare"]],
-        devices.map((device) => [deviceLink(device.name), device.profile, kinds[device.credentialsType] ?? device.credentialsType, when(device.createdMs)]),
+        [["Name", "value"], ["State", ""], ["Profile", "spare"], ["Credential", ""], ["Added", "spare"]],
+        devices.map((device) => [deviceLink(device.name), deviceState(device.active ?? device.activity?.active), device.profile, kinds[device.credentialsType] ?? device.credentialsType, when(device.createdMs)]),
       ),
       more ? next : "",
     );

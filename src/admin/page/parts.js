@@ -126,10 +126,13 @@ export async function askIfThere(path, options) {
   }
 }
 
-/** Puts `parts` in the place of what is in `place`, unless it is the same: what was selected or has the focus stays then. */
+/** Puts `parts` in the place of what is in `place`, unless it is the same: what was selected or has the focus stays then. What was scrolled to stays in any case. */
 export function swap(place, ...parts) {
   const same = place.childNodes.length === parts.length && parts.every((part, at) => part.isEqualNode(place.childNodes[at]));
-  if (!same) place.replaceChildren(...parts);
+  if (same) return;
+  const scrolled = place.firstElementChild?.scrollTop ?? 0;
+  place.replaceChildren(...parts);
+  if (scrolled > 0) place.firstElementChild.scrollTop = scrolled;
 }
 
 export function devicePath(name, rest = "") {

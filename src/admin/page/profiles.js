@@ -3,7 +3,12 @@
 import { ask, bytes, h, swap, table, when } from "./parts.js";
 
 const kinds = { FIRMWARE: "firmware", SOFTWARE: "software" };
-const strategies = { ALLOW_CREATE_NEW_DEVICES: "devices register themselves", CHECK_PRE_PROVISIONED_DEVICES: "known devices fetch their credentials" };
+const strategies = {
+  DISABLED: "",
+  ALLOW_CREATE_NEW_DEVICES: "devices register themselves",
+  CHECK_PRE_PROVISIONED_DEVICES: "known devices fetch their credentials",
+  X509_CERTIFICATE_CHAIN: "devices register themselves by their certificate chain",
+};
 
 /** A package by its number, as people call it. */
 export function packageName(packages, number) {
@@ -29,7 +34,7 @@ function summary(settings, packages) {
     payloadType === "JSON" ? "" : payloadType,
     powerSaving(settings.powerSaving),
     ...limits.map(([what, limit]) => (limit ? `${what} ${limit}` : "")),
-    strategies[provisioning.strategy],
+    strategies[provisioning.strategy] ?? provisioning.strategy,
     settings.firmware === undefined ? "" : `firmware ${packageName(packages, settings.firmware)}`,
     settings.software === undefined ? "" : `software ${packageName(packages, settings.software)}`,
   ];

@@ -39,6 +39,7 @@ impl Fake {
             credentials_type: CredentialsType::AccessToken,
             credentials_id: device.token.clone(),
             activity: None,
+            active: None,
             psk: None,
         };
         devices.insert(device.name.clone(), view.clone());

@@ -18,12 +18,13 @@ use crate::auth::request::Identity;
 use crate::auth::tally::Tallied;
 use crate::crypto::certificate::LeafInfo;
 use crate::crypto::chain::issuers;
+use crate::crypto::fingerprint::to_hex;
 use crate::registry::profile::Profile;
 use crate::registry::{Credential, Device, DeviceId, NewCredential, NewDevice};
-use crate::store::{Batch, Overloaded};
+use crate::store::Batch;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use std::sync::{Arc, PoisonError, mpsc};
+use std::sync::{Arc, PoisonError};
 
 /// What a verified chain says.
 struct Proven {
@@ -58,8 +59,9 @@ impl Api {
             // Another request of the session may have been faster.
             return self.registry.identify_fingerprint(fingerprint);
         };
-        let Some(proven) = self.proven(&chain, request.received_unix_ms) else {
+        let Some(proven) = self.proven(&chain, fingerprint, request.received_unix_ms) else {
             chains.remove(fingerprint);
+            self.hub.tally().count(Tallied::ProvisionFailed);
             return None;
         };
         let _one_after_the_other = self
@@ -71,12 +73,16 @@ impl Api {
             let leaf = chain.first()?;
             self.register_proven(&proven, leaf, request.received_unix_ms)
         });
+        if device.is_none() {
+            self.hub.tally().count(Tallied::ProvisionFailed);
+        }
         chains.remove(fingerprint);
         device
     }
 
-    /// Verifies the chain to the authority of a profile.
-    fn proven(&self, chain: &[Vec<u8>], now_ms: u64) -> Option<Proven> {
+    /// Verifies the chain to the authority of a profile. Who operates the server is told why one is
+    /// refused: the device learns 4.01 only. Each costs its sender a handshake.
+    fn proven(&self, chain: &[Vec<u8>], fingerprint: &[u8; 32], now_ms: u64) -> Option<Proven> {
         let issuers = issuers(chain);
         for profile in self.registry.profiles().with_chains() {
             let Some(rule) = &profile.chain else { continue };
@@ -84,12 +90,13 @@ impl Api {
                 continue;
             }
             if let Err(reason) = rule.authority.verify(chain, now_ms) {
-                tracing::debug!(profile = %profile.name, %reason, "a chain was refused");
+                tracing::info!(fingerprint = %to_hex(fingerprint), profile = %profile.name, %reason, "a certificate chain was refused");
                 continue;
             }
             // No other profile has the same authority.
             let Some(name) = rule.device_name(chain.first()?) else {
-                tracing::debug!(profile = %profile.name, "no device's name in a verified certificate");
+                tracing::info!(fingerprint = %to_hex(fingerprint), profile = %profile.name,
+                    "a certificate chain was refused: its leaf does not match certificateRegExPattern");
                 return None;
             };
             let may_create = rule.may_create;
@@ -109,7 +116,8 @@ impl Api {
         let is_new = known.is_none();
         let registered = match known {
             Some(device) if !self.may_renew(&device, profile, leaf) => {
-                tracing::debug!(device = ?name, "the device does not take this certificate");
+                tracing::info!(device = ?name, profile = %profile.name,
+                    "a certificate chain was refused: the device has another profile, another kind of credential, or a newer certificate");
                 return None;
             }
             Some(_) => self.registry.set_credential(name, credential),
@@ -118,7 +126,11 @@ impl Api {
                 profile: Some(profile.name.to_string()),
                 credential,
             }),
-            None => return None,
+            None => {
+                tracing::info!(device = ?name, profile = %profile.name,
+                    "a certificate chain was refused: there is no such device, and the profile makes none");
+                return None;
+            }
         };
         let logged = registered.inspect_err(|error| {
             tracing::warn!(device = ?name, %error, "a device cannot be registered by its chain");
@@ -155,21 +167,6 @@ impl Api {
         batch.begin();
         let now_ms = i64::try_from(now_ms).unwrap_or(i64::MAX);
         self.announce_packages(device, now_ms, &mut batch);
-        if batch.is_empty() {
-            return;
-        }
-        let (done, stored) = mpsc::sync_channel(1);
-        let completion = move |result: Result<(), &_>| {
-            // Somebody waits.
-            let _ = done.send(result.is_ok());
-        };
-        let taken = self.store.append(batch, Box::new(completion));
-        let is_stored = match taken {
-            Ok(()) => stored.recv().unwrap_or(false),
-            Err(Overloaded(_)) => false,
-        };
-        if !is_stored {
-            tracing::warn!(device = %device.name, "the new device could not be told of its packages");
-        }
+        self.store_beside(device, batch);
     }
 }

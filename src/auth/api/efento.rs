@@ -8,8 +8,8 @@
 //! ```
 //!
 //! The device's profile must be one of EFENTO, else 4.00. What cannot be decoded is 4.00, too
-//! (ThingsBoard: 5.00), and so is a message with more samples than a sensor takes: an unauthenticated
-//! sender costs no more than the decoding of a datagram. A NON upload is answered as any other, where
+//! (ThingsBoard: 5.00), and so is a message with more samples than a sensor takes. The token is read first, and
+//! nothing else before the device is known: what becomes of a message is a hundred times as long. A NON upload is answered as any other, where
 //! ThingsBoard says nothing; a sensor that sleeps does not hear it.
 //!
 //! The messages' fields and the names of the values are Efento's and ThingsBoard's; the rest of them is
@@ -24,6 +24,7 @@ use super::payload::{self, PAYLOAD_BYTES_MAX};
 use super::{Api, Asked, Outcome, code};
 use crate::auth::request::{Request, Response};
 use crate::store::Batch;
+use prost::Message;
 use std::fmt::Write as _;
 use time::OffsetDateTime;
 
@@ -39,11 +40,32 @@ pub(super) enum Upload {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct NotOne;
 
-/// A message of a sensor: the token that it names, and what it says as JSON in the form of an upload.
-#[derive(Debug, PartialEq, Eq)]
-struct Read {
-    token: String,
-    json: String,
+/// The token that a sensor names in its measurements and in what it says of itself.
+#[derive(Clone, PartialEq, Message)]
+struct Sender {
+    #[prost(string, tag = "16")]
+    cloud_token: String,
+}
+
+impl Upload {
+    /// The token that a message names; empty when it names none.
+    fn token(self, bytes: &[u8]) -> Result<String, NotOne> {
+        match self {
+            Self::Measurements | Self::DeviceInfo => Sender::decode(bytes)
+                .map(|sender| sender.cloud_token)
+                .map_err(|_| NotOne),
+            Self::Configuration => config::token(bytes),
+        }
+    }
+
+    /// What a message says, as JSON in the form of an upload.
+    fn read(self, bytes: &[u8]) -> Result<String, NotOne> {
+        match self {
+            Self::Measurements => measurements::read(bytes),
+            Self::DeviceInfo => info::read(bytes),
+            Self::Configuration => config::read(bytes),
+        }
+    }
 }
 
 /// Answers `GET /efento/t`.
@@ -52,6 +74,7 @@ pub(super) fn current_time(unix_ms: u64) -> Response {
     Response {
         code: code::CONTENT,
         payload: seconds.to_be_bytes().to_vec(),
+        is_public: true,
         ..Response::default()
     }
 }
@@ -63,16 +86,14 @@ impl Api {
         if bytes.len() > PAYLOAD_BYTES_MAX {
             return refused(code::REQUEST_ENTITY_TOO_LARGE);
         }
-        let read = match upload {
-            Upload::Measurements => measurements::read(bytes),
-            Upload::DeviceInfo => info::read(bytes),
-            Upload::Configuration => config::read(bytes),
-        };
-        let Ok(Read { token, json }) = read else {
+        let Ok(token) = upload.token(bytes) else {
             return refused(code::BAD_REQUEST);
         };
         let Some(device) = self.authenticate(request, Some(token.as_bytes())) else {
-            return refused(code::UNAUTHORIZED);
+            return refused(match token.is_empty() {
+                true => code::BAD_REQUEST,
+                false => code::UNAUTHORIZED,
+            });
         };
         let asked = Asked {
             request,
@@ -82,6 +103,9 @@ impl Api {
         if !asked.is_efento() {
             return refused(code::BAD_REQUEST);
         }
+        let Ok(json) = upload.read(bytes) else {
+            return refused(code::BAD_REQUEST);
+        };
         self.hub.uplink(device, request.received_unix_ms);
         let mark = batch.begin();
         let store = match upload {
@@ -89,7 +113,12 @@ impl Api {
             Upload::Measurements | Upload::DeviceInfo => payload::telemetry,
         };
         let (bytes, now_ms) = (json.as_bytes(), asked.received_ms());
-        let stored = store(bytes, device, now_ms, &self.settings, batch)
+        let may = match upload {
+            Upload::Configuration => self.check_attributes(&asked, bytes.len()),
+            Upload::Measurements | Upload::DeviceInfo => Ok(()),
+        };
+        let stored = may
+            .and_then(|()| store(bytes, device, now_ms, &self.settings, batch))
             .map_err(|payload::Refusal(code)| Response::empty(code))
             .and_then(|values| self.admit(&asked, Load::Telemetry(values)));
         match stored {

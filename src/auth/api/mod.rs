@@ -23,7 +23,8 @@
 //! TB section 6 with its recommendations, except where section 10 states a code: a timestamp that
 //! is not a number is 5.00 (vector 6). An empty array of telemetry is 2.01. Beyond ThingsBoard, which
 //! answers 2.01 and stores nothing: an empty key, a key of more than 255 bytes and a number of more
-//! than 350 plain digits are 4.00, as a 2.01 here means *stored*.
+//! than 350 plain digits are 4.00, as a 2.01 here means *stored*; client attributes beyond a mebibyte of
+//! memory for a device are 4.13.
 //!
 //! # What is observed
 //!
@@ -176,7 +177,7 @@ impl Api {
             Route::Refused(code) => Response::empty(code),
             Route::Root => read::root(),
             Route::WellKnownCore => read::well_known_core(),
-            Route::Provision => return self.provision(request, batch),
+            Route::Provision => return self.provision(request),
             Route::Efento(upload) => return self.efento(request, upload, batch),
             Route::EfentoTime => efento::current_time(request.received_unix_ms),
             Route::Device { action, token } => {
@@ -195,16 +196,18 @@ impl Api {
     /// Whether handling `request` may wait for the disk.
     pub fn may_block(&self, request: &Request) -> bool {
         const POST: u8 = 2;
-        const PROVISION: &[u8] = b"provision";
+        // They write to the registry, or look at attributes or kept calls first.
+        const FEATURES: [&[u8]; 5] = [b"provision", b"attributes", b"rpc", b"claim", b"efento"];
         // A path of one option has slashes inside.
-        let is_provision = |segment: &[u8]| {
-            let start = segment.len().saturating_sub(PROVISION.len());
+        let ends_with = |segment: &[u8], feature: &[u8]| {
+            let start = segment.len().saturating_sub(feature.len());
             segment
                 .get(start..)
-                .is_some_and(|end| end.eq_ignore_ascii_case(PROVISION))
+                .is_some_and(|end| end.eq_ignore_ascii_case(feature))
         };
+        let may = |segment: &[u8]| FEATURES.iter().any(|feature| ends_with(segment, feature));
         request.message.method != POST
-            || request.message.path().any(is_provision)
+            || request.message.path().any(may)
             || self.may_register(request)
     }
 

@@ -5,17 +5,22 @@
 //!   key -> profile, secret compared   --> 4.00 NOT_FOUND
 //!     strategy ALLOW_CREATE: a new device          --> 4.00 FAILURE when there is one of the name
 //!     strategy CHECK_PRE_PROVISIONED: its credentials, once
-//!       --> 2.01 with the credentials, once durable
+//!       --> 2.01 with the credentials
 //! ```
 //!
 //! Nobody is authenticated here, so guessing is limited: each peer may be wrong a few times a
-//! minute, and each profile's secret may be missed only so often by all of them together. What is
-//! beyond is answered 4.29, right or wrong.
+//! minute, and each profile's secret may be missed only so often by all of them together (of DTLS, and of
+//! plain CoAP). What is beyond is answered 4.29, right or wrong.
+//!
+//! The registry has made everything durable that counts before the answer. What the store is to have of it
+//! is told to it before, too, but if that takes nothing at the moment the device gets its credentials
+//! nevertheless: it is there, and would be refused them for good when it comes again.
 
 mod answer;
 mod guard;
 mod read;
 
+use guard::Asker;
 pub(super) use guard::Guard;
 
 use super::{Api, Outcome, code};
@@ -24,10 +29,10 @@ use crate::auth::tally::Tallied;
 use crate::registry::packages::{PackageKind, announce};
 use crate::registry::profile::{Profile, Strategy};
 use crate::registry::{Credential, DEFAULT_PROFILE, Device, NewDevice, RegistryError};
-use crate::store::{AttributeScope, Batch, ValueRef};
+use crate::store::{AttributeScope, Batch, Overloaded, ValueRef};
 use answer::{Answer, Given};
 use read::{Asked, Form};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 
 /// Why nothing was provisioned.
 enum Refused {
@@ -40,12 +45,12 @@ enum Refused {
 }
 
 impl Api {
-    pub(super) fn provision(&self, request: &Request, batch: &mut Batch) -> Outcome {
+    pub(super) fn provision(&self, request: &Request) -> Outcome {
         let (asked, form) = match read::read(request.message.payload()) {
             Ok(read) => read,
             Err(code) => return Outcome::Respond(Response::empty(code)),
         };
-        let done = self.provision_asked(request, &asked, batch);
+        let done = self.provision_asked(request, &asked);
         let tally = self.hub.tally();
         match &done {
             Ok(_) => tally.count(Tallied::Provisioned),
@@ -54,19 +59,14 @@ impl Api {
             Err(Refused::With(_)) => {}
         }
         match done {
-            Ok(given) => Outcome::Durable(Answer::Success(&given).response(form)),
+            Ok(given) => Outcome::Respond(Answer::Success(&given).response(form)),
             Err(Refused::NotFound) => Outcome::Respond(Answer::NotFound.response(form)),
             Err(Refused::Failure) => Outcome::Respond(Answer::Failure.response(form)),
             Err(Refused::With(response)) => Outcome::Respond(response),
         }
     }
 
-    fn provision_asked(
-        &self,
-        request: &Request,
-        asked: &Asked,
-        batch: &mut Batch,
-    ) -> Result<Given, Refused> {
+    fn provision_asked(&self, request: &Request, asked: &Asked) -> Result<Given, Refused> {
         let profile = self.provisioning_profile(request, asked)?;
         let device = match profile.settings.provisioning.strategy {
             // Chains are not asked for by a secret.
@@ -76,14 +76,16 @@ impl Api {
         };
         let given = self.given(&device)?;
         let now_ms = i64::try_from(request.received_unix_ms).unwrap_or(i64::MAX);
+        let mut batch = Batch::new();
         batch.begin();
         // The registry decides; this is for the operator, as in ThingsBoard.
         let state = ValueRef::String("provisioned");
         let scope = AttributeScope::Server;
         let _ = batch.push_attribute(device.id, scope, "provisionState", now_ms, state);
         if profile.settings.provisioning.strategy == Strategy::AllowCreateNewDevices {
-            self.announce_packages(&device, now_ms, batch);
+            self.announce_packages(&device, now_ms, &mut batch);
         }
+        self.store_beside(&device, batch);
         Ok(given)
     }
 
@@ -94,10 +96,14 @@ impl Api {
         asked: &Asked,
     ) -> Result<Arc<Profile>, Refused> {
         let now_ms = request.received_unix_ms;
+        let asker = Asker {
+            peer: request.peer,
+            secure: request.secure,
+        };
         let profile = self.registry.profiles().by_provision_key(&asked.key);
         let name = profile.as_ref().map(|profile| &*profile.name);
         self.provisioning
-            .check(request.peer, name, now_ms)
+            .check(asker, name, now_ms)
             .map_err(|wait| {
                 self.hub.tally().count(Tallied::ProvisionLimited);
                 Refused::With(self.limiter.refuse(wait))
@@ -116,7 +122,7 @@ impl Api {
             Some(profile) if is_right => Ok(profile),
             profile => {
                 let name = profile.as_ref().map(|profile| &*profile.name);
-                self.provisioning.count_failure(request.peer, name, now_ms);
+                self.provisioning.count_failure(asker, name, now_ms);
                 Err(Refused::NotFound)
             }
         }
@@ -167,6 +173,26 @@ impl Api {
             },
             Credential::MqttBasic(mqtt) => Ok(Given::Mqtt(mqtt.clone())),
             Credential::PreSharedKey { .. } => Err(Refused::Failure),
+        }
+    }
+
+    /// Stores what goes with a device that was just registered, and waits for that.
+    pub(super) fn store_beside(&self, device: &Device, batch: Batch) {
+        if batch.is_empty() {
+            return;
+        }
+        let (done, stored) = mpsc::sync_channel(1);
+        let completion = move |result: Result<(), &_>| {
+            // Somebody waits.
+            let _ = done.send(result.is_ok());
+        };
+        let taken = self.store.append(batch, Box::new(completion));
+        let is_stored = match taken {
+            Ok(()) => stored.recv().unwrap_or(false),
+            Err(Overloaded(_)) => false,
+        };
+        if !is_stored {
+            tracing::warn!(device = %device.name, "attributes of a device that registered itself are not stored");
         }
     }
 

@@ -108,6 +108,7 @@ pub(super) fn well_known_core() -> Response {
         code: code::CONTENT,
         content_format: Some(LINK_FORMAT),
         payload: RESOURCES.as_bytes().to_vec(),
+        is_public: true,
         ..Response::default()
     }
 }
@@ -120,6 +121,7 @@ pub(super) fn root() -> Response {
         payload: concat!("Tidegate ", env!("CARGO_PKG_VERSION"))
             .as_bytes()
             .to_vec(),
+        is_public: true,
         ..Response::default()
     }
 }

@@ -77,19 +77,21 @@ impl Bench {
             Outcome::Elsewhere => panic!("the hub answers {request:?}"),
             Outcome::Durable(response) => {
                 assert!(!batch.is_empty());
-                let (sender, receiver) = mpsc::channel();
-                let done = move |result: Result<(), &StoreError>| {
-                    sender.send(result.is_ok()).unwrap();
-                };
-                self.opened
-                    .store
-                    .append(batch, Box::new(done))
-                    .ok()
-                    .unwrap();
-                assert!(receiver.recv_timeout(Duration::from_secs(30)).unwrap());
+                self.append(batch);
                 response
             }
         }
+    }
+
+    /// Stores a batch.
+    fn append(&self, batch: Batch) {
+        let (sender, receiver) = mpsc::channel();
+        let done = move |result: Result<(), &StoreError>| {
+            sender.send(result.is_ok()).unwrap();
+        };
+        let taken = self.opened.store.append(batch, Box::new(done));
+        taken.ok().unwrap();
+        assert!(receiver.recv_timeout(Duration::from_secs(30)).unwrap());
     }
 
     fn code(&self, request: &Request) -> String {
@@ -594,4 +596,16 @@ fn a_session_with_a_pre_shared_key_is_its_devices() {
     bench.opened.registry.remove("cert").unwrap();
     assert_eq!(bench.code(&by_key(true, "/api/v1/telemetry")), "4.01");
     assert_eq!(bench.api.pre_shared_key(&hash), None);
+}
+
+/// Whatever the shards spare a peer for having been answered 2.xx, a stranger does not get it for these.
+#[test]
+fn what_anybody_may_ask_proves_nobody() {
+    let bench = Bench::new();
+    for path in ["/", "/.well-known/core", "/efento/t"] {
+        let answer = bench.answer(&request(GET, path, ""));
+        assert_eq!((answer.code, answer.is_public), (0x45, true), "{path}");
+    }
+    let reading = bench.answer(&request(POST, "/api/v1/ACCESS01/telemetry", "{a:1}"));
+    assert_eq!((reading.code, reading.is_public), (0x41, false));
 }

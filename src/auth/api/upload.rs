@@ -5,8 +5,13 @@ use super::payload::{self, PAYLOAD_BYTES_MAX, Refusal};
 use super::{Api, Asked, Outcome, code};
 use crate::auth::request::Response;
 use crate::registry::profile::Schema;
-use crate::store::Batch;
+use crate::store::{AttributeScope, Batch};
 use std::borrow::Cow;
+
+/// Most memory that the client attributes of a device take, bytes: some ten thousand of them. They are read
+/// together, by whoever asks for one, so without a bound a device could make each of its questions
+/// cost more than the one before.
+const CLIENT_ATTRIBUTES_BYTES_MAX: usize = 1 << 20;
 
 /// What an upload becomes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,7 +28,12 @@ impl Api {
         };
         let read = match target {
             Target::Telemetry => payload::telemetry,
-            Target::Attributes => payload::attributes,
+            Target::Attributes => {
+                if let Err(Refusal(code)) = self.check_attributes(asked, payload.len()) {
+                    return Outcome::Respond(Response::empty(code));
+                }
+                payload::attributes
+            }
         };
         let mark = batch.begin();
         let received_ms = asked.received_ms();
@@ -44,6 +54,19 @@ impl Api {
             // Nothing to store: nothing to wait for.
             Ok(()) if batch.mark() == mark => Outcome::Respond(Response::empty(code::CREATED)),
             Ok(()) => Outcome::Durable(Response::empty(code::CREATED)),
+        }
+    }
+
+    /// Whether the device may have more client attributes, of so many bytes.
+    pub(super) fn check_attributes(&self, asked: &Asked<'_>, bytes: usize) -> Result<(), Refusal> {
+        let scope = AttributeScope::Client;
+        match self.store.attributes_bytes(asked.device, scope) {
+            Ok(known) if known + bytes <= CLIENT_ATTRIBUTES_BYTES_MAX => Ok(()),
+            Ok(_) => Err(Refusal(code::REQUEST_ENTITY_TOO_LARGE)),
+            Err(error) => {
+                tracing::error!(%error, device = %asked.device, "attributes cannot be read");
+                Err(Refusal(code::INTERNAL_SERVER_ERROR))
+            }
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Calls to devices, from their making to their end (TB section 7.5).
 
-use super::device::{DeviceState, RECORDS_MAX, Write, tell};
+use super::device::{DeviceState, Write, tell};
 use super::rpc::{
     CALL_BYTES_MAX, NewRpc, Rpc, RpcEnd, RpcMode, RpcRecord, RpcRefusal, RpcState, Stage, Waiter,
     answer_text, call_body, record_key,
@@ -134,7 +134,8 @@ impl Hub {
             return;
         }
         if now_ms >= call.record.expires_ms {
-            tell(call, RpcEnd::Unanswered, &mut effects.afterwards);
+            let end = RpcEnd::Unanswered(call.record.state);
+            tell(call, end, &mut effects.afterwards);
             if !call.record.persistent {
                 state.take_call(id);
                 return;
@@ -185,7 +186,7 @@ impl Hub {
             };
             state.next_call = state.next_call.max(record.id.saturating_add(1));
             if record.is_done() {
-                state.done.insert(record.id);
+                state.done.insert(record.id, record.bytes());
             } else if !state.calls.contains_key(&record.id) {
                 state.add_call(Rpc::restored(record));
             }
@@ -224,13 +225,10 @@ impl Hub {
 
     /// The last record of a call is durable, or will never be.
     pub(super) fn call_recorded(&self, state: &mut DeviceState, id: i32) {
-        if state
-            .calls
-            .get(&id)
-            .is_some_and(|call| call.stage == Stage::Done)
-        {
+        let call = state.calls.get(&id);
+        if let Some(call) = call.filter(|call| call.stage == Stage::Done) {
+            state.done.insert(id, call.record.bytes());
             state.take_call(id);
-            state.done.insert(id);
         }
     }
 
@@ -253,19 +251,13 @@ impl Hub {
                 "it is no message of the profile's protoSchemas.rpcRequest",
             ));
         }
-        self.with(device, |state, effects| {
+        self.with(device, |state, _| {
             if self.registry.device(device).is_none() {
                 return Err(RpcRefusal::NoDevice);
             }
             self.load(device, state)
                 .map_err(|error| RpcRefusal::Store(error.to_string()))?;
             record.id = free_number(state);
-            if record.expires_ms <= now_ms {
-                effects
-                    .afterwards
-                    .push(Box::new(move || waiter(Ok(RpcEnd::Unanswered))));
-                return Ok(());
-            }
             let mut call = Rpc::new(record, None);
             if !state.takes_call(call.bytes()) {
                 return Err(RpcRefusal::TooMany);
@@ -296,9 +288,7 @@ impl Hub {
     ) -> Result<(), RpcRefusal> {
         let id = record.id;
         let mut batch = self.record_batch(device, record);
-        while state.done.len() >= RECORDS_MAX
-            && let Some(oldest) = state.done.pop_first()
-        {
+        while let Some(oldest) = state.take_superfluous() {
             let (key, scope) = (record_key(oldest), AttributeScope::Rpc);
             // As above.
             let _ = batch.remove_attribute(device, scope, &key, 0);
@@ -334,6 +324,11 @@ impl Hub {
         document.write(&mut compact);
         let params = RawValue::from_string(compact)
             .map_err(|_| RpcRefusal::Invalid("the parameters are no JSON"))?;
+        if new.expiration_ms.is_some_and(|at_ms| at_ms <= now_ms) {
+            return Err(RpcRefusal::Invalid(
+                "the time when it is to be given up is over already",
+            ));
+        }
         let timeout_ms = new
             .timeout_ms
             .unwrap_or(self.settings.call_timeout_ms)
@@ -421,7 +416,7 @@ impl Hub {
             for stored in self.store.attributes(device, AttributeScope::Rpc, None)? {
                 // Those that were removed may still be on their way out of the store.
                 if let Some(record) = read_record(&stored)
-                    && state.done.contains(&record.id)
+                    && state.done.contains_key(&record.id)
                 {
                     calls.insert(record.id, record);
                 }
@@ -448,7 +443,7 @@ impl Hub {
             self.load(device, state)?;
             let is_kept = match state.calls.get_mut(&id) {
                 Some(call) => call.record.persistent,
-                None => state.done.contains(&id),
+                None => state.done.contains_key(&id),
             };
             if !is_kept {
                 let Some(mut call) = state.take_call(id) else {
@@ -488,7 +483,7 @@ impl Hub {
 /// A number that no call of the device has.
 fn free_number(state: &DeviceState) -> i32 {
     let mut id = state.next_call.max(0);
-    while state.calls.contains_key(&id) || state.done.contains(&id) {
+    while state.calls.contains_key(&id) || state.done.contains_key(&id) {
         id = id.checked_add(1).unwrap_or(0);
     }
     id

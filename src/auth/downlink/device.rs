@@ -19,6 +19,8 @@ pub(super) const CALLS_MAX: usize = 4096;
 pub(super) const CALLS_BYTES_MAX: usize = 1 << 20;
 /// Most records of kept calls per device, done ones included; the oldest done one makes room.
 pub(super) const RECORDS_MAX: usize = 1000;
+/// The same in bytes of those that are done.
+pub(super) const RECORDS_BYTES_MAX: usize = 1 << 20;
 
 /// What is to be done once no lock is held.
 pub(super) type Afterwards = Vec<Box<dyn FnOnce() + Send>>;
@@ -37,8 +39,8 @@ pub(super) struct DeviceState {
     calls_bytes: usize,
     /// Whether the kept calls were read from the store since this state was made.
     pub(super) is_loaded: bool,
-    /// Numbers of the kept calls that are done.
-    pub(super) done: BTreeSet<i32>,
+    /// Numbers of the kept calls that are done, each with the bytes of its record.
+    pub(super) done: BTreeMap<i32, usize>,
     /// Kept calls whose last change the store did not take: to be written again.
     pub(super) unsaved: BTreeSet<i32>,
     pub(super) next_call: i32,
@@ -99,6 +101,13 @@ impl DeviceState {
         }
         let slot = self.rpc.as_mut().filter(|slot| is_it(slot))?;
         Some((Topic::Rpc, slot))
+    }
+
+    /// What has an observer.
+    pub(super) fn observed(&self) -> Vec<Topic> {
+        let attributes = self.attributes.as_ref().map(|_| Topic::Attributes);
+        let rpc = self.rpc.as_ref().map(|_| Topic::Rpc);
+        attributes.into_iter().chain(rpc).collect()
     }
 
     pub(super) fn is_observed(&self) -> bool {
@@ -204,6 +213,14 @@ impl DeviceState {
         let counted = call.bytes() - response.map_or(0, |text| text.get().len());
         self.calls_bytes -= counted;
         Some(call)
+    }
+
+    /// Takes out the number of the oldest kept call that is done, if another one needs its room.
+    pub(super) fn take_superfluous(&mut self) -> Option<i32> {
+        let bytes: usize = self.done.values().sum();
+        let is_full = self.done.len() >= RECORDS_MAX || bytes > RECORDS_BYTES_MAX;
+        let oldest = if is_full { self.done.pop_first() } else { None };
+        oldest.map(|(id, _)| id)
     }
 
     /// Takes all calls out.

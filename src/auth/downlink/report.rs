@@ -10,7 +10,9 @@
 use super::activity::{self, Entry};
 use super::attributes::timeout_of;
 use super::settings::INACTIVITY_TIMEOUT;
+use super::slot::{Slot, Topic};
 use super::{Hub, lock};
+use crate::auth::request::PeerRef;
 use crate::registry::DeviceId;
 use crate::store::{AttributeScope, Batch, StoreError, Value, ValueRef};
 use serde::{Deserialize, Serialize};
@@ -30,7 +32,7 @@ const RESTORED_AT_ONCE: usize = 4096;
 /// Devices in one batch of the store.
 const BATCH_DEVICES: usize = 4096;
 
-/// When a device was heard of, milliseconds since the UNIX epoch.
+/// When a device was heard of, milliseconds since the UNIX epoch, and what it observes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ActivityView {
@@ -48,6 +50,9 @@ pub struct ActivityView {
     /// When it was found inactive.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inactivity_alarm_time: Option<u64>,
+    /// What it observes now.
+    #[serde(default)]
+    pub observes: Vec<Topic>,
 }
 
 /// Where the reports have got to.
@@ -130,6 +135,28 @@ impl Hub {
         }
     }
 
+    /// Whether a device counts as active, by what is in memory: of devices that were heard of before
+    /// the start only, this is right once all of them were gone through.
+    pub fn is_active(&self, device: DeviceId) -> bool {
+        let Some(entry) = self.activity.entry(device) else {
+            return false;
+        };
+        let timeout_ms = entry.timeout_ms();
+        let timeout_ms = timeout_ms.unwrap_or(self.settings.inactivity_timeout_ms);
+        let last_ms = entry.last_ms();
+        last_ms > 0 && self.now_ms().saturating_sub(last_ms) < timeout_ms
+    }
+
+    /// Who observes something of a device.
+    pub fn observers(&self, device: DeviceId) -> Vec<PeerRef> {
+        self.with(device, |state, _| {
+            let slots = state.attributes.iter().chain(&state.rpc);
+            let mut peers: Vec<_> = slots.map(Slot::peer).collect();
+            peers.dedup();
+            peers
+        })
+    }
+
     /// When a device was heard of.
     ///
     /// # Errors
@@ -160,6 +187,7 @@ impl Hub {
             last_connect_time: unreported.connected_ms.or_else(|| time(LAST_CONNECT)),
             last_disconnect_time: unreported.disconnected_ms.or_else(|| time(LAST_DISCONNECT)),
             inactivity_alarm_time: time(INACTIVITY_ALARM),
+            observes: self.with(device, |state, _| state.observed()),
         })
     }
 

@@ -86,6 +86,12 @@ pub struct RpcRecord {
 }
 
 impl RpcRecord {
+    /// Memory of its texts.
+    pub(super) fn bytes(&self) -> usize {
+        let response = self.response.as_ref().map_or(0, |text| text.get().len());
+        self.method.len() + self.params.get().len() + response
+    }
+
     /// Whether nothing more becomes of it.
     pub fn is_done(&self) -> bool {
         match self.state {
@@ -152,8 +158,8 @@ pub enum RpcEnd {
     Gone,
     /// It is kept, under this number.
     Kept(i32),
-    /// Nobody was there to take it, or no answer came in time.
-    Unanswered,
+    /// No answer came in time; how far it had come: `Queued` when nobody was there to take it.
+    Unanswered(RpcState),
     /// It was deleted before it was done.
     Deleted,
     /// It is no message of the profile's schema, which was changed after the call was made.
@@ -268,9 +274,7 @@ impl Rpc {
 
     /// Memory, roughly.
     pub(super) fn bytes(&self) -> usize {
-        let record = &self.record;
-        let response = record.response.as_ref().map_or(0, |text| text.get().len());
-        size_of::<Self>() + record.method.len() + record.params.get().len() + response
+        size_of::<Self>() + self.record.bytes()
     }
 
     /// Whether it may go out as far as it alone is concerned.

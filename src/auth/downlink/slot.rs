@@ -1,6 +1,7 @@
 //! One observe relation as the pool sees it: what of its notifications is on the way.
 
 use crate::auth::request::{Notification, PeerRef, RelationId, Response, Verdict};
+use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 
 /// Most notifications of a relation that its shard holds unacknowledged; what is beyond waits here.
@@ -19,12 +20,23 @@ const LONG_BYTES_MAX: usize = 256 << 10;
 pub(super) const NOTIFICATION_BYTES_MAX: usize = 48 << 10;
 
 /// What a device can observe; of each it has one observer at most (TB section 8.1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Topic {
     /// `GET attributes`.
     Attributes,
     /// `GET rpc`.
     Rpc,
+}
+
+impl Topic {
+    /// Its name, that of the resource.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Attributes => "attributes",
+            Self::Rpc => "rpc",
+        }
+    }
 }
 
 /// The observer of one topic of one device.
@@ -118,6 +130,11 @@ impl Slot {
         if (MESSAGE_BYTES + 1..=LONG_BYTES_MAX).contains(&response.payload.len()) {
             self.long = Some(Box::new(response));
         }
+    }
+
+    /// Whose session, or which plain peer, it is.
+    pub(super) const fn peer(&self) -> PeerRef {
+        self.peer
     }
 
     /// What was kept for `peer`.

@@ -31,7 +31,7 @@ pub(in crate::cli) enum SessionCommand {
         after_help = "Examples:\n  tidegate session list\n  tidegate session list --device gateway-7"
     )]
     List {
-        /// Only those that have proven to be this device by certificate or pre-shared key
+        /// Only those of this device: a device with a token is known while it observes something
         #[arg(long, value_name = "NAME")]
         device: Option<String>,
         /// At most N

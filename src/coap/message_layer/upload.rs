@@ -92,7 +92,7 @@ impl MessageLayer {
         cx: &mut Context<'_>,
     ) -> Input {
         let mut transfers = self.transfers.take();
-        let kept = transfers.as_ref().and_then(|t| t.kept_answer());
+        let kept = transfers.as_mut().and_then(|t| t.kept_answer());
         let exponent_max = block::exponent_for(cx.settings.message_size_max);
         let cut = kept.map(|answer| block::cut(answer, wanted, wishes.size2, exponent_max));
         let content = match cut {

@@ -26,8 +26,19 @@ fn sessions_that_strangers_never_use_keep_no_device_out() {
     bench
         .endpoint
         .handle_verdict(bench.now, answer(&request, 0x81), &mut Outbox::default());
+    // Neither is what anybody may ask, such as which resources there are.
     for port in 3..=PLACES {
-        bench.connect(port, None);
+        let mut stranger = bench.connect(port, None);
+        let asked = stranger.seal(POST);
+        let request = bench.talk(&mut stranger, vec![asked]).pop().unwrap();
+        let public = Response {
+            is_public: true,
+            ..Response::empty(0x45)
+        };
+        let verdict = request.into_verdict(public);
+        bench
+            .endpoint
+            .handle_verdict(bench.now, verdict, &mut Outbox::default());
     }
     // Whoever has just come may be about to send.
     let (mut early, hello) = bench.start(peer(50), crate::dtls::client::ClientConfig::default());

@@ -173,7 +173,20 @@ fn unusable_names_and_tokens_are_refused() {
     let directory = TempDir::new().unwrap();
     let registry = registry(&directory);
     let long = "n".repeat(256);
-    for name in ["", " ", " a", "a ", "a\nb", "\u{0}", &long] {
+    for name in [
+        "",
+        " ",
+        " a",
+        "a ",
+        "a\nb",
+        "\u{0}",
+        &long,
+        ".",
+        "..",
+        "a\u{202e}b",
+        "\u{200b}",
+        "a\u{2066}",
+    ] {
         let refused = registry.add(device(name, token("T"))).unwrap_err();
         assert!(matches!(refused, RegistryError::Name(..)), "{name:?}");
     }

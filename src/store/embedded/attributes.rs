@@ -111,6 +111,12 @@ impl AttributeSet {
         self.bytes + 2 * ATTRIBUTE_BYTES
     }
 
+    /// Memory that those of a scope take, roughly.
+    pub(super) fn bytes_of(&self, scope: AttributeScope) -> usize {
+        let all = &self.scopes[scope as usize];
+        all.iter().map(Attribute::bytes).sum()
+    }
+
     /// The attributes of a scope in the order of their keys, or of `keys` alone.
     pub(super) fn select(&self, scope: AttributeScope, keys: Option<&[&str]>) -> Vec<Attribute> {
         let all = &self.scopes[scope as usize];
@@ -140,7 +146,7 @@ impl AttributeSet {
         let all = &mut self.scopes[scope as usize];
         let at = all.binary_search_by(|known| (*known.key).cmp(key));
         if let Ok(at) = at {
-            self.bytes -= attribute_bytes(&all[at]);
+            self.bytes -= all[at].bytes();
         }
         let Some(value) = value else {
             if let Ok(at) = at {
@@ -153,16 +159,12 @@ impl AttributeSet {
             updated_ms,
             value: value.clone(),
         };
-        self.bytes += attribute_bytes(&attribute);
+        self.bytes += attribute.bytes();
         match at {
             Ok(at) => all[at] = attribute,
             Err(at) => all.insert(at, attribute),
         }
     }
-}
-
-fn attribute_bytes(attribute: &Attribute) -> usize {
-    ATTRIBUTE_BYTES + attribute.key.len() + text_bytes(&attribute.value)
 }
 
 fn text_bytes(value: &Value) -> usize {

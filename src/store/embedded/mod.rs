@@ -435,6 +435,18 @@ impl Store for EmbeddedStore {
         })
     }
 
+    fn attributes_bytes(
+        &self,
+        device: DeviceId,
+        scope: AttributeScope,
+    ) -> Result<usize, StoreError> {
+        let load = || self.tables.attributes(device);
+        contained(|| {
+            self.head
+                .attributes(device, load, |set| set.bytes_of(scope))
+        })
+    }
+
     fn status(&self) -> StoreStatus {
         let (commits, flushes) = (&self.commits.counts, &self.flusher.counts);
         StoreStatus {

@@ -1,7 +1,7 @@
 //! `/efento/c`: the sensor's configuration, each field an attribute of its name, fields that are not
 //! set with their default.
 
-use super::{NotOne, Read};
+use super::NotOne;
 use crate::registry::profile::Schema;
 use prost::Message;
 use std::sync::LazyLock;
@@ -19,10 +19,14 @@ struct Named {
     cloud_token: String,
 }
 
+/// The token that a message names.
+pub(super) fn token(bytes: &[u8]) -> Result<String, NotOne> {
+    let named = Named::decode(bytes).map_err(|_| NotOne)?;
+    Ok(named.cloud_token)
+}
+
 /// Reads a message.
-pub(super) fn read(bytes: &[u8]) -> Result<Read, NotOne> {
-    let Named { cloud_token: token } = Named::decode(bytes).map_err(|_| NotOne)?;
+pub(super) fn read(bytes: &[u8]) -> Result<String, NotOne> {
     let schema = SCHEMA.as_ref().ok_or(NotOne)?;
-    let json = schema.to_json(bytes).map_err(|_| NotOne)?;
-    Ok(Read { token, json })
+    schema.to_json(bytes).map_err(|_| NotOne)
 }

@@ -3,7 +3,7 @@
 //! Statistics are lists of numbers; each has its name by its place. A list that is shorter than
 //! another version's says less, and is not refused.
 
-use super::{NotOne, Read, date_text};
+use super::{NotOne, date_text};
 use prost::Message;
 use serde_json::{Map, Value, json};
 
@@ -15,8 +15,6 @@ struct DeviceInfo {
     runtime: Option<Runtime>,
     #[prost(message, optional, tag = "14")]
     modem: Option<Modem>,
-    #[prost(string, tag = "16")]
-    cloud_token: String,
     #[prost(uint32, repeated, tag = "17")]
     memory: Vec<u32>,
 }
@@ -122,7 +120,7 @@ const COUNTERS: &[&str] = &[
 ];
 
 /// Reads a message.
-pub(super) fn read(bytes: &[u8]) -> Result<Read, NotOne> {
+pub(super) fn read(bytes: &[u8]) -> Result<String, NotOne> {
     let message = DeviceInfo::decode(bytes).map_err(|_| NotOne)?;
     let mut values = Map::new();
     let mut add = |key: &str, value: Value| {
@@ -161,8 +159,5 @@ pub(super) fn read(bytes: &[u8]) -> Result<Read, NotOne> {
     add("min_mcu_temp", json!(runtime.min_mcu_temperature));
     add("runtime_errors", json!(runtime.runtime_errors.len()));
     add("up_time", json!(runtime.up_time));
-    Ok(Read {
-        token: message.cloud_token,
-        json: Value::Object(values).to_string(),
-    })
+    Ok(Value::Object(values).to_string())
 }

@@ -3,7 +3,7 @@
 //! A channel that measures has its samples a period apart. A channel with two states has the seconds
 //! since its beginning, plus one, at which the state changed; the sign is the state.
 
-use super::{NotOne, Read, hex, utc_text};
+use super::{NotOne, hex, utc_text};
 use prost::Message;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -32,8 +32,6 @@ struct Measurements {
     signal: u32,
     #[prost(uint32, tag = "8")]
     period_factor: u32,
-    #[prost(string, tag = "16")]
-    cloud_token: String,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -115,7 +113,7 @@ const MINOR_CHANNELS: i64 = 6;
 type Samples = BTreeMap<i64, Map<String, Value>>;
 
 /// Reads a message. One without any sample that says something is none.
-pub(super) fn read(bytes: &[u8]) -> Result<Read, NotOne> {
+pub(super) fn read(bytes: &[u8]) -> Result<String, NotOne> {
     let message = Measurements::decode(bytes).map_err(|_| NotOne)?;
     let samples = message.channels.iter().map(|c| c.sample_offsets.len());
     if message.channels.len() > CHANNELS_MAX || samples.sum::<usize>() > SAMPLES_MAX {
@@ -140,10 +138,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Read, NotOne> {
         .into_iter()
         .map(|(ts_s, values)| json!({"ts": ts_s * 1000, "values": values}))
         .collect();
-    Ok(Read {
-        token: message.cloud_token,
-        json: Value::Array(json).to_string(),
-    })
+    Ok(Value::Array(json).to_string())
 }
 
 fn add_channel(

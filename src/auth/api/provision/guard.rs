@@ -12,7 +12,8 @@ const OF_A_PEER: Window = Window {
     count: 10,
     period_us: 60_000_000,
 };
-/// Wrong secrets of a profile, by everybody.
+/// Wrong secrets of a profile, by everybody who asks over DTLS, and by everybody else: source addresses
+/// without DTLS cost nothing, and whoever makes them up must not keep those out who have one.
 const OF_A_PROFILE: Window = Window {
     count: 1000,
     period_us: 60_000_000,
@@ -26,35 +27,48 @@ const PROFILES_MAX: usize = crate::registry::profile::PROFILES_MAX;
 #[derive(Default)]
 pub(in crate::auth::api) struct Guard {
     peers: Mutex<HashMap<PeerRef, Bucket>>,
-    profiles: Mutex<HashMap<Box<str>, Bucket>>,
+    /// Of plain CoAP, and of DTLS.
+    profiles: [Mutex<HashMap<Box<str>, Bucket>>; 2],
+}
+
+/// Who asks.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asker {
+    pub(super) peer: PeerRef,
+    pub(super) secure: bool,
 }
 
 impl Guard {
     /// Whether one more may go wrong, of this peer and of this profile.
     pub(super) fn check(
         &self,
-        peer: PeerRef,
+        asker: Asker,
         profile: Option<&str>,
         now_ms: u64,
     ) -> Result<(), Wait> {
-        check(&self.peers, &peer, &OF_A_PEER, now_ms)?;
+        check(&self.peers, &asker.peer, &OF_A_PEER, now_ms)?;
         profile.map_or(Ok(()), |profile| {
-            check(&self.profiles, profile, &OF_A_PROFILE, now_ms)
+            check(self.profiles(asker), profile, &OF_A_PROFILE, now_ms)
         })
     }
 
     /// One went wrong.
-    pub(super) fn count_failure(&self, peer: PeerRef, profile: Option<&str>, now_ms: u64) {
-        count(&self.peers, peer, &OF_A_PEER, PEERS_MAX, now_ms);
+    pub(super) fn count_failure(&self, asker: Asker, profile: Option<&str>, now_ms: u64) {
+        count(&self.peers, asker.peer, &OF_A_PEER, PEERS_MAX, now_ms);
         if let Some(profile) = profile {
             count(
-                &self.profiles,
+                self.profiles(asker),
                 profile.into(),
                 &OF_A_PROFILE,
                 PROFILES_MAX,
                 now_ms,
             );
         }
+    }
+
+    fn profiles(&self, asker: Asker) -> &Mutex<HashMap<Box<str>, Bucket>> {
+        let [plain, secure] = &self.profiles;
+        if asker.secure { secure } else { plain }
     }
 }
 
@@ -102,11 +116,15 @@ fn count<K: Eq + Hash + Clone>(
 mod tests {
     use super::*;
 
-    fn peer(slot: u32) -> PeerRef {
-        PeerRef {
+    fn peer(slot: u32) -> Asker {
+        let peer = PeerRef {
             shard: 0,
             slot,
             generation: 0,
+        };
+        Asker {
+            peer,
+            secure: false,
         }
     }
 
@@ -131,6 +149,11 @@ mod tests {
         }
         assert!(guard.check(peer(5000), Some("p"), 0).is_err());
         assert!(guard.check(peer(5000), Some("other"), 0).is_ok());
+        let over_dtls = Asker {
+            secure: true,
+            ..peer(5000)
+        };
+        assert!(guard.check(over_dtls, Some("p"), 0).is_ok());
         for slot in 0..2 * u32::try_from(PEERS_MAX).unwrap() {
             guard.count_failure(peer(slot), None, 0);
         }

@@ -396,3 +396,52 @@ fn an_efento_profile_has_no_standard_path() {
     assert_eq!(code_text(bench.get(ATTRIBUTES).code), "4.00");
     assert_eq!(bench.post("/api/v1/WRONG/telemetry", "{}"), "4.01");
 }
+
+/// A device asks for all its attributes at once: how many it has is bounded, and nobody else's business.
+#[test]
+fn client_attributes_of_a_device_are_bounded() {
+    const ATTRIBUTES: &str = "/api/v1/ACCESS01/attributes";
+    let bench = Bench::new();
+    let upload = |key: &str| {
+        let payload = format!("{{\"{key}\":\"{}\"}}", "x".repeat(60_000));
+        bench.post(ATTRIBUTES, &payload)
+    };
+    let taken = (0..100).take_while(|n| upload(&format!("k{n}")) == "2.01");
+    assert_eq!(taken.count(), (1 << 20) / 60_100);
+    assert_eq!(upload("another"), "4.13");
+    assert_eq!(
+        bench.post(ATTRIBUTES, "{a:1}"),
+        "2.01",
+        "as long as it fits"
+    );
+    assert_eq!(bench.post("/api/v1/ACCESS01/telemetry", "{a:1}"), "2.01");
+    assert_eq!(bench.get(ATTRIBUTES).code, 0x45);
+    // Those that the server sets are the operator's.
+    let mut batch = Batch::new();
+    let (device, long) = (bench.token_device.id, "x".repeat(2 << 20));
+    let value = ValueRef::String(&long);
+    let scope = AttributeScope::Shared;
+    batch.push_attribute(device, scope, "s", 0, value).unwrap();
+    bench.append(batch);
+    assert_eq!(bench.post(ATTRIBUTES, "{a:2}"), "2.01");
+}
+
+/// What a sensor says is put together only for a device: it takes a hundred times as long as to look at the
+/// token.
+#[test]
+fn a_sensor_s_token_is_looked_at_first() {
+    let bench = Bench::new();
+    // More channels than are read.
+    let upload = |token: &[u8]| {
+        let mut payload = b"\x22\x00".repeat(17);
+        payload.extend([0x82, 0x01, u8::try_from(token.len()).unwrap()]);
+        payload.extend(token);
+        let mut asked = request(POST, "/efento/m", "");
+        asked.message = asked.message.with_payload(payload);
+        bench.code(&asked)
+    };
+    assert_eq!(upload(b"NOBODY"), "4.01");
+    bench.change(|settings| settings.device_type = DeviceType::Efento);
+    assert_eq!(upload(b"ACCESS01"), "4.00");
+    assert_eq!(upload(b""), "4.00");
+}

@@ -323,3 +323,19 @@ fn guessing_is_limited() {
     later.received_unix_ms += 6000;
     assert_eq!(bench.code(&later), "2.01");
 }
+
+/// The device is there once the registry has it: refused its credentials then, it would never get any.
+#[test]
+fn a_device_gets_its_credentials_whatever_the_store_says() {
+    let bench = Bench::new();
+    bench.allow("meter", "k", Strategy::AllowCreateNewDevices);
+    bench.opened.store.close();
+    let (code, _, payload) = bench.provision(body(r#","deviceName":"m1""#));
+    let answer = String::from_utf8(payload).unwrap();
+    assert_eq!(code, "2.01", "{answer}");
+    let device = bench.opened.registry.device_by_name("m1").unwrap();
+    let Credential::AccessToken(token) = &device.credential else {
+        panic!("{device:?}");
+    };
+    assert!(answer.contains(&**token), "{answer}");
+}

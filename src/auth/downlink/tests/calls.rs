@@ -1,6 +1,7 @@
 //! Calls of both directions (TB section 7.5; vectors 11 and 12).
 
 use super::*;
+use serde_json::value::RawValue;
 
 const RPC: &str = "/api/v1/ACCESS01/rpc";
 
@@ -72,10 +73,11 @@ fn without_an_observer_a_call_is_unanswered_after_its_time() {
     bench.pass_ms(4999);
     assert!(end.try_recv().is_err(), "the shortest time is 5 s");
     bench.pass_ms(1);
-    assert_eq!(end.recv().unwrap(), Ok(RpcEnd::Unanswered));
+    let nobody_there = Ok(RpcEnd::Unanswered(RpcState::Queued));
+    assert_eq!(end.recv().unwrap(), nobody_there);
     assert!(one_way.try_recv().is_err());
     bench.pass_ms(5000);
-    assert_eq!(one_way.recv().unwrap(), Ok(RpcEnd::Unanswered));
+    assert_eq!(one_way.recv().unwrap(), nobody_there);
     assert_eq!(bench.hub.devices(), 0);
 }
 
@@ -425,6 +427,29 @@ fn records_of_done_calls_are_bounded() {
     let calls = bench.hub.calls(bench.device).unwrap();
     assert_eq!(calls.len(), RECORDS_MAX);
     assert_eq!(calls[0].id, 20);
+}
+
+/// A device answers with as much as it likes; whoever asks for its calls reads all of that.
+#[test]
+fn records_of_done_calls_are_bounded_in_bytes() {
+    const PARAMS: usize = 30_000;
+    let bench = Bench::new();
+    bench.observe(RPC);
+    let text = format!("\"{}\"", "x".repeat(PARAMS));
+    let long = NewRpc {
+        mode: RpcMode::OneWay,
+        params: Some(RawValue::from_string(text).unwrap()),
+        ..persistent("m")
+    };
+    for _ in 0..100 {
+        bench.call(&long);
+        assert_eq!(bench.received().len(), 1);
+        bench.commit();
+        bench.commit();
+    }
+    let calls = bench.hub.calls(bench.device).unwrap();
+    assert_eq!(calls.len(), RECORDS_BYTES_MAX / PARAMS + 1);
+    assert_eq!(calls.last().unwrap().id, 99);
 }
 
 #[test]

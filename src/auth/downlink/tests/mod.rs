@@ -5,7 +5,7 @@ mod observe;
 mod power;
 mod reports;
 
-use super::device::{CHANGES_MAX, RECORDS_MAX};
+use super::device::{CHANGES_MAX, RECORDS_BYTES_MAX, RECORDS_MAX};
 use super::slot::WINDOW;
 use super::*;
 use crate::auth::api::{Api, ApiSettings, Outcome};

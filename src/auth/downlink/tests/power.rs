@@ -99,7 +99,8 @@ fn calls_to_a_sleeping_device_wait_for_it() {
     });
     bench.pass_ms(6000);
     assert!(bench.notifications().is_empty());
-    assert_eq!(given_up.try_recv().unwrap(), Ok(RpcEnd::Unanswered));
+    let asleep = Ok(RpcEnd::Unanswered(RpcState::Queued));
+    assert_eq!(given_up.try_recv().unwrap(), asleep);
     bench.post(TELEMETRY, "{t:1}");
     assert_eq!(bench.received().len(), 2);
     assert_eq!(awaited.try_recv().unwrap(), Ok(RpcEnd::Gone));
