@@ -1,35 +1,35 @@
 //! The MAC of stateless cookies (RFC 6347 section 4.2.1): HMAC-SHA-256 over parts of known length.
 
-use aws_lc_rs::{constant_time, hmac};
 use zeroize::Zeroize;
 
-/// A key for cookies, prepared so that one MAC costs about 0.3 us.
-pub struct CookieKey(hmac::Key);
+use super::sha256::HmacSha256;
+use super::verify_equal;
+
+/// A key for cookies, prepared so that one MAC costs about 0.2 us.
+pub struct CookieKey(HmacSha256);
 
 impl CookieKey {
     /// Prepares `secret`.
     pub fn new(mut secret: [u8; 32]) -> Self {
-        let key = hmac::Key::new(hmac::HMAC_SHA256, &secret);
+        let key = HmacSha256::new(&secret);
         secret.zeroize();
         Self(key)
     }
 
     /// The MAC of `parts`. Each part counts with its length, so moving bytes from one part to the
     /// next gives another MAC.
-    pub fn mac(&self, parts: &[&[u8]]) -> [u8; 32] {
-        let mut context = hmac::Context::with_key(&self.0);
-        for part in parts {
-            context.update(&(part.len() as u64).to_be_bytes());
-            context.update(part);
+    pub fn mac<const N: usize>(&self, parts: &[&[u8]; N]) -> [u8; 32] {
+        let lengths = parts.map(|part| (part.len() as u64).to_be_bytes());
+        let mut all: [[&[u8]; 2]; N] = [[&[]; 2]; N];
+        for ((slot, length), part) in all.iter_mut().zip(&lengths).zip(parts) {
+            *slot = [length, part];
         }
-        let mut mac = [0; 32];
-        mac.copy_from_slice(context.sign().as_ref());
-        mac
+        self.0.mac(all.as_flattened())
     }
 
     /// Whether `mac` is the MAC of `parts`; takes the same time whatever bytes differ.
-    pub fn verify(&self, parts: &[&[u8]], mac: &[u8]) -> bool {
-        constant_time::verify_slices_are_equal(&self.mac(parts), mac).is_ok()
+    pub fn verify<const N: usize>(&self, parts: &[&[u8]; N], mac: &[u8]) -> bool {
+        verify_equal(&self.mac(parts), mac)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Cryptography behind names of our own: the only module that names a crypto crate.
 //!
-//! aws-lc-rs does all of it but AES-CCM, which it lacks with the 12-byte nonce of RFC 6655; that
-//! comes from the `ccm` and `aes` crates. Named curves only, no SHA-1 and no CBC on the wire:
+//! aws-lc-rs does all of it but AES-CCM, which it lacks with the 12-byte nonce of RFC 6655, and SHA-256
+//! of a few bytes at a time; these come from the `ccm`, `aes` and `sha2` crates. Named curves only, no SHA-1 and no CBC on the wire:
 //! `password` has them for key files alone.
 //!
 //! Invariants: whatever the peer sent ends in an error value, never in a panic; secrets are wiped
@@ -21,6 +21,7 @@ pub mod prf;
 pub mod random;
 pub mod sealing;
 pub mod secret;
+mod sha256;
 pub mod signature;
 pub mod suite;
 

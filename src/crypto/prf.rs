@@ -1,28 +1,86 @@
 //! The pseudorandom function of TLS 1.2 (RFC 5246 section 5).
 
-use aws_lc_rs::tls_prf;
+use aws_lc_rs::tls_prf::{self, Algorithm, P_SHA384, P_SHA512};
+use zeroize::Zeroizing;
 
 use super::hash::Hash;
+use super::sha256::{DIGEST_LEN, HmacSha256};
+
+/// A secret from which a handshake derives more than once, prepared. Wiped when dropped.
+pub struct PrfSecret(Inner);
+
+enum Inner {
+    /// That of most suites.
+    Sha256(HmacSha256),
+    Other(&'static Algorithm, Zeroizing<Vec<u8>>),
+}
+
+impl PrfSecret {
+    /// Prepares `secret` for PRFs based on HMAC with `hash`.
+    ///
+    /// # Panics
+    ///
+    /// When `secret` is empty: a handshake has a premaster secret before it derives anything.
+    pub fn new(hash: Hash, secret: &[u8]) -> Self {
+        assert!(!secret.is_empty(), "no secret to derive from");
+        let other = |algorithm| Inner::Other(algorithm, Zeroizing::new(secret.to_vec()));
+        Self(match hash {
+            Hash::Sha256 => Inner::Sha256(HmacSha256::new(secret)),
+            Hash::Sha384 => other(&P_SHA384),
+            Hash::Sha512 => other(&P_SHA512),
+        })
+    }
+
+    /// Fills `out` with PRF(secret, `label`, `seed`).
+    ///
+    /// # Panics
+    ///
+    /// When the library fails, which memory alone can cause.
+    pub fn derive(&self, label: &[u8], seed: &[u8], out: &mut [u8]) {
+        if out.is_empty() {
+            return;
+        }
+        match &self.0 {
+            Inner::Sha256(key) => p_sha256(key, label, seed, out),
+            Inner::Other(algorithm, secret) => {
+                let derived = tls_prf::Secret::new(algorithm, secret)
+                    .and_then(|secret| secret.derive(label, seed, out.len()))
+                    .expect("the PRF has no input that it refuses");
+                out.copy_from_slice(derived.as_ref());
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for PrfSecret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("PrfSecret")
+    }
+}
+
+/// ```text
+/// A(0) = label | seed          A(i) = HMAC(secret; A(i-1))
+/// out  = HMAC(secret; A(1) | label | seed) | HMAC(secret; A(2) | label | seed) | ...
+/// ```
+fn p_sha256(key: &HmacSha256, label: &[u8], seed: &[u8], out: &mut [u8]) {
+    let mut a = key.mac(&[label, seed]);
+    let mut pieces = out.chunks_mut(DIGEST_LEN).peekable();
+    while let Some(piece) = pieces.next() {
+        let block = Zeroizing::new(key.mac(&[&a, label, seed]));
+        piece.copy_from_slice(&block[..piece.len()]);
+        if pieces.peek().is_some() {
+            a = key.mac(&[&a]);
+        }
+    }
+}
 
 /// Fills `out` with PRF(`secret`, `label`, `seed`) based on HMAC with `hash`.
 ///
 /// # Panics
 ///
-/// When `secret` is empty: a handshake has a premaster secret before it derives anything.
+/// As [`PrfSecret::new`] and [`PrfSecret::derive`].
 pub fn prf(hash: Hash, secret: &[u8], label: &[u8], seed: &[u8], out: &mut [u8]) {
-    if out.is_empty() {
-        return;
-    }
-    assert!(!secret.is_empty(), "no secret to derive from");
-    let algorithm = match hash {
-        Hash::Sha256 => &tls_prf::P_SHA256,
-        Hash::Sha384 => &tls_prf::P_SHA384,
-        Hash::Sha512 => &tls_prf::P_SHA512,
-    };
-    let derived = tls_prf::Secret::new(algorithm, secret)
-        .and_then(|secret| secret.derive(label, seed, out.len()))
-        .expect("the PRF has no input that it refuses");
-    out.copy_from_slice(derived.as_ref());
+    PrfSecret::new(hash, secret).derive(label, seed, out);
 }
 
 #[cfg(test)]

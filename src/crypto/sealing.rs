@@ -8,10 +8,10 @@
 //! The salt is random, so a key is used twice only when two salts of 256 bits are equal: no count
 //! of uses has to be kept, none has to outlive a restart, and several processes can share a secret.
 
-use aws_lc_rs::hmac;
-use zeroize::Zeroize;
+use zeroize::{Zeroize, Zeroizing};
 
 use super::aead::{AeadAlgorithm, AeadKey, OpenError};
+use super::sha256::HmacSha256;
 use crate::random::Random;
 
 /// Length of the salt.
@@ -22,7 +22,7 @@ const TAG_LEN: usize = 16;
 const NONCE: [u8; 12] = [0; 12];
 
 /// A secret from which the keys are derived. Sealing or opening costs about a microsecond.
-pub struct SealingKey(hmac::Key);
+pub struct SealingKey(HmacSha256);
 
 impl SealingKey {
     /// Bytes that sealing adds.
@@ -35,16 +35,14 @@ impl SealingKey {
     /// When `secret` is all zero: one that was never drawn.
     pub fn new(mut secret: [u8; 32]) -> Self {
         assert_ne!(secret, [0; 32], "the secret for sealing was not drawn");
-        let key = hmac::Key::new(hmac::HMAC_SHA256, &secret);
+        let key = HmacSha256::new(&secret);
         secret.zeroize();
         Self(key)
     }
 
     fn derive(&self, salt: &[u8]) -> AeadKey {
-        let mut context = hmac::Context::with_key(&self.0);
-        context.update(b"tidegate sealing");
-        context.update(salt);
-        AeadKey::new(AeadAlgorithm::Aes256Gcm, context.sign().as_ref())
+        let key = Zeroizing::new(self.0.mac(&[b"tidegate sealing", salt]));
+        AeadKey::new(AeadAlgorithm::Aes256Gcm, key.as_slice())
     }
 
     /// Appends `plaintext` in sealed form to `out`; `associated` must be the same to open it.

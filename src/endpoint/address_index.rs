@@ -3,7 +3,7 @@
 //! Addresses are what peers choose, so they are hashed with a secret key (std's SipHash). A peer is
 //! listed at its own address or nowhere: what the index does not hold, the peer does.
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, Hasher, RandomState};
 
 use super::PeerKey;
 use super::peer::Peer;
@@ -66,7 +66,9 @@ impl AddressIndex {
 
     fn hash(&self, place: &PeerKey) -> u32 {
         let address = PackedAddress::from(place.address);
-        let hash = self.hasher.hash_one((address, place.port));
+        let mut hasher = self.hasher.build_hasher();
+        hasher.write(&address.to_bytes(place.port as u8));
+        let hash = hasher.finish();
         // Half of it is as good.
         u32::try_from(hash & u64::from(u32::MAX)).unwrap_or(0)
     }

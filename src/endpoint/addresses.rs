@@ -13,9 +13,10 @@
 //! What is counted here stands back only while others wait (see `waiting`): as long as there is time
 //! for everybody, a crowd behind one address is as welcome as anyone.
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::{IpAddr, SocketAddr};
 
+use super::peer_address::PackedAddress;
 use crate::time::{Duration, Instant};
 
 /// Cells of each table, a power of two: 256 KiB a table.
@@ -118,9 +119,9 @@ impl AddressLimits {
         };
         let is_v4 = from.is_ipv4();
         let of_address = self.hasher.hash_one((is_v4, prefix));
-        let of_port = self
-            .hasher
-            .hash_one((is_v4, prefix, from.ip(), from.port()));
+        let mut of_port = self.hasher.build_hasher();
+        of_port.write(&PackedAddress::from(from).to_bytes(0));
+        let of_port = of_port.finish();
         let port = Rate::every(PORT_INTERVAL, PORT_BURST);
         let port_has_room = add(&mut self.ports, of_port, now, port);
         // Both are counted, whatever the other says.

@@ -19,11 +19,24 @@ pub(super) fn canonical(address: SocketAddr) -> SocketAddr {
 }
 
 /// A canonical address and its port in 22 bytes, as a peer keeps it; a `SocketAddr` takes 32.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct PackedAddress {
     ip: [u8; 16],
     scope_id: [u8; 4],
     port: [u8; 2],
+}
+
+impl PackedAddress {
+    /// All of it in one piece, with `tag` in the last byte: hashing that takes half the time of hashing
+    /// the parts.
+    pub(super) fn to_bytes(self, tag: u8) -> [u8; 24] {
+        let mut bytes = [0; 24];
+        bytes[..16].copy_from_slice(&self.ip);
+        bytes[16..20].copy_from_slice(&self.scope_id);
+        bytes[20..22].copy_from_slice(&self.port);
+        bytes[23] = tag;
+        bytes
+    }
 }
 
 impl From<SocketAddr> for PackedAddress {
@@ -96,6 +109,22 @@ mod tests {
         ] {
             let address = canonical(address.parse().unwrap());
             assert_eq!(SocketAddr::from(PackedAddress::from(address)), address);
+        }
+    }
+
+    #[test]
+    fn other_addresses_are_other_bytes() {
+        let mut seen = std::collections::HashSet::new();
+        for address in [
+            "192.0.2.7:5684",
+            "192.0.2.7:5685",
+            "192.0.3.7:5684",
+            "[fe80::1%7]:5684",
+            "[fe80::1%8]:5684",
+            "[fe80::2%7]:5684",
+        ] {
+            let packed = PackedAddress::from(address.parse::<SocketAddr>().unwrap());
+            assert!(seen.insert(packed.to_bytes(0)) && seen.insert(packed.to_bytes(1)));
         }
         assert_eq!(size_of::<PackedAddress>(), 22);
     }

@@ -15,17 +15,19 @@ use std::process::Command;
 use serde_json::{Map, Value, json};
 use tidegate::crypto::suite::CipherSuite;
 
-use super::world::{BATCH, World};
+use super::world::{BATCH, Full, World};
 
 /// Enough turns that what happens once does not show.
 const TURNS: usize = 32;
 /// How far a count may be from what is expected, as a part of it.
 const TOLERANCE: f64 = 0.03;
 /// Operations, and the function whose instructions are theirs.
-const OPERATIONS: [(&str, &str); 4] = [
+const OPERATIONS: [(&str, &str); 6] = [
     ("request", "counted_requests"),
     ("answer", "counted_answers"),
     ("hello", "counted_hellos"),
+    ("one_way", "counted_one_way"),
+    ("mutual", "counted_mutual"),
     ("resumption", "counted_resumption"),
 ];
 
@@ -35,9 +37,9 @@ const OPERATIONS: [(&str, &str); 4] = [
 ///
 /// When one is not answered.
 pub(crate) fn child() -> Result<String, String> {
-    let mut world = World::new(CipherSuite::ALL[0], 4 * BATCH)?;
+    let mut world = World::new(CipherSuite::ALL[0], 8 * BATCH)?;
     world.connect(BATCH)?;
-    let (mut requests, mut answers, mut hellos, mut resumptions) = (0, 0, 0, 0);
+    let (mut requests, mut answers, mut hellos, mut handshakes) = (0, 0, 0, 0);
     for turn in 0..TURNS {
         world.next_turn();
         let mut batch = world.requests(turn * BATCH);
@@ -54,12 +56,15 @@ pub(crate) fn child() -> Result<String, String> {
     for index in 0..BATCH {
         world.next_turn();
         world.resume(index, &mut |step| step())?;
-        resumptions += 1;
+        world.full(Full::OneWay, &mut |step| step())?;
+        world.full(Full::Mutual, &mut |step| step())?;
+        handshakes += 1;
     }
     if requests != TURNS * BATCH || answers != requests {
         return Err(format!("of {requests} requests {answers} were answered"));
     }
-    let counts = [requests, answers, hellos, resumptions];
+    let [one_way, mutual, resumptions] = [handshakes; 3];
+    let counts = [requests, answers, hellos, one_way, mutual, resumptions];
     let object: Map<String, Value> = std::iter::zip(OPERATIONS, counts)
         .map(|((name, _), count)| (name.to_owned(), count.into()))
         .collect();
@@ -249,6 +254,8 @@ mod tests {
     fn the_child_does_what_it_says() {
         let said: Value = serde_json::from_str(&child().unwrap()).unwrap();
         assert_eq!(said["request"], TURNS * BATCH);
-        assert_eq!(said["resumption"], BATCH);
+        for kind in ["one_way", "mutual", "resumption"] {
+            assert_eq!(said[kind], BATCH);
+        }
     }
 }

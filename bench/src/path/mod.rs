@@ -6,7 +6,7 @@ mod world;
 
 use tidegate::crypto::suite::CipherSuite;
 
-use self::world::{BATCH, World};
+use self::world::{BATCH, Full, World};
 use crate::measure::thread_cpu_ns;
 
 /// Devices: their sessions do not all fit the fastest caches, as those of no fleet do.
@@ -16,6 +16,8 @@ const DEVICES: usize = 1024;
 const WARM_UP: usize = 66 * DEVICES / BATCH;
 const TURNS: usize = 512;
 const TURNS_QUICK: usize = 64;
+/// Handshakes of a kind, of the turns given to all else.
+const HANDSHAKES_PER_TURN: usize = 2;
 
 /// What a step costs.
 #[derive(Clone, Copy, Debug, Default)]
@@ -35,6 +37,9 @@ pub(crate) struct PathCosts {
     pub(crate) codec_allocations: f64,
     /// A ClientHello without a cookie in, HelloVerifyRequest out.
     pub(crate) hello: Cost,
+    /// A full handshake without and with a client certificate, server side, public-key operations included.
+    pub(crate) one_way: Cost,
+    pub(crate) mutual: Cost,
     /// A resumed handshake, server side.
     pub(crate) resumption: Cost,
 }
@@ -74,7 +79,8 @@ impl Meter {
 /// When something is not answered: then there is nothing to measure.
 pub(crate) fn measure(suite: CipherSuite, quick: bool) -> Result<PathCosts, String> {
     let turns = if quick { TURNS_QUICK } else { TURNS };
-    let mut world = World::new(suite, 2 * DEVICES)?;
+    let handshakes = turns * HANDSHAKES_PER_TURN;
+    let mut world = World::new(suite, 2 * (DEVICES + handshakes))?;
     world.connect(DEVICES)?;
     turn_over(
         &mut world,
@@ -99,11 +105,22 @@ pub(crate) fn measure(suite: CipherSuite, quick: bool) -> Result<PathCosts, Stri
         world.resume(index, &mut |step| resumption.measure(0, step))?;
         resumption.operations += 1;
     }
+    let [one_way, mutual] = [Full::OneWay, Full::Mutual].map(|full| {
+        let mut meter = Meter::default();
+        for _ in 0..handshakes {
+            world.next_turn();
+            world.full(full, &mut |step| meter.measure(0, step))?;
+            meter.operations += 1;
+        }
+        Ok::<_, String>(meter.cost())
+    });
     Ok(PathCosts {
         request: request.cost(),
         answer: answer.cost(),
         codec_allocations: codec_allocations()?,
         hello: hello.cost(),
+        one_way: one_way?,
+        mutual: mutual?,
         resumption: resumption.cost(),
     })
 }
@@ -158,6 +175,11 @@ pub(crate) fn text(costs: &PathCosts) -> String {
             "ClientHello without cookie, HelloVerifyRequest",
             costs.hello,
         ),
+        (
+            "full handshake, public-key operations included",
+            costs.one_way,
+        ),
+        ("the same with a client certificate", costs.mutual),
         ("resumed handshake", costs.resumption),
     ] {
         text += &format!("{name:<56}  {:>9.0}  {:>12.2}\n", cost.ns, cost.allocations);
@@ -176,7 +198,14 @@ mod tests {
     #[test]
     fn the_path_is_measured_and_every_request_answered() {
         let costs = measure(CipherSuite::ALL[0], true).unwrap();
-        for cost in [costs.request, costs.answer, costs.hello, costs.resumption] {
+        for cost in [
+            costs.request,
+            costs.answer,
+            costs.hello,
+            costs.one_way,
+            costs.mutual,
+            costs.resumption,
+        ] {
             assert!(cost.ns > 0.0, "{costs:?}");
         }
         assert!(costs.codec_allocations > 0.0, "{costs:?}");

@@ -46,6 +46,19 @@ pub(super) struct World {
     devices: Vec<Device>,
     template: RequestTemplate,
     client: Arc<ClientConfig>,
+    /// The same with a certificate.
+    client_with_certificate: Arc<ClientConfig>,
+    /// Handshakes from addresses that no other one had.
+    strangers: usize,
+}
+
+/// A full handshake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Full {
+    /// The client has no certificate.
+    OneWay,
+    /// Both have one.
+    Mutual,
 }
 
 impl World {
@@ -77,6 +90,12 @@ impl World {
             content_format: Some(50),
             ..RequestParts::default()
         });
+        let client = ClientConfig {
+            cipher_suites: vec![suite],
+            session_tickets: true,
+            keep_session: true,
+            ..ClientConfig::default()
+        };
         Ok(Self {
             endpoint: Endpoint::new(0, Arc::new(settings), metrics, random, now),
             outbox: Outbox::default(),
@@ -84,12 +103,12 @@ impl World {
             random: SeededRandom::new(2),
             devices: Vec::new(),
             template: template.ok_or("the request is too long")?,
-            client: Arc::new(ClientConfig {
-                cipher_suites: vec![suite],
-                session_tickets: true,
-                keep_session: true,
-                ..ClientConfig::default()
+            client_with_certificate: Arc::new(ClientConfig {
+                credentials: Some(credentials()?),
+                ..client.clone()
             }),
+            client: Arc::new(client),
+            strangers: BATCH,
         })
     }
 
@@ -262,7 +281,7 @@ impl World {
         }
     }
 
-    /// Resumes the session of device `index` from another address; measured is what the shard does
+    /// Resumes the session of device `index` from an address that is new; measured is what the shard does
     /// in [`Self::counted_resumption`].
     ///
     /// # Errors
@@ -279,24 +298,82 @@ impl World {
             resume: Some(Arc::new(session.clone())),
             ..ClientConfig::clone(&self.client)
         });
-        let from = stranger(index);
-        let (mut connection, mut waiting) = self.hello(&config);
-        while !waiting.is_empty() {
-            for datagram in &mut waiting {
-                self.endpoint.begin_turn(false);
-                measured(&mut || self.counted_resumption(from, datagram));
-            }
-            waiting = self.answers(&mut connection);
-        }
+        let connection = self.handshake(&config, &mut |world, from, datagram| {
+            measured(&mut || world.counted_resumption(from, datagram));
+        });
         match connection.resumed() {
             Some(_) if connection.is_established() => Ok(()),
             _ => Err("the server did not resume a session".into()),
         }
     }
 
+    /// A full handshake from an address that is new; measured is what the shard does in
+    /// [`Self::counted_one_way`] or [`Self::counted_mutual`].
+    ///
+    /// # Errors
+    ///
+    /// When the handshake does not end.
+    pub(super) fn full(
+        &mut self,
+        full: Full,
+        measured: &mut dyn FnMut(&mut dyn FnMut()),
+    ) -> Result<(), String> {
+        let config = Arc::clone(match full {
+            Full::OneWay => &self.client,
+            Full::Mutual => &self.client_with_certificate,
+        });
+        let connection = self.handshake(&config, &mut |world, from, datagram| match full {
+            Full::OneWay => measured(&mut || world.counted_one_way(from, datagram)),
+            Full::Mutual => measured(&mut || world.counted_mutual(from, datagram)),
+        });
+        match connection.resumed() {
+            None if connection.is_established() => Ok(()),
+            _ => Err("a full handshake did not end".into()),
+        }
+    }
+
+    /// A handshake from an address that is new, each of whose datagrams `step` hands to the endpoint.
+    fn handshake(
+        &mut self,
+        config: &Arc<ClientConfig>,
+        step: &mut dyn FnMut(&mut Self, SocketAddr, &mut [u8]),
+    ) -> ClientConnection {
+        let from = stranger(self.strangers);
+        self.strangers += 1;
+        let (mut connection, mut waiting) = self.hello(config);
+        while !waiting.is_empty() {
+            for datagram in &mut waiting {
+                self.endpoint.begin_turn(false);
+                step(self, from, datagram);
+            }
+            waiting = self.answers(&mut connection);
+        }
+        connection
+    }
+
     /// Measured: a datagram of an abbreviated handshake.
     #[inline(never)]
     fn counted_resumption(&mut self, from: SocketAddr, datagram: &mut [u8]) {
+        std::hint::black_box("resumption");
+        self.take(from, datagram);
+    }
+
+    /// Measured: a datagram of a full handshake without a client certificate.
+    #[inline(never)]
+    fn counted_one_way(&mut self, from: SocketAddr, datagram: &mut [u8]) {
+        std::hint::black_box("one-way");
+        self.take(from, datagram);
+    }
+
+    /// Measured: a datagram of a full handshake with one.
+    #[inline(never)]
+    fn counted_mutual(&mut self, from: SocketAddr, datagram: &mut [u8]) {
+        std::hint::black_box("mutual");
+        self.take(from, datagram);
+    }
+
+    /// A datagram, and all that waits for time.
+    fn take(&mut self, from: SocketAddr, datagram: &mut [u8]) {
         self.endpoint
             .handle_datagram(self.now, from, Port::Secure, datagram, &mut self.outbox);
         self.endpoint.handle_all_waiting(self.now, &mut self.outbox);

@@ -4,7 +4,9 @@
 use super::flight::{Flight, PlainWriter, Repetitions};
 use crate::dtls::cookie::equal;
 use crate::dtls::error::Error;
-use crate::dtls::message::{Fragment, HandshakeType, MaxFragmentLength, VERIFY_DATA_LEN};
+use crate::dtls::message::{
+    Fragment, HandshakeType, MESSAGE_HEADER_LEN, MaxFragmentLength, VERIFY_DATA_LEN,
+};
 use crate::dtls::record::protection::Protection;
 use crate::time::{Duration, Instant};
 use crate::wire::DatagramSink;
@@ -100,6 +102,9 @@ impl FinalFlight {
         out: &mut dyn DatagramSink,
     ) -> Result<(), Error> {
         let mut flight = Flight::default();
+        let ticket_len = self.ticket.as_ref().map_or(0, |ticket| ticket.len());
+        let bytes = 2 * MESSAGE_HEADER_LEN + ticket_len + VERIFY_DATA_LEN;
+        flight.reserve(3, bytes);
         flight.limit(self.fragment_length);
         let mut message_seq = self.message_seq;
         if let Some(ticket) = &self.ticket {

@@ -149,10 +149,10 @@ impl Flight {
         &self.bytes[start..]
     }
 
-    /// Makes room for the messages of a usual flight 4 at once.
-    pub(in crate::dtls) fn reserve(&mut self) {
-        self.items.reserve(6);
-        self.bytes.reserve(1024);
+    /// Makes room at once for so many messages and their bytes.
+    pub(in crate::dtls) fn reserve(&mut self, messages: usize, bytes: usize) {
+        self.items.reserve_exact(messages);
+        self.bytes.reserve_exact(bytes);
     }
 
     /// Bytes of memory of its messages.

@@ -3,7 +3,7 @@
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::crypto::hash::Digest;
-use crate::crypto::prf::prf;
+use crate::crypto::prf::{PrfSecret, prf};
 use crate::crypto::suite::CipherSuite;
 use crate::dtls::cookie::equal;
 use crate::dtls::message::VERIFY_DATA_LEN;
@@ -90,35 +90,12 @@ impl MasterSecret {
         Self { bytes, suite }
     }
 
-    /// The record state of epoch 1 for `side` (RFC 5246 section 6.3; no MAC keys with an AEAD).
-    ///
-    /// ```text
-    /// client_write_key | server_write_key | client_write_IV | server_write_IV
-    /// ```
-    pub(in crate::dtls) fn protection(&self, side: Side, randoms: &Randoms) -> Protection {
-        let aead = self.suite.aead();
-        let (key_len, iv_len) = (aead.key_len(), aead.fixed_iv_len());
-        let mut block = [0; 2 * (32 + 12)];
-        let used = &mut block[..2 * (key_len + iv_len)];
-        let seed = Randoms::concat(&randoms.server, &randoms.client);
-        prf(
-            self.suite.prf_hash(),
-            &self.bytes,
-            b"key expansion",
-            &seed,
-            used,
-        );
-        let (client_key, rest) = used.split_at(key_len);
-        let (server_key, rest) = rest.split_at(key_len);
-        let (client_iv, server_iv) = rest.split_at(iv_len);
-        let client = TrafficKey::new(aead, client_key, client_iv);
-        let server = TrafficKey::new(aead, server_key, server_iv);
-        block.zeroize();
-        let (read, write) = match side {
-            Side::Client => (&server, &client),
-            Side::Server => (&client, &server),
-        };
-        Protection::new(self.suite, 1, read, write)
+    /// Prepares it for what follows from it.
+    pub(in crate::dtls) fn prepare(&self) -> KeySchedule {
+        KeySchedule {
+            secret: PrfSecret::new(self.suite.prf_hash(), &self.bytes),
+            suite: self.suite,
+        }
     }
 
     /// Tells the key log, if there is one: whoever reads it can read the session.
@@ -132,6 +109,40 @@ impl MasterSecret {
             log.log(client_random, &self.bytes);
         }
     }
+}
+
+/// A master secret, prepared for all that is derived of it. Wiped when dropped.
+#[derive(Debug)]
+pub(in crate::dtls) struct KeySchedule {
+    secret: PrfSecret,
+    suite: CipherSuite,
+}
+
+impl KeySchedule {
+    /// The record state of epoch 1 for `side` (RFC 5246 section 6.3; no MAC keys with an AEAD).
+    ///
+    /// ```text
+    /// client_write_key | server_write_key | client_write_IV | server_write_IV
+    /// ```
+    pub(in crate::dtls) fn protection(&self, side: Side, randoms: &Randoms) -> Protection {
+        let aead = self.suite.aead();
+        let (key_len, iv_len) = (aead.key_len(), aead.fixed_iv_len());
+        let mut block = [0; 2 * (32 + 12)];
+        let used = &mut block[..2 * (key_len + iv_len)];
+        let seed = Randoms::concat(&randoms.server, &randoms.client);
+        self.secret.derive(b"key expansion", &seed, used);
+        let (client_key, rest) = used.split_at(key_len);
+        let (server_key, rest) = rest.split_at(key_len);
+        let (client_iv, server_iv) = rest.split_at(iv_len);
+        let client = TrafficKey::new(aead, client_key, client_iv);
+        let server = TrafficKey::new(aead, server_key, server_iv);
+        block.zeroize();
+        let (read, write) = match side {
+            Side::Client => (&server, &client),
+            Side::Server => (&client, &server),
+        };
+        Protection::new(self.suite, 1, read, write)
+    }
 
     /// The body of the Finished of `side` after a handshake with this hash.
     pub(in crate::dtls) fn verify_data(
@@ -144,13 +155,7 @@ impl MasterSecret {
             Side::Server => b"server finished",
         };
         let mut out = [0; VERIFY_DATA_LEN];
-        prf(
-            self.suite.prf_hash(),
-            &self.bytes,
-            label,
-            handshake_hash.as_ref(),
-            &mut out,
-        );
+        self.secret.derive(label, handshake_hash.as_ref(), &mut out);
         out
     }
 }

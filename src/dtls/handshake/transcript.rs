@@ -12,7 +12,7 @@ use crate::dtls::message::{FragmentHeader, HandshakeMessage};
 pub(in crate::dtls) struct Transcript {
     hash: Hash,
     context: HashContext,
-    bytes: Vec<u8>,
+    bytes: Option<Vec<u8>>,
 }
 
 /// Bytes of a usual handshake with a client certificate.
@@ -22,9 +22,17 @@ impl Transcript {
     /// An empty transcript for a suite whose PRF uses `hash`.
     pub(in crate::dtls) fn new(hash: Hash) -> Self {
         Self {
+            bytes: Some(Vec::with_capacity(USUAL_LEN)),
+            ..Self::without_signatures(hash)
+        }
+    }
+
+    /// The same for a handshake in which no CertificateVerify can come.
+    pub(in crate::dtls) fn without_signatures(hash: Hash) -> Self {
+        Self {
             hash,
             context: HashContext::new(hash),
-            bytes: Vec::with_capacity(USUAL_LEN),
+            bytes: None,
         }
     }
 
@@ -42,12 +50,17 @@ impl Transcript {
     /// Adds messages that have their header of one piece already.
     pub(in crate::dtls) fn add_bytes(&mut self, bytes: &[u8]) {
         self.context.update(bytes);
-        self.bytes.extend_from_slice(bytes);
+        if let Some(kept) = &mut self.bytes {
+            kept.extend_from_slice(bytes);
+        }
     }
 
     /// Bytes of memory behind it.
     pub(in crate::dtls) const fn memory(&self) -> usize {
-        self.bytes.capacity()
+        match &self.bytes {
+            Some(bytes) => bytes.capacity(),
+            None => 0,
+        }
     }
 
     /// The hash of all messages so far.
@@ -55,25 +68,25 @@ impl Transcript {
         self.context.clone().finish()
     }
 
-    /// The same by another hash, for a signature.
-    pub(in crate::dtls) fn digest_with(&self, hash: Hash) -> Digest {
+    /// The same by another hash, for a signature; `None` where there are none.
+    pub(in crate::dtls) fn digest_with(&self, hash: Hash) -> Option<Digest> {
         if hash == self.hash {
-            self.digest()
-        } else {
-            crate::crypto::hash::digest(hash, &self.bytes)
+            return Some(self.digest());
         }
+        let bytes = self.bytes.as_ref()?;
+        Some(crate::crypto::hash::digest(hash, bytes))
     }
 
     /// All messages so far, for a signature that hashes them itself.
     #[cfg(any(test, feature = "client"))]
     pub(in crate::dtls) fn bytes(&self) -> &[u8] {
-        &self.bytes
+        self.bytes.as_deref().unwrap_or_default()
     }
 }
 
 impl std::fmt::Debug for Transcript {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Transcript({:?}, {} bytes)", self.hash, self.bytes.len())
+        write!(f, "Transcript({:?})", self.hash)
     }
 }
 
@@ -95,8 +108,13 @@ mod tests {
         for hash in [Hash::Sha256, Hash::Sha384] {
             assert_eq!(
                 transcript.digest_with(hash),
-                crate::crypto::hash::digest(hash, &bytes)
+                Some(crate::crypto::hash::digest(hash, &bytes))
             );
         }
+        let mut without = Transcript::without_signatures(Hash::Sha256);
+        without.add_bytes(&bytes);
+        assert_eq!(without.digest(), transcript.digest());
+        assert_eq!(without.digest_with(Hash::Sha384), None);
+        assert_eq!(without.memory(), 0);
     }
 }

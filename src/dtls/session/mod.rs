@@ -27,6 +27,7 @@ use zeroize::Zeroizing;
 pub use self::cache::SessionCache;
 #[cfg(any(test, feature = "client"))]
 pub use self::resumable::ResumableSession;
+pub(super) use self::ticket::TICKET_LEN;
 pub use self::ticket::{TICKET_KEYS_MAX, TicketKey, TicketKeys};
 use super::handshake::MasterSecret;
 use super::identity::PeerIdentity;

@@ -17,7 +17,7 @@ use crate::time::Duration;
 /// Length of a key's name.
 const NAME_LEN: usize = 16;
 /// Length of a ticket.
-const TICKET_LEN: usize = NAME_LEN + ENCODED_LEN + SealingKey::OVERHEAD;
+pub(in crate::dtls) const TICKET_LEN: usize = NAME_LEN + ENCODED_LEN + SealingKey::OVERHEAD;
 /// Most keys at a time.
 pub const TICKET_KEYS_MAX: usize = 32;
 

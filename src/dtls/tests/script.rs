@@ -265,7 +265,7 @@ impl Script {
         });
         assert_eq!(self.session_id, id, "the session was not resumed");
         let secret = self.master_secret.as_ref().expect("a session");
-        let mut protection = secret.protection(Side::Client, &self.randoms);
+        let mut protection = secret.prepare().protection(Side::Client, &self.randoms);
         for mut datagram in self.answers.clone() {
             let mut cursor = RecordCursor::default();
             while let Some(Ok(record)) = cursor.next(&datagram) {
@@ -276,7 +276,7 @@ impl Script {
                 }
             }
         }
-        self.protection = Some(secret.protection(Side::Client, &self.randoms));
+        self.protection = Some(secret.prepare().protection(Side::Client, &self.randoms));
     }
 
     fn read_flight_4(&mut self) {
@@ -330,7 +330,11 @@ impl Script {
         } else {
             MasterSecret::plain(self.suite, &premaster, &self.randoms)
         };
-        self.protection = Some(master_secret.protection(Side::Client, &self.randoms));
+        self.protection = Some(
+            master_secret
+                .prepare()
+                .protection(Side::Client, &self.randoms),
+        );
         self.master_secret = Some(master_secret);
     }
 
@@ -363,7 +367,9 @@ impl Script {
         self.master_secret
             .as_ref()
             .map_or([0; VERIFY_DATA_LEN], |secret| {
-                secret.verify_data(Side::Client, &self.transcript.digest())
+                secret
+                    .prepare()
+                    .verify_data(Side::Client, &self.transcript.digest())
             })
     }
 

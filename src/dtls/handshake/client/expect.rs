@@ -526,9 +526,12 @@ impl ExpectServerHelloDone {
             });
         }
         let mut protection = master_secret
+            .prepare()
             .protection(Side::Client, randoms)
             .with_connection_ids(connection_ids.clone());
-        let verify_data = master_secret.verify_data(Side::Client, &transcript.digest());
+        let verify_data = master_secret
+            .prepare()
+            .verify_data(Side::Client, &transcript.digest());
         flight.push_change_cipher_spec();
         let finished = flight.push(HandshakeType::Finished, core.take_message_seq(), |out| {
             out.extend_from_slice(&verify_data);
@@ -553,7 +556,10 @@ impl ExpectFinished {
 
     fn check(&self, message: &HandshakeMessage<'_>) -> Result<(), Error> {
         let hash = self.parameters.transcript.digest();
-        let expected = self.master_secret.verify_data(Side::Server, &hash);
+        let expected = self
+            .master_secret
+            .prepare()
+            .verify_data(Side::Server, &hash);
         let body: &[u8; VERIFY_DATA_LEN] = message.body.try_into().map_err(|_| Error::Malformed)?;
         if equal(body, &expected) {
             Ok(())

@@ -65,6 +65,7 @@ impl ExpectResumedFinished {
     pub(super) fn new(parameters: Parameters, session: ResumableSession) -> Self {
         let protection = session
             .master_secret
+            .prepare()
             .protection(Side::Client, &parameters.randoms)
             .with_connection_ids(parameters.connection_ids.clone());
         Self {
@@ -96,7 +97,9 @@ impl ExpectResumedFinished {
         } = self;
         let transcript = &mut parameters.transcript;
         let secret = &session.master_secret;
-        let expected = secret.verify_data(Side::Server, &transcript.digest());
+        let expected = secret
+            .prepare()
+            .verify_data(Side::Server, &transcript.digest());
         let body: &[u8; VERIFY_DATA_LEN] = message.body.try_into().map_err(|_| Error::Malformed)?;
         if !equal(body, &expected) {
             return Err(Error::BadFinished);
@@ -108,7 +111,9 @@ impl ExpectResumedFinished {
             ticket: None,
             fragment_length: parameters.max_fragment_length,
             message_seq: core.take_message_seq(),
-            verify_data: secret.verify_data(Side::Client, &transcript.digest()),
+            verify_data: secret
+                .prepare()
+                .verify_data(Side::Client, &transcript.digest()),
             peer_message_seq: message.message_seq,
             peer_verify_data: expected,
             datagram_max: core.timer.datagram_max(core.config.max_transmission_unit),

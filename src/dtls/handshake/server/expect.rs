@@ -2,7 +2,7 @@
 
 use super::super::final_flight::{FinalFlight, FinalFlightParts};
 use super::super::flight::RetransmissionTimer;
-use super::super::key_schedule::{MasterSecret, Randoms, Side};
+use super::super::key_schedule::{KeySchedule, MasterSecret, Randoms, Side};
 use super::super::negotiation::{KeyExchange, Negotiated};
 use super::super::transcript::Transcript;
 use super::Core;
@@ -102,6 +102,7 @@ pub(super) struct ExpectCertificateVerify {
 pub(super) struct ExpectFinished {
     parameters: Parameters,
     master_secret: MasterSecret,
+    schedule: KeySchedule,
     pub(super) protection: Protection,
     /// Proven by CertificateVerify or to be by Finished itself, or nobody's.
     identity: PeerIdentity,
@@ -211,6 +212,9 @@ impl Expect {
     }
 }
 
+/// Messages of a usual flight 4, and their bytes.
+const FLIGHT_4_USUAL: (usize, usize) = (6, 1024);
+
 impl ExpectClientHello {
     fn handle(
         self,
@@ -243,7 +247,11 @@ impl ExpectClientHello {
         cx.random.fill(&mut randoms.server);
         let group = negotiated.exchange.group();
         let key = group.map(EphemeralKey::generate).transpose()?;
-        let mut transcript = Transcript::new(negotiated.suite.prf_hash());
+        let hash = negotiated.suite.prf_hash();
+        let mut transcript = match negotiated.exchange {
+            KeyExchange::Certificate { .. } => Transcript::new(hash),
+            KeyExchange::PreSharedKey { .. } => Transcript::without_signatures(hash),
+        };
         transcript.add(message);
         let mut parameters = Parameters {
             suite: negotiated.suite,
@@ -288,7 +296,7 @@ impl Parameters {
         core: &mut Core,
     ) -> Result<(), Error> {
         let Core { config, flight, .. } = core;
-        flight.reserve();
+        flight.reserve(FLIGHT_4_USUAL.0, FLIGHT_4_USUAL.1);
         flight.limit(negotiated.max_fragment_length);
         let ecdh = key.map(|key| EcdhParameters {
             group: key.group(),
@@ -461,6 +469,7 @@ impl ExpectCertificateVerify {
         let verify = CertificateVerify::decode(message.body)?;
         let scheme = SignatureScheme::from_id(verify.scheme).ok_or(Error::IllegalParameter)?;
         let digest = parameters.transcript.digest_with(scheme.hash());
+        let digest = digest.ok_or(Error::Internal)?;
         leaf.key
             .verify_digest(scheme, &digest, verify.signature)
             .map_err(|error| match error {
@@ -490,12 +499,14 @@ impl ExpectFinished {
         not_after_unix_ms: Option<u64>,
     ) -> Self {
         let ids = parameters.connection_ids.ids.clone();
-        let protection = master_secret
+        let schedule = master_secret.prepare();
+        let protection = schedule
             .protection(Side::Server, &parameters.randoms)
             .with_connection_ids(ids);
         Self {
             parameters,
             master_secret,
+            schedule,
             protection,
             identity,
             not_after_unix_ms,
@@ -512,6 +523,7 @@ impl ExpectFinished {
         let Self {
             mut parameters,
             master_secret,
+            schedule,
             mut protection,
             identity,
             not_after_unix_ms,
@@ -519,7 +531,7 @@ impl ExpectFinished {
         #[cfg(feature = "keylog")]
         master_secret.log(&core.config, &parameters.randoms.client);
         let transcript = &mut parameters.transcript;
-        let peer_verify_data = master_secret.verify_data(Side::Client, &transcript.digest());
+        let peer_verify_data = schedule.verify_data(Side::Client, &transcript.digest());
         let body: &[u8; VERIFY_DATA_LEN] = message.body.try_into().map_err(|_| Error::Malformed)?;
         if !equal(body, &peer_verify_data) {
             return Err(Error::BadFinished);
@@ -552,7 +564,7 @@ impl ExpectFinished {
             ticket,
             fragment_length: parameters.max_fragment_length,
             message_seq: parameters.next_message_seq,
-            verify_data: master_secret.verify_data(Side::Server, &transcript.digest()),
+            verify_data: schedule.verify_data(Side::Server, &transcript.digest()),
             peer_message_seq: message.message_seq,
             peer_verify_data,
             datagram_max: core.datagram_max(),

@@ -21,7 +21,7 @@
 //! abort). Sessions without it are not kept at all, so these clients get full handshakes.
 
 use super::super::flight::RetransmissionTimer;
-use super::super::key_schedule::{MasterSecret, Randoms, Side};
+use super::super::key_schedule::{KeySchedule, MasterSecret, Randoms, Side};
 use super::super::negotiation::check_hello;
 use super::super::transcript::Transcript;
 use super::Core;
@@ -42,7 +42,7 @@ use crate::dtls::record::DTLS_1_2;
 use crate::dtls::record::limit::RecordLimits;
 use crate::dtls::record::protection::Protection;
 use crate::dtls::session::{
-    ResumedBy, ResumptionRefusal, SESSION_ID_LEN, Session, SessionCache, SessionId,
+    ResumedBy, ResumptionRefusal, SESSION_ID_LEN, Session, SessionCache, SessionId, TICKET_LEN,
 };
 use crate::time::Now;
 
@@ -50,6 +50,7 @@ use crate::time::Now;
 #[derive(Debug)]
 pub(super) struct ExpectResumedFinished {
     session: Session,
+    schedule: KeySchedule,
     by: ResumedBy,
     /// Of the session if it is kept here, else zero.
     session_tag: u64,
@@ -59,6 +60,11 @@ pub(super) struct ExpectResumedFinished {
     record_limits: RecordLimits,
     pub(super) protection: Protection,
 }
+
+/// What stands before the ticket in a NewSessionTicket.
+const NEW_SESSION_TICKET_PREFIX: usize = 4 + 2;
+/// Messages of a usual flight of ours, ChangeCipherSpec among them, and their bytes.
+const FLIGHT_USUAL: (usize, usize) = (3, 192);
 
 /// Resumes the session that `hello` offers; `None` when there is none that fits.
 pub(super) fn resume(
@@ -181,7 +187,7 @@ impl ExpectResumedFinished {
             server: [0; 32],
         };
         cx.random.fill(&mut randoms.server);
-        let mut transcript = Transcript::new(session.suite().prf_hash());
+        let mut transcript = Transcript::without_signatures(session.suite().prf_hash());
         transcript.add(message);
         let server_hello = ServerHello {
             random: &randoms.server,
@@ -208,19 +214,18 @@ impl ExpectResumedFinished {
         #[cfg(feature = "keylog")]
         session.master_secret.log(&core.config, &randoms.client);
         let return_routability_check = connection_ids.return_routability_check;
-        let mut protection = session
-            .master_secret
+        let schedule = session.master_secret.prepare();
+        let mut protection = schedule
             .protection(Side::Server, &randoms)
             .with_connection_ids(connection_ids.ids.clone());
         let flight = &mut core.flight;
+        flight.reserve(FLIGHT_USUAL.0, FLIGHT_USUAL.1);
         flight.limit(session.max_fragment_length);
         let message_seq = message.message_seq;
         transcript.add_bytes(flight.push(HandshakeType::ServerHello, message_seq, |out| {
             server_hello.emit(out);
         }));
-        let verify_data = session
-            .master_secret
-            .verify_data(Side::Server, &transcript.digest());
+        let verify_data = schedule.verify_data(Side::Server, &transcript.digest());
         flight.push_change_cipher_spec();
         transcript.add_bytes(
             flight.push(HandshakeType::Finished, message_seq + 1, |out| {
@@ -243,6 +248,7 @@ impl ExpectResumedFinished {
         };
         Ok(Self {
             session,
+            schedule,
             by,
             session_tag,
             randoms,
@@ -266,8 +272,8 @@ impl ExpectResumedFinished {
         if message.message_type != HandshakeType::Finished {
             return Err(Error::UnexpectedMessage);
         }
-        let secret = &self.session.master_secret;
-        let expected = secret.verify_data(Side::Client, &self.transcript.digest());
+        let digest = self.transcript.digest();
+        let expected = self.schedule.verify_data(Side::Client, &digest);
         let body: &[u8; VERIFY_DATA_LEN] = message.body.try_into().map_err(|_| Error::Malformed)?;
         if !equal(body, &expected) {
             return Err(Error::BadFinished);
@@ -287,6 +293,7 @@ impl ExpectResumedFinished {
     pub(super) fn finish(self, cx: &mut Context<'_>) -> Next {
         let Self {
             session,
+            schedule: _,
             by,
             session_tag,
             randoms,
@@ -409,7 +416,7 @@ impl Resumability {
         if !self.ticket {
             return None;
         }
-        let mut body = Vec::new();
+        let mut body = Vec::with_capacity(NEW_SESSION_TICKET_PREFIX + TICKET_LEN);
         let Some(keys) = cx.sessions.ticket_keys() else {
             emit_new_session_ticket(&mut body, 0, &[]);
             return Some(body);
