@@ -26,6 +26,7 @@ mod glance;
 mod guard;
 mod listen;
 mod local;
+mod long_request;
 pub mod operations;
 mod pages;
 mod remote;

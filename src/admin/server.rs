@@ -9,8 +9,9 @@ use crate::admin::crowd::{Crowd, Place};
 use crate::admin::glance::Glance;
 use crate::admin::guard::Access;
 use crate::admin::listen::{self, AdminError, Listeners, SocketFile};
+use crate::admin::long_request::LongRequest;
 use crate::admin::{AdminSettings, Operations, StatusSource};
-use axum::Router;
+use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -30,12 +31,15 @@ const CONNECTIONS_MAX: u32 = 64;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// Most bytes of a request's head.
 const HEAD_BYTES_MAX: usize = 16 << 10;
-/// After this time a connection ends with its current request.
+/// After this time a connection ends with its current request, which has [`DRAIN_TIME`] left unless it is a
+/// long one.
 const CONNECTION_LIFE: Duration = Duration::from_secs(300);
+/// How often a connection beyond that is looked at.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// How long requests in progress may go on when the server stops.
 const DRAIN_TIME: Duration = Duration::from_secs(2);
-/// Threads for operations that wait for the disk.
-const OPERATION_THREADS: usize = 4;
+/// Threads for operations that wait for the disk, or for more of a package or a list; they come as they are needed.
+const OPERATION_THREADS: usize = 16;
 
 /// The running admin server. It stops when dropped.
 #[derive(Debug)]
@@ -220,6 +224,8 @@ async fn connection<S>(
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let long = LongRequest::default();
+    let router = router.layer(Extension(long.clone()));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
@@ -233,5 +239,12 @@ async fn connection<S>(
         () = tokio::time::sleep(CONNECTION_LIFE) => {}
     }
     connection.as_mut().graceful_shutdown();
+    while long.is_in_work() {
+        tokio::select! {
+            _ = connection.as_mut() => return,
+            _ = stop.wait_for(|&stop| stop) => break,
+            () = tokio::time::sleep(LOOK_INTERVAL) => {}
+        }
+    }
     let _ = tokio::time::timeout(DRAIN_TIME, connection).await;
 }

@@ -6,6 +6,7 @@
 use crate::admin::StatusSource;
 use crate::admin::glance::Glance;
 use crate::admin::guard::{self, Access};
+use crate::admin::long_request::LongRequest;
 use crate::admin::operations::{ErrorKind, OperationError, Operations};
 use crate::admin::token::AdminToken;
 use axum::body::Bytes;
@@ -96,13 +97,18 @@ pub(super) fn router(shared: Arc<Shared>, access: Access) -> Router {
 /// Around every request: who may ask, how long it may take, and headers for browsers.
 async fn govern(access: Access, token: AdminToken, request: Request, next: Next) -> Response {
     let mut response = match guard::check(access, &token, &request) {
-        Ok(()) => tokio::time::timeout(patience(&request), next.run(request))
-            .await
-            .unwrap_or_else(|_| {
+        Ok(()) => {
+            let patience = patience(&request);
+            let long = request.extensions().get::<LongRequest>();
+            let long = long.filter(|_| patience > REQUEST_TIMEOUT);
+            let _in_work = long.map(LongRequest::begin);
+            let answered = tokio::time::timeout(patience, next.run(request)).await;
+            answered.unwrap_or_else(|_| {
                 let status = StatusCode::SERVICE_UNAVAILABLE;
                 let message = "the request took too long";
                 Failure::new(status, ErrorKind::Failed, message, "try again").into_response()
-            }),
+            })
+        }
         Err(denial) => {
             let kind = match denial.status {
                 StatusCode::UNAUTHORIZED => ErrorKind::Unauthenticated,
@@ -137,7 +143,10 @@ async fn govern(access: Access, token: AdminToken, request: Request, next: Next)
 
 /// How long a request may take.
 fn patience(request: &Request) -> Duration {
-    rpc::patience(request.uri().path()).unwrap_or(REQUEST_TIMEOUT)
+    let path = request.uri().path();
+    rpc::patience(path)
+        .or_else(|| ota::patience(request.method(), path))
+        .unwrap_or(REQUEST_TIMEOUT)
 }
 
 fn no_such_page() -> Failure {
@@ -265,5 +274,25 @@ fn limited(asked: Option<usize>, max: usize) -> Result<usize, Failure> {
             "limit is out of range",
             format!("ask for 1 to {max}"),
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::body::Body;
+
+    #[test]
+    fn what_waits_for_a_device_or_brings_a_package_has_time() {
+        let patience = |method: &str, path: &str| {
+            let request = Request::builder().method(method).uri(path);
+            patience(&request.body(Body::empty()).unwrap()).as_secs()
+        };
+        assert_eq!(patience("GET", "/api/devices"), 30);
+        assert_eq!(patience("GET", "/api/ota"), 30);
+        assert_eq!(patience("DELETE", "/api/ota/1"), 30);
+        assert_eq!(patience("POST", "/api/ota?type=FIRMWARE"), 3600);
+        assert_eq!(patience("POST", "/api/devices/a/rpc"), 605);
+        assert_eq!(patience("GET", "/api/rpc/requests?limit=1"), 605);
     }
 }

@@ -8,15 +8,25 @@ use crate::registry::packages::{NewPackage, PACKAGE_BYTES_MAX, Package};
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
 use axum::extract::{DefaultBodyLimit, Path, Query, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::routing::{delete, get, post};
 use axum::{Json, Router};
 use std::sync::Arc;
+use std::time::Duration;
 
 pub(super) const FEATURE: Feature = Feature {
     routes,
     description: include_str!("ota.json"),
 };
+
+/// How long a package may be on its way, each piece of it in time: the largest one by a line of a megabit a
+/// second.
+const UPLOAD_TIMEOUT: Duration = Duration::from_secs(3600);
+
+/// How long a request may take, when it brings a package.
+pub(super) fn patience(method: &Method, path: &str) -> Option<Duration> {
+    (method == Method::POST && path == "/api/ota").then_some(UPLOAD_TIMEOUT)
+}
 
 fn routes() -> Router<Arc<Shared>> {
     // Counted where the pieces are read: a body of unknown length is bounded as well.
