@@ -67,7 +67,9 @@ impl System {
 
     fn overload(&self) -> Result<Overload, String> {
         let devices = self.mode.overload_devices();
-        let server = Tidegate::start(&self.directory, "overload", self.cpus.server, 2 * devices)?;
+        // Each load's devices are others, and in an overload the goodbyes of the last ones get lost.
+        let room = 8 * devices;
+        let server = Tidegate::start(&self.directory, "overload", self.cpus.server, room)?;
         let duration = self.mode.duration();
         let fleet = devices.to_string();
         let run = |name: &str, pace: &[&str]| self.overload_load(&server, name, &fleet, pace);
