@@ -70,7 +70,7 @@ enum What {
     /// Resident memory of idle sessions in a shard without a kernel, and CPU time of handshakes
     Sessions {
         /// How many sessions are held
-        #[arg(default_value_t = 200_000)]
+        #[arg(default_value_t = 200_000, value_parser = parse_count)]
         count: usize,
     },
     /// A line of that, in a process of its own
@@ -107,6 +107,13 @@ struct Extent {
     /// Where table.md and the reports of the loads go
     #[arg(long, default_value = "target/bench", value_name = "DIRECTORY")]
     out: PathBuf,
+}
+
+fn parse_count(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(count) if count > 0 => Ok(count),
+        _ => Err("not a number above 0".into()),
+    }
 }
 
 impl Extent {

@@ -102,21 +102,23 @@ pub(crate) fn markdown(rows: &[Row], host: &Host, mode: &str) -> String {
             how.replace('|', "/").replace('\n', " ")
         );
     }
-    let count = |verdict: &str| {
-        rows.iter()
-            .filter(|row| row.verdict().contains(verdict))
-            .count()
-    };
+    let count = |is_it: fn(&str) -> bool| rows.iter().filter(|row| is_it(row.verdict())).count();
     text += &format!(
-        "\n{} rows: {} met, {} missed, {} not measured.\n",
+        "\n{} rows: {} met, {} met but not measured in full, {} missed, {} not measured.\n",
         rows.len(),
-        count("met"),
-        count("missed"),
+        count(|verdict| verdict.starts_with("met") && !verdict.contains("in full")),
+        count(|verdict| verdict.starts_with("met") && verdict.contains("in full")),
+        count(|verdict| verdict.contains("missed")),
         rows.iter()
             .filter(|row| matches!(row.figure, Figure::Missing(_)))
             .count()
     );
     text
+}
+
+/// A latency's ratio, of a load in which nothing may fail: what failed has no latency.
+pub(crate) fn unless_failed(ratio: f64, failed: f64) -> f64 {
+    if failed > 0.0 { f64::INFINITY } else { ratio }
 }
 
 /// Short: three digits of what is small, none behind the point of what is large.
@@ -176,7 +178,9 @@ mod tests {
             "{text}"
         );
         assert!(
-            text.contains("5 rows: 3 met, 1 missed, 1 not measured."),
+            text.contains(
+                "5 rows: 2 met, 1 met but not measured in full, 1 missed, 1 not measured."
+            ),
             "{text}"
         );
         assert!(
@@ -187,6 +191,8 @@ mod tests {
 
     #[test]
     fn numbers_are_short() {
+        assert_eq!(number(unless_failed(2.0, 1.0)), "inf");
+        assert_eq!(number(unless_failed(2.0, 0.0)), "2");
         let shown = [0.0, 0.0417, 1.0, 1.25, 99.0, 512.4].map(number);
         assert_eq!(shown, ["0", "0.0417", "1", "1.25", "99", "512"]);
     }

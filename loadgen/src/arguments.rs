@@ -12,8 +12,8 @@ use tidegate::time::Duration;
 
 use crate::target::Target;
 
-/// Longest payload: one datagram, without block-wise transfer.
-const PAYLOAD_BYTES_MAX: usize = 8192;
+/// Longest payload: one datagram of at most 4096 bytes, which is what Tidegate receives, without block-wise transfer.
+const PAYLOAD_BYTES_MAX: usize = 3900;
 /// Shortest payload of `--payload-bytes`: `{"v":""}`.
 const PAYLOAD_BYTES_MIN: usize = 8;
 /// Where a Tidegate on this host offers its admin interface.

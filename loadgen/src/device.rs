@@ -105,9 +105,11 @@ impl Device {
     }
 
     /// Whether an operation of it would begin at once.
-    pub(crate) fn is_free(&self) -> bool {
+    pub(crate) fn is_free(&self, now: Instant) -> bool {
         let at_rest = matches!(self.state, State::Down | State::Ready);
-        at_rest && self.backlog.is_empty() && self.pause_until.is_none()
+        // A pause without a backlog has no timer that would end it.
+        let paused = self.pause_until.is_some_and(|until| now < until);
+        at_rest && self.backlog.is_empty() && !paused
     }
 
     /// Starts a handshake that was intended for `since`.

@@ -117,11 +117,11 @@ impl Turns {
     }
 
     /// The next device that has nothing under way, of a few: the others may all wait for an answer that was lost.
-    fn take(&mut self, devices: &[Device]) -> Option<usize> {
+    fn take(&mut self, devices: &[Device], now: Instant) -> Option<usize> {
         for _ in 0..devices.len().min(TURNS_MAX) {
             let index = self.next;
             self.next = (index + 1) % devices.len();
-            if devices.get(index)?.is_free() {
+            if devices.get(index)?.is_free(now) {
                 return Some(index);
             }
         }
@@ -306,8 +306,10 @@ impl<'a> Worker<'a> {
             (Phase::Connect, _) => started - self.kit.settled.min(started) < CONNECTING_MAX,
             (Phase::Run, Load::Closed) => true,
             (Phase::Run, Load::Turns { .. }) => {
-                let is_due = self.kit.outstanding < self.turns.in_flight && now < self.kit.end;
-                let device = is_due.then(|| self.turns.take(&self.devices))??;
+                let is_due = self.kit.outstanding < self.turns.in_flight
+                    && now < self.kit.end
+                    && !self.kit.control.is_count_reached();
+                let device = is_due.then(|| self.turns.take(&self.devices, now))??;
                 return Some((device, now));
             }
             (Phase::Run, Load::Open { .. }) => {

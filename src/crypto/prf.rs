@@ -63,13 +63,13 @@ impl std::fmt::Debug for PrfSecret {
 /// out  = HMAC(secret; A(1) | label | seed) | HMAC(secret; A(2) | label | seed) | ...
 /// ```
 fn p_sha256(key: &HmacSha256, label: &[u8], seed: &[u8], out: &mut [u8]) {
-    let mut a = key.mac(&[label, seed]);
+    let mut a = Zeroizing::new(key.mac(&[label, seed]));
     let mut pieces = out.chunks_mut(DIGEST_LEN).peekable();
     while let Some(piece) = pieces.next() {
-        let block = Zeroizing::new(key.mac(&[&a, label, seed]));
+        let block = Zeroizing::new(key.mac(&[&*a, label, seed]));
         piece.copy_from_slice(&block[..piece.len()]);
         if pieces.peek().is_some() {
-            a = key.mac(&[&a]);
+            a = Zeroizing::new(key.mac(&[&*a]));
         }
     }
 }

@@ -144,9 +144,11 @@ impl HmacSha256 {
         let mut outer = Sha256::after(self.outer, BLOCK_LEN as u64);
         outer.update(&inner.pad());
         let mac = outer.pad();
-        // Both came of the key.
-        inner.state.zeroize();
-        outer.state.zeroize();
+        // All of it came of the key.
+        for hash in [&mut inner, &mut outer] {
+            hash.state.zeroize();
+            hash.block.zeroize();
+        }
         mac
     }
 }

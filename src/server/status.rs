@@ -120,6 +120,12 @@ impl StatusSource for ServerStatus {
 
     fn ready(&self) -> Result<(), String> {
         self.healthy()?;
+        if let Some(failure) = self.parts.store.status().flush_failure {
+            return Err(format!(
+                "uploads stay in the log, as the database takes none: {failure}; if that lasts though the disk has room, \
+                 restart tidegate"
+            ));
+        }
         if self.ready.load(Ordering::Acquire) {
             Ok(())
         } else {

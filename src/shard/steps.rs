@@ -235,7 +235,9 @@ impl Shard {
                 }
                 taken += verdicts.len();
                 state.endpoint.foresee_verdicts(verdicts);
-                for verdict in verdicts.drain(..) {
+                // Taken one by one, so that a panic leaves the others: each returns a permit.
+                verdicts.reverse();
+                while let Some(verdict) = state.verdicts.pop() {
                     state
                         .endpoint
                         .handle_verdict(now, verdict, &mut state.outbox);
@@ -306,8 +308,12 @@ impl Shard {
                 "{step_name} panicked: all sessions are dropped"
             );
             state.outbox = Outbox::default();
-            state.verdicts.clear();
             state.endpoint.forget_all(now);
+            while let Some(verdict) = state.verdicts.pop() {
+                state
+                    .endpoint
+                    .handle_verdict(now, verdict, &mut state.outbox);
+            }
         }
     }
 

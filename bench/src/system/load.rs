@@ -80,9 +80,14 @@ impl Report {
         self.number("/server/cpu_us_per_handshake")
     }
 
+    /// Requests and handshakes that failed.
+    pub(crate) fn failed(&self) -> f64 {
+        self.number("/requests/failed") + self.number("/handshakes/failed")
+    }
+
     /// What went wrong, as the end of a sentence; empty when nothing did.
     pub(crate) fn troubles(&self) -> String {
-        let failed = self.number("/requests/failed") + self.number("/handshakes/failed");
+        let failed = self.failed();
         if failed > 0.0 {
             format!("; {failed} FAILED")
         } else {

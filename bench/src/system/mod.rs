@@ -24,7 +24,7 @@ use self::tidegate::{Counted, SHARED_TOKEN, Tidegate};
 use crate::micro;
 use crate::path::PathCosts;
 use crate::sessions;
-use crate::table::{Figure, Row, Target, number};
+use crate::table::{Figure, Row, Target, number, unless_failed};
 
 /// What all loads of this comparison use.
 pub(crate) const SUITE: &str = "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256";
@@ -261,7 +261,8 @@ impl System {
             number(p50),
             report.troubles()
         );
-        Ok(Figure::full(ratio(p999, p50)?, how))
+        let ratio = unless_failed(ratio(p999, p50)?, report.failed());
+        Ok(Figure::full(ratio, how))
     }
 
     /// One kind of handshake over and over, with the datagrams that each took.

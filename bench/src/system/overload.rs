@@ -27,7 +27,7 @@ use super::load::Report;
 use super::targets::{OVERLOAD_MEMORY, OVERLOAD_RATE, OVERLOAD_RECOVERY};
 use super::tidegate::Tidegate;
 use super::{PAYLOAD, SUITE, System, ratio, row};
-use crate::table::{Figure, Row, number};
+use crate::table::{Figure, Row, number, unless_failed};
 
 /// Threads that take their part of the server's core.
 const BURNERS: usize = 2;
@@ -223,7 +223,8 @@ impl Overload {
             number(p99(&self.quiet)),
             self.recovered.troubles()
         );
-        let recovery = ratio(p99(&self.recovered), p99(&self.quiet)).map(|x| figure(x, how));
+        let recovery = ratio(p99(&self.recovered), p99(&self.quiet))
+            .map(|x| figure(unless_failed(x, self.recovered.failed()), how));
         [
             row(OVERLOAD_RATE, rate),
             row(OVERLOAD_MEMORY, memory),

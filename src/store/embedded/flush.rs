@@ -168,6 +168,10 @@ impl Flusher {
             latest_bytes: 0,
         };
         let mut due = Instant::now() + self.interval;
+        if self.head.active_bytes() >= self.bytes_max {
+            // What the log gave back at the start fills it: nothing is taken, so no commit would ask.
+            due = Instant::now();
+        }
         self.look_for_old(&mut work);
         loop {
             let close = match self.wait(due, work.sweep.as_ref().map(|(_, due)| *due)) {

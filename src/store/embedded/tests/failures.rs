@@ -50,6 +50,39 @@ impl Faults {
     }
 }
 
+/// A head that the log fills at the start takes nothing, so no upload would have it flushed.
+#[test]
+fn a_full_head_is_flushed_right_after_a_start() {
+    let patient = StoreSettings {
+        flush_interval: Duration::from_secs(3600),
+        ..settings()
+    };
+    let directory = TempDir::new().unwrap();
+    let opened = open(directory.path(), &patient).unwrap();
+    let text = "x".repeat(1000);
+    for ts in 0..100 {
+        append(
+            &opened.store,
+            readings(&[(ts, "k", ValueRef::String(&text))]),
+        )
+        .unwrap();
+    }
+    // As if the process had been killed: what is on disk now is opened elsewhere.
+    let copy = TempDir::new().unwrap();
+    copy_directory(directory.path(), copy.path());
+    let small = StoreSettings {
+        head_bytes_max: 10_000,
+        ..patient
+    };
+    let recovered = open(copy.path(), &small).unwrap();
+    wait_for_flush(&recovered.store);
+    append(
+        &recovered.store,
+        readings(&[(100, "k", ValueRef::String(&text))]),
+    )
+    .unwrap();
+}
+
 #[test]
 fn after_a_failed_write_or_sync_nothing_is_acknowledged() {
     for break_append in [true, false] {
