@@ -34,6 +34,8 @@ struct Stream {
     attributions: BTreeSet<Attribution>,
     /// ServerHellos of different randoms: each may lead to a set of keys.
     hellos: HashSet<[u8; 32]>,
+    /// Of a connection id: hosts whose handshakes may have led to its keys.
+    hosts: BTreeSet<IpAddr>,
 }
 
 /// The checker.
@@ -97,9 +99,16 @@ impl Nonces {
             check_explicit_nonce(&record);
             match <[u8; DEVICE_ID_LEN]>::try_from(record.connection_id) {
                 Ok(id) => {
-                    let host = fleet::address(usize::from(id[0]), 0).ip();
-                    let hellos = self.hellos.get(&host).map_or(0, HashSet::len);
                     let stream = self.named.entry(id).or_default();
+                    // A ClientHello whose id was damaged on its way has another device's: such a handshake ends
+                    // with the server's Finished, if a session is resumed, which comes first.
+                    let named = fleet::address(usize::from(id[0]), 0).ip();
+                    stream.hosts.extend([named, sent.to.ip()]);
+                    let hellos = stream
+                        .hosts
+                        .iter()
+                        .map(|host| self.hellos.get(host).map_or(0, HashSet::len))
+                        .sum();
                     stream.attribute(&record, sent, hellos);
                 }
                 Err(_) => {
