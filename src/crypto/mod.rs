@@ -1,8 +1,8 @@
 //! Cryptography behind names of our own: the only module that names a crypto crate.
 //!
 //! aws-lc-rs does all of it but AES-CCM, which it lacks with the 12-byte nonce of RFC 6655, and SHA-256
-//! of a few bytes at a time; these come from the `ccm`, `aes` and `sha2` crates. Named curves only, no SHA-1 and no CBC on the wire:
-//! `password` has them for key files alone.
+//! of a few bytes at a time; these come from the `ccm`, `aes` and `sha2` crates. Named curves only, no
+//! SHA-1 and no CBC on the wire: `password` has them for key files alone.
 //!
 //! Invariants: whatever the peer sent ends in an error value, never in a panic; secrets are wiped
 //! when dropped; comparisons of tags and MACs take the same time whatever they compare.

@@ -54,8 +54,7 @@ struct Overload {
 impl System {
     /// Throughput, memory and recovery of a server at twice its saturation rate.
     pub(crate) fn overload_rows(&self, rows: &mut Vec<Row>) {
-        let measured = self.overload();
-        match measured {
+        match self.overload() {
             Ok(measured) => rows.extend(measured.rows()),
             Err(error) => {
                 for target in [OVERLOAD_RATE, OVERLOAD_MEMORY, OVERLOAD_RECOVERY] {

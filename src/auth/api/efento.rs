@@ -8,9 +8,9 @@
 //! ```
 //!
 //! The device's profile must be one of EFENTO, else 4.00. What cannot be decoded is 4.00, too
-//! (ThingsBoard: 5.00), and so is a message with more samples than a sensor takes. The token is read first, and
-//! nothing else before the device is known: what becomes of a message is a hundred times as long. A NON upload is answered as any other, where
-//! ThingsBoard says nothing; a sensor that sleeps does not hear it.
+//! (ThingsBoard: 5.00), and so is a message with more samples than a sensor takes. The token is read first,
+//! and nothing else before the device is known: to read a message whole costs a hundred times as much. A NON
+//! upload is answered as any other, where ThingsBoard says nothing; a sensor that sleeps does not hear it.
 //!
 //! The messages' fields and the names of the values are Efento's and ThingsBoard's; the rest of them is
 //! skipped.
