@@ -36,7 +36,7 @@ use crate::store::{
 };
 use committer::Commits;
 pub(crate) use database::MARKER;
-use database::{Points, Tables, unpanicked};
+use database::{Points, Tables, unpanicked, yield_to_requests};
 use directory::{DataDirectory, io_error};
 use flush::Flusher;
 use head::{Head, HeadReadings};
@@ -259,7 +259,10 @@ impl EmbeddedStore {
             let flusher = Arc::clone(&flusher);
             std::thread::Builder::new()
                 .name("store-flush".into())
-                .spawn(move || flusher.run(usage))?
+                .spawn(move || {
+                    yield_to_requests();
+                    flusher.run(usage);
+                })?
         };
         let committer_thread = {
             let (head, commits) = (Arc::clone(&head), Arc::clone(&commits));
