@@ -421,9 +421,6 @@ impl Endpoint {
                     Port::Secure => Counter::RequestsCoaps,
                 });
                 if self.requests_in_work < self.settings.requests_max {
-                    self.requests_in_work += 1;
-                    self.metrics
-                        .set(Counter::RequestsInWork, self.requests_in_work as u64);
                     request = Some(Request {
                         peer: peer_ref,
                         exchange,
@@ -447,7 +444,14 @@ impl Endpoint {
         }
         drop(send);
         self.relation_events.collect(peer_ref, layer, &self.metrics);
-        out.requests.extend(request);
+        if let Some(request) = request {
+            // The permit is taken with the request in the outbox, which a panic leaves there: its verdict
+            // returns it, whoever is there to hear that.
+            out.requests.push(request);
+            self.requests_in_work += 1;
+            self.metrics
+                .set(Counter::RequestsInWork, self.requests_in_work as u64);
+        }
         let begins = layer.list_bodies();
         self.bound_bodies(key, begins);
     }
