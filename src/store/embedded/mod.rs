@@ -70,6 +70,8 @@ pub struct StoreSettings {
     pub head_bytes_max: usize,
     /// The head is flushed at least this often.
     pub flush_interval: Duration,
+    /// A flush that failed is tried again after this time.
+    pub flush_retry: Duration,
     /// Syncs of the log begin at least this far apart.
     pub commit_interval: Duration,
     /// Bytes of attributes kept in memory for reading.
@@ -89,6 +91,7 @@ impl Default for StoreSettings {
             pending_bytes_max: 16 << 20,
             head_bytes_max: 128 << 20,
             flush_interval: Duration::from_secs(60),
+            flush_retry: Duration::from_secs(5),
             commit_interval: Duration::from_millis(4),
             attribute_cache_bytes: 32 << 20,
             block_cache_bytes: 64 << 20,
@@ -474,7 +477,7 @@ impl Store for EmbeddedStore {
             return;
         };
         self.commits.close();
-        // Only the threads' own panics could be joined here; both contain theirs.
+        // Nothing but panics could be learned here, and both contain theirs.
         let _ = threads.committer.join();
         self.flusher.close();
         let _ = threads.flusher.join();
