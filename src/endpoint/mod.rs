@@ -95,6 +95,8 @@ pub struct Endpoint {
     plain_peers: PlainPeers,
     timers: TimerWheel,
     secure_peers: usize,
+    /// When it may be told again that there is no room for more.
+    full_note_due: Instant,
     half_open: HalfOpen,
     requests_in_work: usize,
     lookups_in_work: usize,
@@ -146,6 +148,7 @@ impl Endpoint {
             plain_peers: PlainPeers::default(),
             timers: TimerWheel::new(now.instant),
             secure_peers: 0,
+            full_note_due: Instant::ZERO,
             half_open: HalfOpen::default(),
             requests_in_work: 0,
             lookups_in_work: 0,
@@ -316,7 +319,9 @@ impl Endpoint {
         }
         let ended = was_established && !association.is_established();
         match received.failure {
-            Some(error) if ended => out.note(Note::Failed(key.address, error)),
+            Some(error) if ended => {
+                out.note(Note::Failed(key.address, error));
+            }
             Some(error) => self.note_failure(key, error, out),
             None => {}
         }

@@ -375,8 +375,18 @@ impl Shard {
         }
     }
 
-    /// Logs what a peer did, a bounded number of times a second: peers decide how often it happens.
+    /// Logs what a peer did, a bounded number of times a second: peers decide how often it happens. Not so
+    /// what the endpoint itself says seldom.
     fn log(&self, note: Note) {
+        if let Note::SessionsFull(sessions) = note {
+            tracing::warn!(
+                shard = self.index,
+                sessions,
+                "the shard holds as many sessions as it may, and none that gives way: new devices find no room \
+                 until some end; raise TIDEGATE_SESSIONS_MAX, or lower TB_COAP_X509_DTLS_SESSION_INACTIVITY_TIMEOUT"
+            );
+            return;
+        }
         let second = self.clock.instant().as_micros() / 1_000_000;
         let (last, logged) = self.notes_logged.get();
         let logged = if last == second { logged } else { 0 };
@@ -387,6 +397,7 @@ impl Shard {
         match note {
             Note::Failed(peer, error) => tracing::info!(%peer, %error, "DTLS ended"),
             Note::Alert(peer, alert) => tracing::info!(%peer, %alert, "the peer sent an alert"),
+            Note::SessionsFull(_) => {}
         }
     }
 }
