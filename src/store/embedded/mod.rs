@@ -198,8 +198,13 @@ fn open_with(
     let registry = unpanicked(|| EmbeddedRegistry::open(&tables.database, directory.clone()))
         .and_then(|opened| opened)
         .map_err(damaged)?;
-    let packages = Packages::open(&tables.database, &directory.packages(), directory.clone())
-        .map_err(damaged)?;
+    let packages = Packages::open(
+        &tables.database,
+        &directory.packages(),
+        directory.clone(),
+        registry.writes(),
+    )
+    .map_err(damaged)?;
     let head = Head::new(settings.attribute_cache_bytes);
     let recovered = recovery::replay(&directory.log(), checkpoint, &head)?;
     let next_sequence = recovered.last_sequence + 1;
@@ -454,6 +459,7 @@ impl Store for EmbeddedStore {
         let (commits, flushes) = (&self.commits.counts, &self.flusher.counts);
         StoreStatus {
             failure: self.commits.failure(),
+            full: self.commits.full(),
             flush_failure: self.flusher.failure(),
             records: commits.records.load(Ordering::Relaxed),
             record_bytes: commits.record_bytes.load(Ordering::Relaxed),

@@ -6,6 +6,7 @@ use super::*;
 #[derive(Clone, Default)]
 struct Faults {
     append: Arc<std::sync::atomic::AtomicBool>,
+    full: Arc<std::sync::atomic::AtomicBool>,
     sync: Arc<std::sync::atomic::AtomicBool>,
     stuck: Arc<Mutex<()>>,
 }
@@ -17,10 +18,15 @@ struct FaultyFile {
 
 impl segment::LogFile for FaultyFile {
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        if self.faults.append.load(Ordering::SeqCst) {
-            // As a full disk does it: a part is written.
-            segment::LogFile::append(&mut self.file, &bytes[..bytes.len() / 2])?;
-            return Err(io::Error::from(io::ErrorKind::StorageFull));
+        for (fault, kind) in [
+            (&self.faults.append, io::ErrorKind::Other),
+            (&self.faults.full, io::ErrorKind::StorageFull),
+        ] {
+            if fault.load(Ordering::SeqCst) {
+                // As a full disk does it: a part is written.
+                segment::LogFile::append(&mut self.file, &bytes[..bytes.len() / 2])?;
+                return Err(io::Error::from(kind));
+            }
         }
         segment::LogFile::append(&mut self.file, bytes)
     }
@@ -116,6 +122,49 @@ fn after_a_failed_write_or_sync_nothing_is_acknowledged() {
         assert_eq!(found.first(), Some(&(1, 1)));
         assert!(!found.contains(&(3, 3)));
         append(&reopened.store, reading(4)).unwrap();
+    }
+}
+
+/// In a segment that goes on, and where each group has a segment of its own.
+#[test]
+fn a_full_disk_refuses_uploads_until_it_has_room() {
+    for segment_bytes in [1 << 20, 1] {
+        let directory = TempDir::new().unwrap();
+        let faults = Faults::default();
+        let settings = StoreSettings {
+            segment_bytes,
+            ..settings()
+        };
+        let opened = faults.open(directory.path(), &settings);
+        let store = &opened.store;
+        let reading = |ts| readings(&[(ts, "k", ValueRef::Long(ts))]);
+        append(store, reading(1)).unwrap();
+        faults.full.store(true, Ordering::SeqCst);
+        for ts in 2..5 {
+            let refused = append(store, reading(ts)).unwrap_err();
+            assert!(matches!(refused, StoreError::Full(_)), "{refused}");
+        }
+        let status = store.status();
+        assert!(status.full.is_some_and(|why| why.contains("log")));
+        assert_eq!((status.failure, status.pending_bytes), (None, 0));
+        assert_eq!(history(store, ALL), [(1, 1)]);
+        // A crash now costs nothing that was acknowledged, and brings back nothing that was refused.
+        let copy = TempDir::new().unwrap();
+        copy_directory(directory.path(), copy.path());
+        let recovered = open(copy.path(), &settings).unwrap();
+        assert_eq!(history(&recovered.store, ALL), [(1, 1)]);
+        faults.full.store(false, Ordering::SeqCst);
+        // The store finds out by itself, though nobody uploads.
+        wait_until(store, "it goes on", |status| status.full.is_none());
+        for ts in 5..8 {
+            append(store, reading(ts)).unwrap();
+        }
+        let all = [(1, 1), (5, 5), (6, 6), (7, 7)];
+        assert_eq!(history(store, ALL), all);
+        let copy = TempDir::new().unwrap();
+        copy_directory(directory.path(), copy.path());
+        let recovered = open(copy.path(), &settings).unwrap();
+        assert_eq!(history(&recovered.store, ALL), all);
     }
 }
 
