@@ -142,7 +142,7 @@ counters! {
     Counter "tidegate_driver_trouble_total" true "Times that the way of datagrams through the kernel was not clear; what is lost by it is among the drops." {
         /// All receive buffers of the ring were full; what came waited in the socket's own.
         BuffersExhausted r#"what="receive_buffers_full""#,
-        /// The ring's completion queue was full; what completed waited in the kernel.
+        /// The ring's completion queue was full; what completed waited in the kernel, or was lost.
         CompletionsOverflowed r#"what="completion_queue_full""#,
         /// Receiving failed.
         ReceiveErrors r#"what="receive_failed""#,

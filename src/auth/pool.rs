@@ -318,14 +318,18 @@ impl Completion for Stored {
     }
 }
 
-/// The answer when the store has not taken what a device sent.
+/// The answer when the store has not taken what a device sent: it may be sent again later, to the server
+/// that will have been restarted then, if need be.
 pub(super) fn refusal(error: &StoreError) -> Response {
     match error {
-        StoreError::Overloaded => Response {
+        StoreError::Overloaded
+        | StoreError::Full(_)
+        | StoreError::Failed(_)
+        | StoreError::Closed => Response {
             max_age: Some(RETRY_AFTER_S),
             ..Response::empty(code::SERVICE_UNAVAILABLE)
         },
-        _ => Response::empty(code::INTERNAL_SERVER_ERROR),
+        StoreError::Read(_) => Response::empty(code::INTERNAL_SERVER_ERROR),
     }
 }
 

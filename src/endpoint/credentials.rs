@@ -33,7 +33,6 @@ impl Endpoint {
             self.metrics.count_drop(DropReason::CredentialLookupBudget);
             return;
         }
-        self.lookups_in_work += 1;
         self.metrics.increment(Counter::CredentialLookups);
         let CredentialLookup {
             handshake,
@@ -49,6 +48,8 @@ impl Endpoint {
             handshake,
             identity,
         });
+        // With the look-up in the outbox, as for a request.
+        self.lookups_in_work += 1;
     }
 
     /// Look-ups of pre-shared keys that the pool has not answered yet.

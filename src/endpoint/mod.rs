@@ -95,6 +95,8 @@ pub struct Endpoint {
     plain_peers: PlainPeers,
     timers: TimerWheel,
     secure_peers: usize,
+    /// When it may be told again that there is no room for more.
+    full_note_due: Instant,
     half_open: HalfOpen,
     requests_in_work: usize,
     lookups_in_work: usize,
@@ -146,6 +148,7 @@ impl Endpoint {
             plain_peers: PlainPeers::default(),
             timers: TimerWheel::new(now.instant),
             secure_peers: 0,
+            full_note_due: Instant::ZERO,
             half_open: HalfOpen::default(),
             requests_in_work: 0,
             lookups_in_work: 0,
@@ -316,7 +319,9 @@ impl Endpoint {
         }
         let ended = was_established && !association.is_established();
         match received.failure {
-            Some(error) if ended => out.note(Note::Failed(key.address, error)),
+            Some(error) if ended => {
+                out.note(Note::Failed(key.address, error));
+            }
             Some(error) => self.note_failure(key, error, out),
             None => {}
         }
@@ -421,9 +426,6 @@ impl Endpoint {
                     Port::Secure => Counter::RequestsCoaps,
                 });
                 if self.requests_in_work < self.settings.requests_max {
-                    self.requests_in_work += 1;
-                    self.metrics
-                        .set(Counter::RequestsInWork, self.requests_in_work as u64);
                     request = Some(Request {
                         peer: peer_ref,
                         exchange,
@@ -447,7 +449,14 @@ impl Endpoint {
         }
         drop(send);
         self.relation_events.collect(peer_ref, layer, &self.metrics);
-        out.requests.extend(request);
+        if let Some(request) = request {
+            // The permit is taken with the request in the outbox, which a panic leaves there: its verdict
+            // returns it, whoever is there to hear that.
+            out.requests.push(request);
+            self.requests_in_work += 1;
+            self.metrics
+                .set(Counter::RequestsInWork, self.requests_in_work as u64);
+        }
         let begins = layer.list_bodies();
         self.bound_bodies(key, begins);
     }

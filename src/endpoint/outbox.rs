@@ -55,6 +55,8 @@ pub enum Note {
     Failed(SocketAddr, dtls::Error),
     /// The peer sent an alert: for example unknown_ca, of a client that does not trust the server.
     Alert(SocketAddr, dtls::AlertDescription),
+    /// The shard holds as many sessions as it may, this many, and none could give way to a new device.
+    SessionsFull(usize),
 }
 
 /// Notes kept of one step: a peer can cause them, so it cannot cause many.
@@ -144,11 +146,13 @@ impl Outbox {
         });
     }
 
-    /// Adds a note, unless there are enough of this step.
-    pub fn note(&mut self, note: Note) {
-        if self.notes.len() < NOTES_MAX {
+    /// Adds a note, unless there are enough of this step; whether it did.
+    pub fn note(&mut self, note: Note) -> bool {
+        let has_room = self.notes.len() < NOTES_MAX;
+        if has_room {
             self.notes.push(note);
         }
+        has_room
     }
 
     /// Takes the notes.

@@ -17,8 +17,9 @@ const RETRY_AFTER_S: u32 = 5;
 impl Endpoint {
     /// Takes the pool's answer to a request of this shard; returns the permit that the request held.
     pub fn handle_verdict(&mut self, now: Now, verdict: Verdict, out: &mut Outbox) {
-        self.buffers.put(verdict.buffer);
+        // First, so that no panic keeps the permit.
         self.requests_in_work = self.requests_in_work.saturating_sub(1);
+        self.buffers.put(verdict.buffer);
         self.metrics.increment(Counter::Verdicts);
         self.metrics
             .set(Counter::RequestsInWork, self.requests_in_work as u64);

@@ -19,6 +19,7 @@ mod staged;
 
 use super::profile::{Profile, ProfileSettings, Profiles};
 use super::revocation::{Revocation, RevocationList, SessionIdentity};
+use super::writes::Writes;
 use super::{
     Credential, DEFAULT_PROFILE, Device, DeviceChange, DeviceId, DeviceObserver, DeviceOptions,
     MqttBasic, NewCredential, NewDevice, Registry, RegistryError, validate,
@@ -61,6 +62,7 @@ pub struct EmbeddedRegistry {
     options: Index<OptionsEntry>,
     /// Held by whoever changes something.
     writer: Mutex<Writer>,
+    writes: Writes,
     /// Keeps the data directory locked as long as the database may be in use.
     _directory: Arc<dyn Send + Sync>,
 }
@@ -75,6 +77,15 @@ struct Writer {
     next_device: u64,
     /// One text for each profile in use.
     profile_names: HashMap<Box<str>, Arc<str>>,
+    writes: Writes,
+}
+
+impl Writer {
+    fn commit(&self, batch: OwnedWriteBatch) -> Result<(), RegistryError> {
+        self.writes
+            .note(batch.commit())
+            .map_err(RegistryError::Storage)
+    }
 }
 
 /// A device in the order of names.
@@ -98,6 +109,7 @@ impl EmbeddedRegistry {
         let (profiles, options) = (keyspace("profiles")?, keyspace("options")?);
         let packages = keyspace("packages")?;
         profiles::check_markers(database, &meta, [&profiles, &options, &packages])?;
+        let writes = Writes::default();
         let next = meta.get(NEXT_DEVICE).map_err(|e| e.to_string())?;
         let registry = Self {
             by_token: Index::new(),
@@ -123,7 +135,9 @@ impl EmbeddedRegistry {
                     })
                     .ok_or("the number of the next device is damaged")?,
                 profile_names: HashMap::new(),
+                writes: writes.clone(),
             }),
+            writes,
             _directory: directory,
         };
         let mut guard = registry.writer();
@@ -146,6 +160,11 @@ impl EmbeddedRegistry {
         }
         drop(guard);
         Ok(registry)
+    }
+
+    /// What becomes of writes, for others who write into the same database.
+    pub(crate) fn writes(&self) -> &Writes {
+        &self.writes
     }
 
     /// A panic while the lock was held changed nothing: what is written is either whole or absent.
@@ -424,7 +443,7 @@ impl Registry for EmbeddedRegistry {
             return results;
         }
         batch.insert(&writer.meta, NEXT_DEVICE, writer.next_device.to_be_bytes());
-        let committed = batch.commit().map_err(storage);
+        let committed = writer.commit(batch);
         for result in &mut results {
             match (&committed, &result) {
                 (Ok(()), Ok(device)) => self.insert(Arc::clone(device)),
@@ -455,9 +474,9 @@ impl Registry for EmbeddedRegistry {
         batch.remove(&writer.devices, device.id.0.to_be_bytes());
         batch.remove(&writer.options, device.id.0.to_be_bytes());
         let revoked = self.revoke(&device, &writer, &mut batch);
-        if let Err(error) = batch.commit() {
+        if let Err(error) = writer.commit(batch) {
             self.insert(device);
-            return Err(storage(error));
+            return Err(error);
         }
         self.by_id.remove(&device.id);
         self.options.remove(&device.id);
@@ -474,6 +493,10 @@ impl Registry for EmbeddedRegistry {
 
     fn profiles(&self) -> &Profiles {
         &self.profiles
+    }
+
+    fn write_failure(&self) -> Option<String> {
+        self.writes.failure()
     }
 
     fn options(&self, device: DeviceId) -> Arc<DeviceOptions> {
@@ -547,9 +570,9 @@ impl Registry for EmbeddedRegistry {
         let record = record::encode(&after, &certificate);
         batch.insert(&writer.devices, after.id.0.to_be_bytes(), record);
         let revoked = self.revoke(&before, &writer, &mut batch);
-        if let Err(error) = batch.commit() {
+        if let Err(error) = writer.commit(batch) {
             self.insert(before);
-            return Err(storage(error));
+            return Err(error);
         }
         self.insert(Arc::clone(&after));
         drop(writer);

@@ -17,6 +17,7 @@ pub mod packages;
 pub mod profile;
 pub mod revocation;
 mod validate;
+mod writes;
 
 use crate::crypto::pre_shared_key::{PRE_SHARED_KEY_LEN_MAX, PreSharedKey, psk_identity_hash};
 pub use mqtt::MqttBasic;
@@ -291,6 +292,12 @@ pub trait Registry: Send + Sync {
         self.add_many(vec![device])
             .pop()
             .unwrap_or_else(|| Err(RegistryError::Storage("nothing was added".into())))
+    }
+
+    /// Why no change can be made any more, if that is so: what is known of devices stays as it is until a
+    /// restart.
+    fn write_failure(&self) -> Option<String> {
+        None
     }
 
     /// Adds devices, each for itself, made durable together. One result per device, in order.

@@ -110,22 +110,13 @@ impl StatusSource for ServerStatus {
     }
 
     fn healthy(&self) -> Result<(), String> {
-        match self.parts.store.status().failure {
-            None => Ok(()),
-            Some(failure) => Err(format!(
-                "the store has failed and takes nothing until a restart: {failure}"
-            )),
-        }
+        health(&self.parts.store.status())
     }
 
     fn ready(&self) -> Result<(), String> {
-        self.healthy()?;
-        if let Some(failure) = self.parts.store.status().flush_failure {
-            return Err(format!(
-                "uploads stay in the log, as the database takes none: {failure}; if that lasts though the disk has room, \
-                 restart tidegate"
-            ));
-        }
+        let status = self.parts.store.status();
+        health(&status)?;
+        readiness(&status, self.parts.registry.write_failure())?;
         if self.ready.load(Ordering::Acquire) {
             Ok(())
         } else {
@@ -182,7 +173,7 @@ impl StatusSource for ServerStatus {
             (
                 "tidegate_store_up",
                 "1 while the store takes uploads.",
-                u64::from(store.failure.is_none()),
+                u64::from(store.failure.is_none() && store.full.is_none()),
             ),
         ];
         for (name, help, value) in gauges {
@@ -296,6 +287,35 @@ impl StatusSource for ServerStatus {
     }
 }
 
+/// Why only a restart would help, if that is so.
+fn health(store: &StoreStatus) -> Result<(), String> {
+    match &store.failure {
+        None => Ok(()),
+        Some(failure) => Err(format!(
+            "the store has failed and takes nothing until a restart: {failure}"
+        )),
+    }
+}
+
+/// Why a device, or whoever changes one, is better served elsewhere, if that is so.
+fn readiness(store: &StoreStatus, write_failure: Option<String>) -> Result<(), String> {
+    if let Some(reason) = &store.full {
+        return Err(format!(
+            "uploads are refused until the disk has room: {reason}"
+        ));
+    }
+    if let Some(failure) = write_failure {
+        return Err(format!("devices cannot be changed: {failure}"));
+    }
+    match &store.flush_failure {
+        None => Ok(()),
+        Some(failure) => Err(format!(
+            "uploads stay in the log, as the database takes none: {failure}; if that lasts though the disk has room, \
+             restart tidegate"
+        )),
+    }
+}
+
 /// What became of sessions that clients offered again.
 fn encode_resumption(sessions: &Sessions, encoder: &mut Encoder) {
     let name = "tidegate_resumptions_total";
@@ -329,4 +349,78 @@ fn encode_resumption(sessions: &Sessions, encoder: &mut Encoder) {
         "Sessions kept for resumption by id.",
         sessions.cached(),
     );
+}
+
+#[cfg(test)]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "deadlines of the tests themselves"
+)]
+mod tests {
+    use super::*;
+    use crate::registry::DeviceId;
+    use crate::store::embedded::{StoreSettings, open};
+    use crate::store::{Batch, ValueRef};
+
+    #[test]
+    fn whoever_is_not_ready_says_why() {
+        let well = StoreStatus::default();
+        assert_eq!((health(&well), readiness(&well, None)), (Ok(()), Ok(())));
+        let why = |text: &str| Some(text.to_owned());
+        let full = StoreStatus {
+            full: why("1.log: no space"),
+            ..well.clone()
+        };
+        assert_eq!(health(&full), Ok(()), "a restart makes no room");
+        assert!(
+            readiness(&full, None)
+                .unwrap_err()
+                .contains("1.log: no space")
+        );
+        let told = readiness(&well, why("restart tidegate")).unwrap_err();
+        assert!(told.contains("devices cannot be changed: restart tidegate"));
+        let failed = StoreStatus {
+            failure: why("the disk is gone"),
+            ..well
+        };
+        assert!(health(&failed).unwrap_err().contains("the disk is gone"));
+    }
+
+    /// What `/readyz` says while a real store cannot flush, and when it can again.
+    #[test]
+    fn a_server_that_cannot_flush_is_not_ready_until_it_can() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let soon = Duration::from_millis(20);
+        let settings = StoreSettings {
+            flush_interval: soon,
+            flush_retry: soon,
+            ..StoreSettings::default()
+        };
+        let store = open(directory.path(), &settings).unwrap().store;
+        let wait_until = |is_ready: bool| {
+            let end = std::time::Instant::now() + Duration::from_secs(30);
+            loop {
+                let ready = readiness(&store.status(), None);
+                if ready.is_ok() == is_ready {
+                    return ready;
+                }
+                assert!(std::time::Instant::now() < end, "{:?}", store.status());
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        };
+        let in_the_way = directory.path().join("CHECKPOINT.new");
+        std::fs::create_dir(&in_the_way).unwrap();
+        let mut batch = Batch::new();
+        let value = ValueRef::Long(1);
+        batch.push_telemetry(DeviceId(1), 1, "k", value).unwrap();
+        let done = |_: Result<(), &crate::store::StoreError>| ();
+        assert!(store.append(batch, Box::new(done)).is_ok());
+        let why = wait_until(false).unwrap_err();
+        assert!(
+            why.contains("CHECKPOINT") && why.contains("restart"),
+            "{why}"
+        );
+        std::fs::remove_dir(&in_the_way).unwrap();
+        wait_until(true).unwrap();
+    }
 }

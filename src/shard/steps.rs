@@ -130,14 +130,10 @@ impl Shard {
             let Some(mut datagram) = endpoint.next_waiting(now) else {
                 break;
             };
-            let handled = catch_unwind(AssertUnwindSafe(|| {
+            let from = datagram.from();
+            self.guarded_datagram(from, Port::Secure, endpoint, |endpoint| {
                 endpoint.handle_waiting(now, &mut datagram, outbox);
-            }));
-            if handled.is_err() {
-                let peer = datagram.from();
-                tracing::error!(shard = self.index, %peer, "carrying on a handshake panicked");
-                endpoint.forget(peer, Port::Secure);
-            }
+            });
             let end = self.clock.now();
             share.spend(end.instant.saturating_duration_since(now.instant));
             now = end;
@@ -158,11 +154,22 @@ impl Shard {
         endpoint: &mut Endpoint,
         outbox: &mut Outbox,
     ) {
-        let handled = catch_unwind(AssertUnwindSafe(|| {
+        self.guarded_datagram(from, port, endpoint, |endpoint| {
             endpoint.handle_datagram(now, from, port, datagram, outbox);
-        }));
-        if handled.is_err() {
-            // A defect of ours: the peer goes, the shard and all others stay.
+        });
+    }
+
+    /// Runs what one datagram leads to. Should it panic, which is a defect of ours, the peer goes, and
+    /// the shard and all others stay; what is in the outbox stays, and requests there go to the pool, as
+    /// each holds a permit.
+    pub(super) fn guarded_datagram(
+        &self,
+        from: SocketAddr,
+        port: Port,
+        endpoint: &mut Endpoint,
+        handle: impl FnOnce(&mut Endpoint),
+    ) {
+        if catch_unwind(AssertUnwindSafe(|| handle(endpoint))).is_err() {
             tracing::error!(shard = self.index, peer = %from, "handling a datagram panicked");
             endpoint.forget(from, port);
         }
@@ -300,15 +307,29 @@ impl Shard {
     }
 
     /// Runs a step that concerns many peers. Should it panic, which is a defect of ours, nobody
-    /// knows which peer's state is broken: the shard goes on without any.
-    fn guarded(&self, step_name: &str, now: Now, state: &mut State, step: impl FnOnce(&mut State)) {
+    /// knows which peer's state is broken: the shard goes on without any, and with all its permits.
+    pub(super) fn guarded(
+        &self,
+        step_name: &str,
+        now: Now,
+        state: &mut State,
+        step: impl FnOnce(&mut State),
+    ) {
         if catch_unwind(AssertUnwindSafe(|| step(state))).is_err() {
             tracing::error!(
                 shard = self.index,
                 "{step_name} panicked: all sessions are dropped"
             );
-            state.outbox = Outbox::default();
+            let lost = std::mem::take(&mut state.outbox);
             state.endpoint.forget_all(now);
+            for request in lost.requests {
+                state
+                    .endpoint
+                    .handle_refusal(now, request, &mut state.outbox);
+            }
+            for request in &lost.credential_requests {
+                state.endpoint.handle_credential_refusal(request);
+            }
             while let Some(verdict) = state.verdicts.pop() {
                 state
                     .endpoint
@@ -354,8 +375,18 @@ impl Shard {
         }
     }
 
-    /// Logs what a peer did, a bounded number of times a second: peers decide how often it happens.
+    /// Logs what a peer did, a bounded number of times a second: peers decide how often it happens. Not so
+    /// what the endpoint itself says seldom.
     fn log(&self, note: Note) {
+        if let Note::SessionsFull(sessions) = note {
+            tracing::warn!(
+                shard = self.index,
+                sessions,
+                "the shard holds as many sessions as it may, and none that gives way: new devices find no room \
+                 until some end; raise TIDEGATE_SESSIONS_MAX, or lower TB_COAP_X509_DTLS_SESSION_INACTIVITY_TIMEOUT"
+            );
+            return;
+        }
         let second = self.clock.instant().as_micros() / 1_000_000;
         let (last, logged) = self.notes_logged.get();
         let logged = if last == second { logged } else { 0 };
@@ -366,6 +397,7 @@ impl Shard {
         match note {
             Note::Failed(peer, error) => tracing::info!(%peer, %error, "DTLS ended"),
             Note::Alert(peer, alert) => tracing::info!(%peer, %alert, "the peer sent an alert"),
+            Note::SessionsFull(_) => {}
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Running shards, on real sockets.
 
+mod panics;
+
 use std::net::{SocketAddr, UdpSocket};
 use std::thread::JoinHandle;
 use std::time::Duration;

@@ -125,6 +125,9 @@ pub enum StoreError {
     /// A write or sync failed before: nothing is taken any more until a restart.
     #[error("the store has failed and takes no more: {0}")]
     Failed(String),
+    /// The disk has no room: ask again later.
+    #[error("the disk is full: {0}")]
+    Full(String),
     /// Too much waits: ask again later. What [`Overloaded`] gives back can be completed with it.
     #[error("the store is overloaded")]
     Overloaded,
@@ -158,6 +161,9 @@ impl<F: FnOnce(Result<(), &StoreError>) + Send> Completion for F {
 pub struct StoreStatus {
     /// Why it takes nothing any more; `None` while it is well.
     pub failure: Option<String>,
+    /// Why nothing is taken for now: the disk is full. It is tried again each second, and `None` once
+    /// there is room.
+    pub full: Option<String>,
     /// Why the last flush into the queryable part failed; nothing is lost, but the log grows until
     /// batches are refused. `None` while it is well.
     pub flush_failure: Option<String>,

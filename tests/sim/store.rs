@@ -161,6 +161,10 @@ impl Store for MemoryStore {
         _: AttributeScope,
         _: Option<&[&str]>,
     ) -> Result<Vec<Attribute>, StoreError> {
+        let mut inner = self.inner();
+        if inner.dice.below(1000) < inner.faults.failure {
+            return Err(StoreError::Read("the disk of this test".into()));
+        }
         Ok(vec![Attribute {
             key: "interval".into(),
             updated_ms: 0,

@@ -34,6 +34,7 @@ pub struct Server {
     pub admin_port: u16,
     settings: Vec<(String, String)>,
     arguments: Vec<&'static str>,
+    prepare: fn(&mut Command),
 }
 
 /// The binary under test.
@@ -72,6 +73,15 @@ impl Server {
 
     /// Starts in a directory that holds `server.pem` and `server_key.pem`, unless settings differ.
     pub fn start_in(directory: tempfile::TempDir, settings: &[(&str, &str)]) -> Self {
+        Self::start_prepared(directory, settings, |_| {})
+    }
+
+    /// The same, the process prepared by `prepare`.
+    pub fn start_prepared(
+        directory: tempfile::TempDir,
+        settings: &[(&str, &str)],
+        prepare: fn(&mut Command),
+    ) -> Self {
         let [plain_port, secure_port] = free_udp_ports();
         let admin_port = free_tcp_port();
         let path = |name: &str| directory.path().join(name).display().to_string();
@@ -101,6 +111,7 @@ impl Server {
             admin_port,
             settings: all,
             arguments: vec!["serve"],
+            prepare,
         };
         server.spawn();
         server
@@ -126,6 +137,7 @@ impl Server {
                 .map(|(name, value)| (name.to_owned(), value))
                 .to_vec(),
             arguments: vec!["serve", "--dev"],
+            prepare: |_| {},
         };
         server.spawn();
         server
@@ -139,15 +151,16 @@ impl Server {
             .append(true)
             .open(self.directory.path().join("log"))
             .expect("a log file");
-        let child = tidegate()
+        let mut command = tidegate();
+        command
             .args(&self.arguments)
             .envs(self.settings.iter().map(|(name, value)| (name, value)))
             .current_dir(self.directory.path())
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a log file"))
-            .stderr(log)
-            .spawn()
-            .expect("tidegate starts");
+            .stderr(log);
+        (self.prepare)(&mut command);
+        let child = command.spawn().expect("tidegate starts");
         self.child = Some(child);
         let deadline = Instant::now() + PATIENCE;
         while !self

@@ -24,6 +24,7 @@ use guard::Asker;
 pub(super) use guard::Guard;
 
 use super::{Api, Outcome, code};
+use crate::auth::pool::RETRY_AFTER_S;
 use crate::auth::request::{Request, Response};
 use crate::auth::tally::Tallied;
 use crate::registry::packages::{PackageKind, announce};
@@ -213,7 +214,10 @@ fn refused(error: RegistryError) -> Refused {
     match error {
         RegistryError::Storage(reason) => {
             tracing::error!(%reason, "a device cannot be provisioned");
-            Refused::With(Response::empty(code::INTERNAL_SERVER_ERROR))
+            Refused::With(Response {
+                max_age: Some(RETRY_AFTER_S),
+                ..Response::empty(code::SERVICE_UNAVAILABLE)
+            })
         }
         _ => Refused::Failure,
     }

@@ -261,11 +261,16 @@ impl Store for Refusing {
 #[test]
 fn what_the_store_refuses_is_not_acknowledged() {
     let (_directory, opened) = embedded();
-    let failed = Some(StoreError::Failed("x".into()));
-    for (error, code, max_age) in [
-        (None, code::SERVICE_UNAVAILABLE, Some(RETRY_AFTER_S)),
-        (failed, code::INTERNAL_SERVER_ERROR, None),
-        (Some(StoreError::Closed), code::INTERNAL_SERVER_ERROR, None),
+    let later = (code::SERVICE_UNAVAILABLE, Some(RETRY_AFTER_S));
+    for (error, (code, max_age)) in [
+        (None, later),
+        (Some(StoreError::Full("x".into())), later),
+        (Some(StoreError::Failed("x".into())), later),
+        (Some(StoreError::Closed), later),
+        (
+            Some(StoreError::Read("x".into())),
+            (code::INTERNAL_SERVER_ERROR, None),
+        ),
     ] {
         let running = Running::new(opened.registry.clone(), Arc::new(Refusing(error)));
         running.submit(request(1, 7, "T", "{a:1}"));

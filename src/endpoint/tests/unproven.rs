@@ -61,3 +61,40 @@ fn sessions_that_strangers_never_use_keep_no_device_out() {
     let asked = device.seal(&again);
     assert_eq!(bench.talk(&mut device, vec![asked]).len(), 1);
 }
+
+/// What devices have stays theirs, however idle; that there is no room for others is told once a minute.
+#[test]
+fn a_table_full_of_devices_is_told_of_and_changes_for_nobody() {
+    let mut bench = Bench::new(|settings| settings.sessions_max = 3);
+    let mut devices: Vec<_> = (1..=3).map(|port| bench.connect(port, None)).collect();
+    for device in &mut devices {
+        let asked = device.seal(POST);
+        let request = bench.talk(device, vec![asked]).pop().unwrap();
+        let verdict = answer(&request, 0x41);
+        let now = bench.now;
+        bench
+            .endpoint
+            .handle_verdict(now, verdict, &mut Outbox::default());
+    }
+    let mut notes = Vec::new();
+    for number in 0..10 {
+        // Half a minute apart.
+        bench.sleep(Duration::from_secs(30));
+        let config = crate::dtls::client::ClientConfig::default();
+        let (mut late, hello) = bench.start(peer(50 + number), config);
+        let mut waiting = hello;
+        for _ in 0..2 {
+            let mut next = Vec::new();
+            for datagram in waiting {
+                let mut out = bench.deliver(late.address, datagram);
+                notes.extend(out.take_notes());
+                next.extend(bench.hand_over(&mut late, &out));
+            }
+            waiting = next;
+        }
+        assert!(!late.connection.is_established());
+    }
+    assert_eq!(notes, [Note::SessionsFull(3); 5]);
+    assert_eq!(bench.metrics.value(Counter::SessionsDisplaced), 0);
+    assert_eq!(bench.metrics.value(Counter::Sessions), 3);
+}

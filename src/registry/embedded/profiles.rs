@@ -152,7 +152,7 @@ impl EmbeddedRegistry {
             .batch()
             .durability(Some(PersistMode::SyncAll));
         batch.insert(&writer.profiles, name, record);
-        batch.commit().map_err(storage)?;
+        writer.commit(batch)?;
         let profile = Arc::new(profile);
         self.profiles.put(Arc::clone(&profile));
         Ok(profile)
@@ -176,7 +176,7 @@ impl EmbeddedRegistry {
             .batch()
             .durability(Some(PersistMode::SyncAll));
         batch.remove(&writer.profiles, name);
-        batch.commit().map_err(storage)?;
+        writer.commit(batch)?;
         self.profiles.take(name);
         Ok(())
     }
@@ -208,7 +208,7 @@ impl EmbeddedRegistry {
             .batch()
             .durability(Some(PersistMode::SyncAll));
         batch.insert(&writer.devices, key, record::encode(&after, &certificate));
-        batch.commit().map_err(storage)?;
+        writer.commit(batch)?;
         self.by_id.insert(Arc::clone(&after));
         let mut names = self.by_name.write().unwrap_or_else(PoisonError::into_inner);
         names.replace(ByName(Arc::clone(&after)));
@@ -247,7 +247,7 @@ impl EmbeddedRegistry {
             let record = encode(&options).map_err(|e| RegistryError::Storage(e.to_string()))?;
             batch.insert(&writer.options, device.0.to_be_bytes(), record);
         }
-        batch.commit().map_err(storage)?;
+        writer.commit(batch)?;
         let options = Arc::new(options);
         if is_empty {
             self.options.remove(&device);

@@ -14,10 +14,11 @@ mod checksum;
 pub use announce::{announce, announcement, withdrawal, write_state};
 pub use checksum::ChecksumAlgorithm;
 
+use super::writes::Writes;
 use crate::store::embedded::MARKER;
 use arc_swap::ArcSwap;
 use checksum::Checksum;
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -150,6 +151,15 @@ struct Writer {
     database: Database,
     packages: Keyspace,
     next: u64,
+    writes: Writes,
+}
+
+impl Writer {
+    fn commit(&self, batch: OwnedWriteBatch) -> Result<(), PackageError> {
+        self.writes
+            .note(batch.commit())
+            .map_err(PackageError::Storage)
+    }
 }
 
 impl Packages {
@@ -162,6 +172,7 @@ impl Packages {
         database: &Database,
         directory: &Path,
         lock: Arc<dyn Send + Sync>,
+        writes: &Writes,
     ) -> Result<Self, String> {
         let text = |error: fjall::Error| error.to_string();
         let options = || KeyspaceCreateOptions::default().max_memtable_size(1 << 20);
@@ -194,6 +205,7 @@ impl Packages {
                 database: database.clone(),
                 packages,
                 next,
+                writes: writes.clone(),
             }),
             _lock: lock,
         })
@@ -292,7 +304,7 @@ impl Packages {
             .durability(Some(PersistMode::SyncAll));
         batch.insert(&writer.packages, id.to_be_bytes(), record);
         batch.insert(&writer.packages, MARKER, writer.next.to_be_bytes());
-        batch.commit().map_err(storage)?;
+        writer.commit(batch)?;
         let mut all = ByNumber::clone(&self.all.load());
         let stored = Stored {
             package: Arc::clone(&package),
@@ -318,7 +330,7 @@ impl Packages {
             .batch()
             .durability(Some(PersistMode::SyncAll));
         batch.remove(&writer.packages, id.to_be_bytes());
-        batch.commit().map_err(storage)?;
+        writer.commit(batch)?;
         let mut all = ByNumber::clone(&self.all.load());
         all.remove(&id);
         self.all.store(Arc::new(all));

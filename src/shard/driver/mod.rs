@@ -127,7 +127,7 @@ pub(super) struct Counts {
     pub(super) receive_errors: u64,
     /// Times that all receive buffers were full; what came waited in the socket's.
     pub(super) buffers_exhausted: u64,
-    /// Times that the completion queue was full; what completed waited in the kernel.
+    /// Times that the completion queue was full; what completed waited in the kernel, or was lost.
     pub(super) completions_overflowed: u64,
 }
 

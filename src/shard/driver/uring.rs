@@ -15,6 +15,10 @@
 //! buffers and a full submission queue can complete; should it overflow, the kernel keeps the rest
 //! until the next enter. Both are counted.
 //!
+//! A kernel that has no memory to keep them in drops completions, and says so (EBADR) to whoever waits.
+//! Nobody knows then which operations have ended and which buffers were filled: all operations are
+//! ended and all buffers taken back, and the ring begins anew ([`RingDriver::recover`]).
+//!
 //! # Memory that the kernel uses
 //!
 //! All of it is in [`memory::Memory`]: the buffers, the flights, the header and the value of the event. It is
@@ -134,6 +138,10 @@ pub(in crate::shard) struct RingDriver {
     closing: bool,
     send_flags: i32,
     counts: Counts,
+    /// Completions that the kernel has said it dropped, as far as they have been seen to.
+    dropped_known: u32,
+    /// Times that completions were lost.
+    losses: u64,
 }
 
 impl RingDriver {
@@ -172,26 +180,37 @@ impl RingDriver {
             closing: false,
             send_flags: libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL,
             counts: Counts::default(),
+            dropped_known: 0,
+            losses: 0,
         };
         driver.ring.completion().disable_eventfd();
-        let buffers = &mut driver.memory.buffers;
+        driver.begin()?;
+        Ok(driver)
+    }
+
+    /// Lends the kernel all buffers that hold no datagram, and begins the operations that are always
+    /// under way. None is when this is called, and no buffers are registered.
+    fn begin(&mut self) -> io::Result<()> {
+        let buffers = &mut self.memory.buffers;
         // SAFETY: the ring of entries is page-aligned, as long as said, and stays where it is until it
         // is unregistered or, with `Memory`, never freed.
         unsafe {
-            driver.ring.submitter().register_buf_ring_with_flags(
+            self.ring.submitter().register_buf_ring_with_flags(
                 buffers.entries.as_ptr() as u64,
                 buffers.count,
                 GROUP,
                 0,
             )?;
         }
+        buffers.take_back();
         for id in 0..buffers.count {
-            buffers.give(id);
+            if !self.arrivals.iter().any(|arrival| arrival.buffer == id) {
+                buffers.give(id);
+            }
         }
         buffers.publish();
-        driver.arm();
-        driver.enter(0, None)?;
-        Ok(driver)
+        self.arm();
+        self.enter_once(0, None).map(drop)
     }
 
     /// The descriptor that becomes readable with the next completion, between
@@ -336,6 +355,10 @@ impl RingDriver {
     /// Lets the kernel write the event descriptor from now on. `false`: there is something already.
     pub(super) fn prepare_idle(&mut self) -> io::Result<bool> {
         self.enter(0, None)?;
+        if self.dropped() > 0 {
+            // Asleep in the executor, nobody waits on this ring, and would be told.
+            self.recover()?;
+        }
         if !self.hears() {
             // Receiving failed at once; asked anew at once, it might fail without end.
             self.enter(1, Some(DEAF_PAUSE))?;
@@ -389,6 +412,13 @@ impl RingDriver {
 
     /// Enters the kernel once: submits what is queued, and waits for `want` completions or `time`.
     fn enter(&mut self, want: usize, time: Option<Duration>) -> io::Result<()> {
+        match self.enter_once(want, time)? {
+            Entered::Well => Ok(()),
+            Entered::Lost => self.recover(),
+        }
+    }
+
+    fn enter_once(&mut self, want: usize, time: Option<Duration>) -> io::Result<Entered> {
         if self.ring.submission().cq_overflow() {
             // The kernel has kept them, and posts them now.
             self.counts.completions_overflowed += 1;
@@ -402,14 +432,44 @@ impl RingDriver {
             }
         };
         self.reap();
-        match entered {
-            Ok(_) => Ok(()),
-            Err(error) => match error.raw_os_error() {
-                // Time is over, or the kernel is short of something: what is queued stays queued.
-                Some(libc::ETIME | libc::EINTR | libc::EAGAIN | libc::EBUSY) => Ok(()),
-                _ => Err(error),
-            },
+        outcome(entered)
+    }
+
+    /// Completions that the kernel dropped and that were not seen to.
+    fn dropped(&mut self) -> u32 {
+        let dropped = self.ring.completion().overflow();
+        dropped.wrapping_sub(self.dropped_known)
+    }
+
+    /// Goes on after completions were lost. Datagrams that have arrived stay; those in buffers of lost
+    /// completions are lost as on the way, and sends that nobody told of the end of count as refused.
+    #[cold]
+    fn recover(&mut self) -> io::Result<()> {
+        self.counts.completions_overflowed += 1;
+        self.losses += 1;
+        if self.losses.is_power_of_two() {
+            tracing::warn!(
+                times = self.losses,
+                "the kernel dropped completions of the ring for want of memory: its operations begin \
+                 anew"
+            );
         }
+        if !self.end_operations() {
+            return Err(io::Error::other(
+                "completions of the ring were lost, and its operations do not end",
+            ));
+        }
+        self.dropped_known = self.ring.completion().overflow();
+        self.under_way = 0;
+        self.wake_armed = false;
+        for port in &mut self.ports {
+            port.armed = false;
+        }
+        for flight in &mut self.memory.flights {
+            self.counts.refused += mem::take(&mut flight.under_way) as u64;
+        }
+        self.ring.submitter().unregister_buf_ring(GROUP)?;
+        self.begin()
     }
 
     /// Takes all completions that are there.
@@ -460,27 +520,71 @@ impl RingDriver {
     /// Ends every operation and waits until the kernel has let go of [`Memory`]; whether it did.
     fn quiesce(&mut self) -> bool {
         self.closing = true;
+        let has_ended = self.end_operations();
+        // Without operations nobody looks at the buffers, whatever these say. The port is free at once
+        // when the ring lets go of its sockets here: it ends later than the descriptor.
+        let _ = self.ring.submitter().unregister_buf_ring(GROUP);
+        let _ = self.ring.submitter().unregister_files();
+        has_ended
+    }
+
+    /// Ends every operation; whether none is left.
+    fn end_operations(&mut self) -> bool {
         // What is queued must be under way before it can be cancelled.
-        let mut is_well = self.enter(0, None).is_ok();
+        let mut is_well = self.enter_once(0, None).is_ok();
         let step = Timespec::from(QUIESCE_STEP);
         for _ in 0..QUIESCE_STEPS {
             if self.under_way == 0 || !is_well {
                 break;
             }
-            // Fails when nothing is left to cancel, or what is left takes its time: that is counted.
+            let before = self.progress();
+            // May fail when nothing is left to cancel, or what is left takes its time: that is counted.
             let submitter = self.ring.submitter();
-            let _ = submitter.register_sync_cancel(Some(step), CancelBuilder::any());
-            is_well = self.enter(0, Some(Duration::ZERO)).is_ok();
+            let cancelled = submitter.register_sync_cancel(Some(step), CancelBuilder::any());
+            is_well = self.enter_once(0, Some(Duration::ZERO)).is_ok();
+            // The kernel has found nothing to cancel, and what it has not told the end of is no more
+            // than what it dropped.
+            let found_all = cancelled.is_ok() || is_not_found(&cancelled);
+            let is_still = found_all && before == self.progress();
+            if is_well && is_still && self.under_way <= self.dropped() as usize {
+                return true;
+            }
             if self.under_way > 0 {
-                is_well &= self.enter(1, Some(QUIESCE_STEP)).is_ok();
+                is_well &= self.enter_once(1, Some(QUIESCE_STEP)).is_ok();
             }
         }
-        // Without operations nobody looks at the buffers, whatever these say. The port is free at once
-        // when the ring lets go of its sockets here: it ends later than the descriptor.
-        let _ = self.ring.submitter().unregister_buf_ring(GROUP);
-        let _ = self.ring.submitter().unregister_files();
         self.under_way == 0
     }
+
+    /// What changes with every completion, be it seen or dropped.
+    fn progress(&mut self) -> (usize, usize, u32) {
+        (self.under_way, self.arrivals.len(), self.dropped())
+    }
+}
+
+/// How an enter went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Entered {
+    Well,
+    /// Completions were lost.
+    Lost,
+}
+
+fn outcome(entered: io::Result<usize>) -> io::Result<Entered> {
+    match entered {
+        Ok(_) => Ok(Entered::Well),
+        Err(error) => match error.raw_os_error() {
+            // Time is over, or the kernel is short of something: what is queued stays queued.
+            Some(libc::ETIME | libc::EINTR | libc::EAGAIN | libc::EBUSY) => Ok(Entered::Well),
+            Some(libc::EBADR) => Ok(Entered::Lost),
+            _ => Err(error),
+        },
+    }
+}
+
+fn is_not_found(result: &io::Result<()>) -> bool {
+    let error = result.as_ref().err().and_then(io::Error::raw_os_error);
+    error == Some(libc::ENOENT)
 }
 
 impl Drop for RingDriver {

@@ -10,7 +10,9 @@
 //!
 //! Invariants: a completion hears `Ok` only after the sync of its group and after the head has it,
 //! so that a device reads what it was told is stored. After a failed write or sync nothing is
-//! written any more, as what the disk holds is unknown: the store is failed until a restart.
+//! written any more, as what the disk holds is unknown: the store is failed until a restart. Only a
+//! disk that says beforehand that it is full is known not to hold the group: what comes is refused
+//! then, and a second later it is tried again, with an empty group if nothing came.
 
 #![expect(
     clippy::disallowed_methods,
@@ -18,7 +20,7 @@
 )]
 
 use super::head::Head;
-use super::segment::{ClosedSegment, LogWriter};
+use super::segment::{ClosedSegment, CommitError, LogWriter};
 use crate::store::{Batch, Completion, Overloaded, StoreError};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,6 +29,9 @@ use std::time::{Duration, Instant};
 
 /// A group that has this many bytes when the one before is done does not wait for the interval.
 const IMPATIENT_BYTES: usize = 1 << 20;
+
+/// How long all groups are refused once the disk was full.
+const FULL_PAUSE: Duration = Duration::from_secs(1);
 
 type Waiting = (Batch, Box<dyn Completion>);
 
@@ -47,6 +52,8 @@ struct Queue {
     /// Of those waiting and of those being written.
     bytes: usize,
     state: State,
+    /// Why groups are refused for now.
+    full: Option<String>,
     /// The committing thread waits for the first batch.
     idle: bool,
 }
@@ -150,6 +157,11 @@ impl Commits {
         }
     }
 
+    /// Why groups are refused for now: the disk is full.
+    pub(super) fn full(&self) -> Option<String> {
+        self.lock().full.clone()
+    }
+
     /// Keeps groups from being applied, and tells the number of the last one that was.
     pub(super) fn pause(&self) -> MutexGuard<'_, u64> {
         self.applied.lock().unwrap_or_else(PoisonError::into_inner)
@@ -197,9 +209,16 @@ impl Commits {
         on_commit: &dyn Fn(),
     ) -> StoreError {
         let mut earliest = Instant::now();
-        while self.gather(group, earliest) {
+        let mut full: Option<Full> = None;
+        while self.gather(group, earliest, full.as_ref().map(|full| full.retry_at)) {
             let started = Instant::now();
             earliest = started + interval;
+            if let Some(full) = &full
+                && started < full.retry_at
+            {
+                self.refuse(group, &full.reason);
+                continue;
+            }
             let frame = log.begin_frame();
             let mut records = 0_u32;
             for (batch, _) in &*group {
@@ -211,11 +230,25 @@ impl Commits {
             let sync_started = Instant::now();
             match log.commit(records) {
                 Ok(closed) => self.closed_segments().extend(closed),
-                Err(error) => {
+                Err(CommitError::Full(error)) => {
                     let reason = format!("writing {}: {error}", log.path().display());
-                    tracing::error!(%reason, "the store has failed: nothing is taken until a restart");
+                    if full.is_none() {
+                        tracing::error!(%reason, "the disk is full: uploads are refused until it has room");
+                    }
+                    self.refuse(group, &reason);
+                    let retry_at = Instant::now() + FULL_PAUSE;
+                    full = Some(Full { reason, retry_at });
+                    continue;
+                }
+                Err(CommitError::Failed(error)) => {
+                    let reason = format!("writing {}: {error}", log.path().display());
+                    tracing::error!(%reason, "the store has failed: nothing is taken until tidegate is restarted");
                     return StoreError::Failed(reason);
                 }
+            }
+            if full.take().is_some() {
+                self.lock().full = None;
+                tracing::info!("the disk has room again: uploads are taken");
             }
             let counts = &self.counts;
             add(&counts.sync_us, micros(sync_started.elapsed()));
@@ -232,19 +265,45 @@ impl Commits {
         StoreError::Closed
     }
 
-    /// Waits for batches and for the time to write them; `false` when closed and none is left.
-    fn gather(&self, group: &mut Vec<Waiting>, earliest: Instant) -> bool {
+    /// Refuses a group for want of room.
+    fn refuse(&self, group: &mut Vec<Waiting>, reason: &str) {
+        let bytes: usize = group.iter().map(|(batch, _)| batch.as_bytes().len()).sum();
+        let mut queue = self.lock();
+        queue.bytes -= bytes;
+        if queue.full.is_none() {
+            queue.full = Some(reason.to_owned());
+        }
+        drop(queue);
+        complete(group.drain(..), Err(&StoreError::Full(reason.to_owned())));
+    }
+
+    /// Waits for batches and for the time to write them; `false` when closed and none is left. At
+    /// `look_at` the group may be empty: the disk was full, and is to be tried.
+    fn gather(
+        &self,
+        group: &mut Vec<Waiting>,
+        earliest: Instant,
+        look_at: Option<Instant>,
+    ) -> bool {
         let mut queue = self.lock();
         loop {
             if queue.waiting.is_empty() {
                 if queue.state != State::Open {
                     return false;
                 }
+                let look_in = look_at.map(|at| at.saturating_duration_since(Instant::now()));
+                if look_in == Some(Duration::ZERO) {
+                    return true;
+                }
                 queue.idle = true;
-                queue = self
-                    .arrived
-                    .wait(queue)
-                    .unwrap_or_else(PoisonError::into_inner);
+                queue = match look_in {
+                    None => self.arrived.wait(queue),
+                    Some(time) => match self.arrived.wait_timeout(queue, time) {
+                        Ok((queue, _)) => Ok(queue),
+                        Err(poisoned) => Err(PoisonError::new(poisoned.into_inner().0)),
+                    },
+                }
+                .unwrap_or_else(PoisonError::into_inner);
                 queue.idle = false;
                 continue;
             }
@@ -275,6 +334,13 @@ impl Commits {
     fn lock(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A disk without room.
+struct Full {
+    reason: String,
+    /// Until then nothing is tried.
+    retry_at: Instant,
 }
 
 /// Calls the completions. One that panics takes no other with it.

@@ -10,7 +10,8 @@
 use super::attributes::{AttributeSet, row_key};
 use super::retention::Usage;
 use super::series::{
-    after_series, bucket, bucket_prefix, decode_block, device_prefix, parse_row_key, series_prefix,
+    after_series, bucket, bucket_prefix, decode_block, device_prefix, parse_row_key, row_sequence,
+    series_prefix,
 };
 use super::{OpenError, StoreSettings};
 use crate::registry::DeviceId;
@@ -148,7 +149,10 @@ impl Tables {
         let mut batch = self.database.batch();
         let mut left = usage.clone();
         for row in rows {
-            row.remove(self, &mut batch, &mut left);
+            if let Some((bucket, bytes)) = row.counted() {
+                left.subtract(bucket, bytes);
+            }
+            row.remove(self, &mut batch);
         }
         self.set_usage(&mut batch, &left);
         batch.commit().map_err(read_error)?;
@@ -300,11 +304,19 @@ impl Row {
         &self.key
     }
 
+    /// What it counts for: its bucket and bytes.
+    pub(super) fn counted(&self) -> Option<(i64, u64)> {
+        let (_, bucket) = parse_row_key(&self.key)?;
+        Some((bucket, self.bytes))
+    }
+
+    /// Of which flush it is.
+    pub(super) fn sequence(&self) -> Option<u64> {
+        row_sequence(&self.key)
+    }
+
     /// Adds the removal to a batch.
-    pub(super) fn remove(&self, tables: &Tables, batch: &mut OwnedWriteBatch, usage: &mut Usage) {
-        if let Some((_, bucket)) = parse_row_key(&self.key) {
-            usage.subtract(bucket, self.bytes);
-        }
+    pub(super) fn remove(&self, tables: &Tables, batch: &mut OwnedWriteBatch) {
         batch.remove(&tables.series, self.key.clone());
     }
 }

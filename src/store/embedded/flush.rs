@@ -17,7 +17,7 @@
 )]
 
 use super::committer::Commits;
-use super::database::{Tables, row_bytes, unpanicked};
+use super::database::{Row, Tables, row_bytes, unpanicked};
 use super::directory::DataDirectory;
 use super::head::{DeviceHead, Head};
 use super::retention::{Retention, Step, Sweep, Usage};
@@ -28,6 +28,7 @@ use crate::store::Value;
 use crate::store::batch::{TelemetryItem, TelemetryItems};
 use fjall::{OwnedWriteBatch, PersistMode};
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -41,9 +42,6 @@ const BATCH_BYTES: usize = 1 << 20;
 /// After a step of a sweep the thread rests this many times as long as the step took.
 const SWEEP_REST: u32 = 4;
 
-/// How long to wait after a flush that failed.
-const RETRY: Duration = Duration::from_secs(5);
-
 /// What the flushing thread works with.
 pub(super) struct Flusher {
     head: Arc<Head>,
@@ -54,6 +52,8 @@ pub(super) struct Flusher {
     interval: Duration,
     retention: Retention,
     sweep_interval: Duration,
+    /// How long to wait after a flush that failed.
+    retry: Duration,
     spares: SpareMaker,
     request: Mutex<Request>,
     requested: Condvar,
@@ -81,8 +81,8 @@ enum Wanted {
 
 /// What the thread has in hand.
 struct Work {
-    /// Number of the last group of a flush that failed and is to be done again.
-    unfinished: Option<u64>,
+    /// The flush that failed and is to be done again.
+    unfinished: Option<Unfinished>,
     /// Bytes of readings in the database.
     usage: Usage,
     /// The sweep under way, and when its next step is due.
@@ -91,6 +91,15 @@ struct Work {
     sweep_at: Instant,
     /// Bytes before the cutoff of the last sweep that stayed: they are the latest of their keys.
     latest_bytes: u64,
+}
+
+/// A flush under way.
+#[derive(Clone, Copy)]
+struct Unfinished {
+    /// Number of its last group.
+    sequence: u64,
+    /// The database has it all, and the count of its bytes.
+    is_written: bool,
 }
 
 /// Totals since the start.
@@ -123,6 +132,7 @@ impl Flusher {
             interval: settings.flush_interval,
             retention: settings.retention,
             sweep_interval: settings.sweep_interval,
+            retry: settings.flush_retry,
             spares,
             request: Mutex::default(),
             requested: Condvar::new(),
@@ -172,41 +182,78 @@ impl Flusher {
             // What the log gave back at the start fills it: nothing is taken, so no commit would ask.
             due = Instant::now();
         }
-        self.look_for_old(&mut work);
+        let mut is_first = true;
         loop {
-            let close = match self.wait(due, work.sweep.as_ref().map(|(_, due)| *due)) {
-                Wanted::Spare => {
-                    self.spares.make();
-                    continue;
-                }
-                Wanted::Sweep => {
-                    self.sweep(&mut work);
-                    continue;
-                }
-                Wanted::Flush => false,
-                Wanted::LastFlush => true,
-            };
-            self.asked.store(false, Ordering::Relaxed);
-            match self.flush(&mut work) {
-                Ok(()) => {
-                    due = Instant::now() + self.interval;
-                    self.lock().failure = None;
+            let step = || {
+                if std::mem::take(&mut is_first) {
                     self.look_for_old(&mut work);
                 }
-                Err(error) => {
-                    self.counts.failures.fetch_add(1, Ordering::Relaxed);
-                    tracing::error!(%error, "readings stay in the log: the database takes none");
-                    due = Instant::now() + RETRY;
-                    let mut request = self.lock();
-                    request.failure = Some(error);
-                    // Do not spin on a request that cannot be served.
-                    request.flush = false;
+                self.step(&mut work, &mut due)
+            };
+            match unpanicked(step) {
+                Ok(ControlFlow::Continue(())) => {}
+                Ok(ControlFlow::Break(())) => return,
+                Err(panic) => {
+                    // A defect of ours. What is in hand is whole at every step, and is tried again.
+                    due = self.on_failure(format!("flushing panicked: {panic}"));
+                    if let Some((_, sweep_due)) = &mut work.sweep {
+                        *sweep_due = due;
+                    }
+                    if self.lock().close {
+                        return;
+                    }
                 }
             }
-            if close {
-                return;
-            }
         }
+    }
+
+    /// Does the next thing that is due or asked for.
+    fn step(&self, work: &mut Work, due: &mut Instant) -> ControlFlow<()> {
+        let close = match self.wait(*due, work.sweep.as_ref().map(|(_, due)| *due)) {
+            Wanted::Spare => {
+                self.spares.make();
+                return ControlFlow::Continue(());
+            }
+            Wanted::Sweep => {
+                self.sweep(work);
+                return ControlFlow::Continue(());
+            }
+            Wanted::Flush => false,
+            Wanted::LastFlush => true,
+        };
+        self.asked.store(false, Ordering::Relaxed);
+        match self.flush(work) {
+            Ok(()) => {
+                *due = Instant::now() + self.interval;
+                if self.lock().failure.take().is_some() {
+                    tracing::info!("the database takes readings again");
+                }
+                if !close {
+                    self.look_for_old(work);
+                }
+            }
+            Err(error) => *due = self.on_failure(error),
+        }
+        if close {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    }
+
+    /// Notes why a flush failed, for whoever asks; returns when the next one is due.
+    fn on_failure(&self, error: String) -> Instant {
+        self.counts.failures.fetch_add(1, Ordering::Relaxed);
+        tracing::error!(
+            %error,
+            "readings stay in the log: the database takes none; if that lasts though the disk has room, \
+             restart tidegate"
+        );
+        let mut request = self.lock();
+        request.failure = Some(error);
+        // Do not spin on a request that cannot be served.
+        request.flush = false;
+        Instant::now() + self.retry
     }
 
     /// Starts a sweep when there are readings that are not to be kept, and none is under way.
@@ -250,11 +297,11 @@ impl Flusher {
             }
             Ok(Err(error)) => {
                 tracing::error!(%error, "old readings cannot be removed");
-                *due = ended + RETRY;
+                *due = ended + self.retry;
             }
             Err(error) => {
                 tracing::error!(error, "old readings cannot be removed");
-                *due = ended + RETRY;
+                *due = ended + self.retry;
             }
         }
     }
@@ -291,8 +338,11 @@ impl Flusher {
 
     /// Flushes once.
     fn flush(&self, work: &mut Work) -> Result<(), String> {
-        let sequence = match work.unfinished {
-            Some(sequence) => sequence,
+        let Unfinished {
+            sequence,
+            is_written,
+        } = match work.unfinished {
+            Some(unfinished) => unfinished,
             None => {
                 let applied = self.commits.pause();
                 // Groups can be empty: then there is nothing to write but how far the log is done.
@@ -300,14 +350,20 @@ impl Flusher {
                 if !self.head.begin_flush() && is_done {
                     return Ok(());
                 }
-                work.unfinished = Some(*applied);
-                *applied
+                *work.unfinished.insert(Unfinished {
+                    sequence: *applied,
+                    is_written: false,
+                })
             }
         };
-        // A flush that fails is written again, and must not count twice.
-        let usage = work.usage.clone();
-        let written = unpanicked(|| self.write(sequence, usage))?;
-        work.usage = written.map_err(|error| error.to_string())?;
+        if !is_written {
+            let written = unpanicked(|| self.write(sequence, &mut work.usage))?;
+            work.usage = written.map_err(|error| error.to_string())?;
+            work.unfinished = Some(Unfinished {
+                sequence,
+                is_written: true,
+            });
+        }
         self.directory
             .set_checkpoint(sequence)
             .map_err(|error| error.to_string())?;
@@ -319,8 +375,9 @@ impl Flusher {
         Ok(())
     }
 
-    /// Writes what was moved aside; returns what there is in the database then.
-    fn write(&self, sequence: u64, usage: Usage) -> Result<Usage, Box<dyn std::error::Error>> {
+    /// Writes what was moved aside; returns what there is in the database then. Should it fail, `usage`
+    /// is what there is without this flush.
+    fn write(&self, sequence: u64, usage: &mut Usage) -> Result<Usage, Box<dyn std::error::Error>> {
         let mut writer = Writer::new(&self.tables, sequence, usage);
         for devices in self.head.flushing() {
             for (&device, head) in devices.iter() {
@@ -357,17 +414,25 @@ impl Flusher {
 struct Writer<'a> {
     tables: &'a Tables,
     sequence: u64,
+    /// With what this flush has written so far.
     usage: Usage,
+    /// Without: a flush that fails is written again, and must not count twice. What it has removed
+    /// is gone, and it will not find that again.
+    settled: &'a mut Usage,
+    /// Rows that the batch removes and that are in both: bucket and bytes.
+    removed: Vec<(i64, u64)>,
     batch: OwnedWriteBatch,
     bytes: usize,
 }
 
 impl<'a> Writer<'a> {
-    fn new(tables: &'a Tables, sequence: u64, usage: Usage) -> Self {
+    fn new(tables: &'a Tables, sequence: u64, settled: &'a mut Usage) -> Self {
         Self {
             tables,
             sequence,
-            usage,
+            usage: settled.clone(),
+            settled,
+            removed: Vec::new(),
             batch: tables.database.batch(),
             bytes: 0,
         }
@@ -467,10 +532,9 @@ impl<'a> Writer<'a> {
         let new: BTreeSet<Vec<u8>> = blocks.iter().map(|(row, _)| row.clone()).collect();
         self.write_blocks(blocks)?;
         for row in old {
-            // One of the same name is of this flush, when it was not finished: it is replaced already,
-            // and was never counted.
+            // One of the same name is of this flush, when it was not finished: it is replaced already.
             if !new.contains(row.key()) {
-                row.remove(self.tables, &mut self.batch, &mut self.usage);
+                self.remove_row(&row);
                 self.commit_if_large()?;
             }
         }
@@ -487,12 +551,23 @@ impl<'a> Writer<'a> {
                 return Ok(());
             }
             for row in rows {
-                row.remove(self.tables, &mut self.batch, &mut self.usage);
+                self.remove_row(&row);
             }
             for row in attributes {
                 self.batch.remove(&self.tables.attributes, row);
             }
         }
+    }
+
+    fn remove_row(&mut self, row: &Row) {
+        // One of this flush, when it was not finished, was never counted.
+        if row.sequence() != Some(self.sequence)
+            && let Some((bucket, bytes)) = row.counted()
+        {
+            self.usage.subtract(bucket, bytes);
+            self.removed.push((bucket, bytes));
+        }
+        row.remove(self.tables, &mut self.batch);
     }
 
     fn commit_if_large(&mut self) -> fjall::Result<()> {
@@ -502,14 +577,30 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
+    /// Writes the batch. What it removes no longer counts, whatever becomes of the flush.
     fn commit(&mut self) -> fjall::Result<()> {
         self.bytes = 0;
-        std::mem::replace(&mut self.batch, self.tables.database.batch()).commit()
+        let mut batch = std::mem::replace(&mut self.batch, self.tables.database.batch());
+        if self.removed.is_empty() {
+            return batch.commit();
+        }
+        let mut left = self.settled.clone();
+        for (bucket, bytes) in self.removed.drain(..) {
+            left.subtract(bucket, bytes);
+        }
+        self.tables.set_usage(&mut batch, &left);
+        batch.commit()?;
+        *self.settled = left;
+        Ok(())
     }
 
     /// Writes what is left, with the checkpoint behind it, and makes everything durable: batches
     /// are in the database's journal in this order, so the checkpoint is there only if all is.
     fn finish(mut self) -> Result<Usage, Box<dyn std::error::Error>> {
+        // The last of the removals, so that the count behind them is that of all.
+        if !self.removed.is_empty() {
+            self.commit()?;
+        }
         self.tables.set_checkpoint(&mut self.batch, self.sequence);
         self.tables.set_usage(&mut self.batch, &self.usage);
         self.commit()?;

@@ -70,6 +70,8 @@ pub struct StoreSettings {
     pub head_bytes_max: usize,
     /// The head is flushed at least this often.
     pub flush_interval: Duration,
+    /// A flush that failed is tried again after this time.
+    pub flush_retry: Duration,
     /// Syncs of the log begin at least this far apart.
     pub commit_interval: Duration,
     /// Bytes of attributes kept in memory for reading.
@@ -89,6 +91,7 @@ impl Default for StoreSettings {
             pending_bytes_max: 16 << 20,
             head_bytes_max: 128 << 20,
             flush_interval: Duration::from_secs(60),
+            flush_retry: Duration::from_secs(5),
             commit_interval: Duration::from_millis(4),
             attribute_cache_bytes: 32 << 20,
             block_cache_bytes: 64 << 20,
@@ -195,8 +198,13 @@ fn open_with(
     let registry = unpanicked(|| EmbeddedRegistry::open(&tables.database, directory.clone()))
         .and_then(|opened| opened)
         .map_err(damaged)?;
-    let packages = Packages::open(&tables.database, &directory.packages(), directory.clone())
-        .map_err(damaged)?;
+    let packages = Packages::open(
+        &tables.database,
+        &directory.packages(),
+        directory.clone(),
+        registry.writes(),
+    )
+    .map_err(damaged)?;
     let head = Head::new(settings.attribute_cache_bytes);
     let recovered = recovery::replay(&directory.log(), checkpoint, &head)?;
     let next_sequence = recovered.last_sequence + 1;
@@ -454,6 +462,7 @@ impl Store for EmbeddedStore {
         let (commits, flushes) = (&self.commits.counts, &self.flusher.counts);
         StoreStatus {
             failure: self.commits.failure(),
+            full: self.commits.full(),
             flush_failure: self.flusher.failure(),
             records: commits.records.load(Ordering::Relaxed),
             record_bytes: commits.record_bytes.load(Ordering::Relaxed),
@@ -477,7 +486,7 @@ impl Store for EmbeddedStore {
             return;
         };
         self.commits.close();
-        // Only the threads' own panics could be joined here; both contain theirs.
+        // Nothing but panics could be learned here, and both contain theirs.
         let _ = threads.committer.join();
         self.flusher.close();
         let _ = threads.flusher.join();

@@ -17,7 +17,7 @@ use super::OpenError;
 use super::directory::io_error;
 use std::fs::{File, OpenOptions};
 use std::hash::{BuildHasher, RandomState};
-use std::io::{self, Write};
+use std::io::{self, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -36,7 +36,7 @@ pub(super) trait LogFile: Send {
     fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
     /// Makes everything written durable.
     fn sync(&mut self) -> io::Result<()>;
-    /// Cuts off what was never written, for good.
+    /// Cuts off all behind `length`, for good; what is written next comes there.
     fn cut(&mut self, length: u64) -> io::Result<()>;
 }
 
@@ -51,6 +51,7 @@ impl LogFile for File {
 
     fn cut(&mut self, length: u64) -> io::Result<()> {
         self.set_len(length)?;
+        self.seek(SeekFrom::Start(length))?;
         self.sync_all()
     }
 }
@@ -97,6 +98,29 @@ pub(super) struct LogWriter {
     spare: SpareSlot,
     next_sequence: u64,
     frame: Vec<u8>,
+    /// The segment that was closed for one that could not be made yet.
+    closed: Option<ClosedSegment>,
+}
+
+/// Why a group was not written.
+#[derive(Debug)]
+pub(super) enum CommitError {
+    /// There is no room. Nothing of the group is in the log, which can go on once there is.
+    Full(io::Error),
+    /// What the disk holds is unknown: nothing more may be written.
+    Failed(io::Error),
+}
+
+impl From<io::Error> for CommitError {
+    fn from(error: io::Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// Whether a disk says that it is full, or that this user's part of it is.
+fn is_full(error: &io::Error) -> bool {
+    use io::ErrorKind::{QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded)
 }
 
 /// The segment that is written to.
@@ -126,6 +150,7 @@ impl LogWriter {
             spare: SpareSlot::default(),
             next_sequence,
             frame: Vec::new(),
+            closed: None,
         }
     }
 
@@ -154,20 +179,27 @@ impl LogWriter {
     }
 
     /// Writes the frame begun and makes it durable. Gives the segment that it closed, if it did.
-    ///
-    /// After an error nothing more may be written: what the disk holds is unknown.
-    pub(super) fn commit(&mut self, records: u32) -> io::Result<Option<ClosedSegment>> {
-        let (segment, closed) = match self.segment.take() {
-            Some(segment) if self.fits(&segment) => (segment, None),
-            Some(full) => {
-                let closed = close_segment(full, self.next_sequence - 1)?;
-                (self.create_segment()?, Some(closed))
+    pub(super) fn commit(&mut self, records: u32) -> Result<Option<ClosedSegment>, CommitError> {
+        let segment = match self.segment.take() {
+            Some(segment) if self.fits(&segment) => segment,
+            other => {
+                if let Some(full) = other {
+                    self.closed = Some(close_segment(full, self.next_sequence - 1)?);
+                }
+                self.create_segment()?
             }
-            None => (self.create_segment()?, None),
         };
         let segment = self.segment.insert(segment);
         seal_frame(&mut self.frame, self.next_sequence, records, segment.salt)?;
-        segment.file.append(&self.frame)?;
+        if let Err(error) = segment.file.append(&self.frame) {
+            if !is_full(&error) {
+                return Err(CommitError::Failed(error));
+            }
+            // A part of it may be there. Without that, the log is what it was before.
+            segment.file.cut(segment.length)?;
+            segment.prepared = 0;
+            return Err(CommitError::Full(error));
+        }
         segment.file.sync()?;
         segment.length += self.frame.len() as u64;
         self.next_sequence += 1;
@@ -175,7 +207,7 @@ impl LogWriter {
         if self.frame.capacity() > 4 << 20 {
             self.frame = Vec::new();
         }
-        Ok(closed)
+        Ok(self.closed.take())
     }
 
     /// Whether the frame goes into `segment`; one of its own size goes into an empty one.
@@ -210,7 +242,9 @@ impl LogWriter {
         }
     }
 
-    fn create_segment(&mut self) -> io::Result<OpenSegment> {
+    /// Makes the next segment. What a full disk leaves of one has no name yet, and is written over by
+    /// the next attempt.
+    fn create_segment(&mut self) -> Result<OpenSegment, CommitError> {
         let first_sequence = self.next_sequence;
         let path = self.directory.join(format!("{first_sequence:020}.log"));
         let new = self.directory.join(format!("{first_sequence:020}.new"));
@@ -221,10 +255,16 @@ impl LogWriter {
         header.extend_from_slice(&first_sequence.to_le_bytes());
         header.extend_from_slice(&salt.to_le_bytes());
         header.extend_from_slice(&xxh3_64(&header).to_le_bytes());
-        let mut file = (self.open_file)(&new)?;
-        file.append(&header)?;
-        file.sync()?;
-        std::fs::rename(&new, &path)?;
+        let begun = (self.open_file)(&new).and_then(|mut file| {
+            file.append(&header)?;
+            file.sync()?;
+            std::fs::rename(&new, &path)?;
+            Ok(file)
+        });
+        let file = begun.map_err(|error| match is_full(&error) {
+            true => CommitError::Full(error),
+            false => CommitError::Failed(error),
+        })?;
         File::open(&self.directory)?.sync_all()?;
         Ok(OpenSegment {
             file,

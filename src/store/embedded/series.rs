@@ -72,6 +72,17 @@ pub(super) fn parse_row_key(row: &[u8]) -> Option<(&str, i64)> {
     Some((std::str::from_utf8(key).ok()?, bucket))
 }
 
+/// Which flush wrote a row, by the number in its key; `None` when it is no row key.
+pub(super) fn row_sequence(row: &[u8]) -> Option<u64> {
+    parse_row_key(row)?;
+    let (_, suffix) = row.split_last_chunk::<SUFFIX_LEN>()?;
+    suffix
+        .get(8..)?
+        .first_chunk()
+        .copied()
+        .map(u64::from_be_bytes)
+}
+
 /// Makes blocks of the points of one series, in the order of time and of arrival within a time, and
 /// hands row key and value of each to `write`. Of a time that was removed last nothing is written.
 pub(super) fn encode_blocks(

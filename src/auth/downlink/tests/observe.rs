@@ -113,7 +113,7 @@ fn a_write_that_fails_is_told_to_nobody() {
     let refused = bench.verdict().unwrap().response;
     assert_eq!(
         (code_text(refused.code), refused.relation),
-        ("5.00".into(), None)
+        ("5.03".into(), None)
     );
     let farewell = bench.notifications();
     assert_eq!(farewell.len(), 1);

@@ -146,6 +146,11 @@ impl BufferRing {
         unsafe { self.memory.add(usize::from(id) * STRIDE) }
     }
 
+    /// Begins anew with no buffer lent. The kernel has let go of the ring, and counts from its start.
+    pub(super) fn take_back(&mut self) {
+        self.tail = 0;
+    }
+
     /// Lends a buffer to the kernel with the next [`Self::publish`].
     pub(super) fn give(&mut self, id: u16) {
         let address = self.buffer(id).as_ptr() as u64;

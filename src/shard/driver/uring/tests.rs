@@ -205,3 +205,89 @@ fn a_receive_that_fails_is_counted_and_asked_for_again() {
     assert!(driver.hears());
     assert_eq!(driver.take_counts().receive_errors, 0);
 }
+
+/// Takes completions as a kernel drops them that has no memory to keep them in, beside `others` that
+/// never were; returns how many.
+fn lose_completions(driver: &mut RingDriver, others: u32) -> u32 {
+    let lost = u32::try_from(driver.ring.completion().count()).unwrap() + others;
+    driver.dropped_known = driver.dropped_known.wrapping_sub(lost);
+    lost
+}
+
+/// Has the kernel complete what it can, so that the completions can be lost.
+fn complete_unseen(driver: &RingDriver) {
+    driver.ring.submit_and_wait(1).unwrap();
+}
+
+/// The kernel drops completions under want of memory only, so the test takes them away.
+#[test]
+fn completions_that_are_lost_cost_datagrams_but_not_the_ring() {
+    let sizes = RingSizes {
+        buffers: 4,
+        submissions: 8,
+        completions: 16,
+    };
+    let (mut driver, client) = open(sizes);
+    for round in 0..20 {
+        // All buffers are filled, the receive ends for want of more, a send ends, somebody wakes the
+        // shard, and nobody is told of any of it.
+        for _ in 0..8 {
+            client.send(b"lost with its buffer").unwrap();
+        }
+        driver.wake.wake();
+        driver.memory.flights[1].under_way += 1;
+        driver.under_way += 1;
+        complete_unseen(&driver);
+        let lost = lose_completions(&mut driver, 1);
+        assert!(lost >= 6, "round {round}: {lost}");
+        assert!(driver.hears() && driver.wake_armed, "so it believes");
+        driver.recover().unwrap();
+        let counts = driver.take_counts();
+        assert_eq!(counts.refused, 1, "the send is given up");
+        assert!(counts.completions_overflowed > 0);
+        assert_eq!(driver.memory.free_flight(), Some(0));
+        assert!(driver.wake_armed);
+        // Those that found no buffer waited in the socket.
+        let mut waited = 0;
+        let clock = Clock::start();
+        let end = clock.instant() + PATIENCE;
+        while waited < 4 {
+            assert!(clock.instant() < end, "{waited} of 4");
+            let count = &mut waited;
+            driver.receive(&mut each(|_, _| *count += 1)).unwrap();
+            driver.wait(Duration::from_millis(1)).unwrap();
+        }
+        for number in 0..100 {
+            client.send(&[number; 40]).unwrap();
+        }
+        receive_in_order(&mut driver, 100);
+    }
+    assert!(driver.quiesce(), "{} are left", driver.under_way);
+}
+
+/// EBADR is how the kernel tells whoever waits that it dropped completions.
+#[test]
+fn only_errors_that_nothing_can_be_done_about_end_the_ring() {
+    let failed = |error| outcome(Err(io::Error::from_raw_os_error(error)));
+    assert_eq!(failed(libc::EBADR).unwrap(), Entered::Lost);
+    for passing in [libc::ETIME, libc::EINTR, libc::EAGAIN, libc::EBUSY] {
+        assert_eq!(failed(passing).unwrap(), Entered::Well);
+    }
+    let error = failed(libc::EBADF).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(libc::EBADF));
+}
+
+/// Whoever sleeps in the executor does not wait on the ring, and is told by the count alone.
+#[test]
+fn a_shard_that_goes_idle_notices_what_was_lost() {
+    let (mut driver, client) = open(RingSizes::default());
+    client.send(b"lost").unwrap();
+    complete_unseen(&driver);
+    assert_eq!(lose_completions(&mut driver, 0), 1);
+    driver.prepare_idle().unwrap();
+    driver.end_idle();
+    assert_eq!(driver.dropped(), 0);
+    assert_eq!(driver.take_counts().completions_overflowed, 1);
+    client.send(&[0; 40]).unwrap();
+    receive_in_order(&mut driver, 1);
+}

@@ -6,6 +6,7 @@ use super::*;
 #[derive(Clone, Default)]
 struct Faults {
     append: Arc<std::sync::atomic::AtomicBool>,
+    full: Arc<std::sync::atomic::AtomicBool>,
     sync: Arc<std::sync::atomic::AtomicBool>,
     stuck: Arc<Mutex<()>>,
 }
@@ -17,10 +18,15 @@ struct FaultyFile {
 
 impl segment::LogFile for FaultyFile {
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        if self.faults.append.load(Ordering::SeqCst) {
-            // As a full disk does it: a part is written.
-            segment::LogFile::append(&mut self.file, &bytes[..bytes.len() / 2])?;
-            return Err(io::Error::from(io::ErrorKind::StorageFull));
+        for (fault, kind) in [
+            (&self.faults.append, io::ErrorKind::Other),
+            (&self.faults.full, io::ErrorKind::StorageFull),
+        ] {
+            if fault.load(Ordering::SeqCst) {
+                // As a full disk does it: a part is written.
+                segment::LogFile::append(&mut self.file, &bytes[..bytes.len() / 2])?;
+                return Err(io::Error::from(kind));
+            }
         }
         segment::LogFile::append(&mut self.file, bytes)
     }
@@ -119,6 +125,49 @@ fn after_a_failed_write_or_sync_nothing_is_acknowledged() {
     }
 }
 
+/// In a segment that goes on, and where each group has a segment of its own.
+#[test]
+fn a_full_disk_refuses_uploads_until_it_has_room() {
+    for segment_bytes in [1 << 20, 1] {
+        let directory = TempDir::new().unwrap();
+        let faults = Faults::default();
+        let settings = StoreSettings {
+            segment_bytes,
+            ..settings()
+        };
+        let opened = faults.open(directory.path(), &settings);
+        let store = &opened.store;
+        let reading = |ts| readings(&[(ts, "k", ValueRef::Long(ts))]);
+        append(store, reading(1)).unwrap();
+        faults.full.store(true, Ordering::SeqCst);
+        for ts in 2..5 {
+            let refused = append(store, reading(ts)).unwrap_err();
+            assert!(matches!(refused, StoreError::Full(_)), "{refused}");
+        }
+        let status = store.status();
+        assert!(status.full.is_some_and(|why| why.contains("log")));
+        assert_eq!((status.failure, status.pending_bytes), (None, 0));
+        assert_eq!(history(store, ALL), [(1, 1)]);
+        // A crash now costs nothing that was acknowledged, and brings back nothing that was refused.
+        let copy = TempDir::new().unwrap();
+        copy_directory(directory.path(), copy.path());
+        let recovered = open(copy.path(), &settings).unwrap();
+        assert_eq!(history(&recovered.store, ALL), [(1, 1)]);
+        faults.full.store(false, Ordering::SeqCst);
+        // The store finds out by itself, though nobody uploads.
+        wait_until(store, "it goes on", |status| status.full.is_none());
+        for ts in 5..8 {
+            append(store, reading(ts)).unwrap();
+        }
+        let all = [(1, 1), (5, 5), (6, 6), (7, 7)];
+        assert_eq!(history(store, ALL), all);
+        let copy = TempDir::new().unwrap();
+        copy_directory(directory.path(), copy.path());
+        let recovered = open(copy.path(), &settings).unwrap();
+        assert_eq!(history(&recovered.store, ALL), all);
+    }
+}
+
 #[test]
 fn a_stuck_disk_refuses_instead_of_growing() {
     let directory = TempDir::new().unwrap();
@@ -167,4 +216,133 @@ fn a_panicking_completion_harms_no_other() {
     opened.store.append(batch, Box::new(panics)).ok().unwrap();
     append(&opened.store, readings(&[(2, "k", ValueRef::Long(2))])).unwrap();
     assert_eq!(history(&opened.store, ALL).len(), 2);
+}
+
+/// Flushes after every group; one that fails is tried again soon.
+fn resolute() -> StoreSettings {
+    StoreSettings {
+        flush_retry: Duration::from_millis(20),
+        ..restless()
+    }
+}
+
+fn wait_until(store: &EmbeddedStore, what: &str, is_so: impl Fn(&StoreStatus) -> bool) {
+    let deadline = std::time::Instant::now() + WAIT;
+    while !is_so(&store.status()) {
+        let now = std::time::Instant::now();
+        assert!(now < deadline, "{what}: {:?}", store.status());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Bytes of readings by the rows themselves.
+fn bytes_of_rows(store: &EmbeddedStore) -> u64 {
+    let bytes = |device| {
+        let rows = store.tables.device_series_rows(DeviceId(device), 1000);
+        let rows = rows.unwrap();
+        rows.iter()
+            .filter_map(|row| row.counted())
+            .map(|(_, bytes)| bytes)
+            .sum::<u64>()
+    };
+    (1..10).map(bytes).sum()
+}
+
+#[test]
+fn a_checkpoint_that_cannot_be_written_is_told_and_made_up_for() {
+    let directory = TempDir::new().unwrap();
+    let opened = open(directory.path(), &resolute()).unwrap();
+    let store = &opened.store;
+    let in_the_way = directory.path().join("CHECKPOINT.new");
+    std::fs::create_dir(&in_the_way).unwrap();
+    append(store, readings(&[(1, "k", ValueRef::Long(1))])).unwrap();
+    wait_until(store, "it fails", |status| status.flush_failures >= 3);
+    let failure = store.status().flush_failure.unwrap();
+    assert!(failure.contains("CHECKPOINT"), "{failure}");
+    append(store, readings(&[(2, "k", ValueRef::Long(2))])).unwrap();
+    assert_eq!(history(store, ALL), [(1, 1), (2, 2)]);
+    std::fs::remove_dir(&in_the_way).unwrap();
+    wait_until(store, "it recovers", |status| {
+        status.flush_failure.is_none()
+    });
+    wait_for_flush(store);
+    assert_eq!(history(store, ALL), [(1, 1), (2, 2)]);
+    // What was written again is counted once.
+    wait_until(store, "bytes", |status| {
+        status.series_bytes == bytes_of_rows(store)
+    });
+}
+
+/// Of three devices, by the order of the parts that they are in, the first is removed and comes again,
+/// the second is removed, and of the third a block is damaged.
+#[test]
+fn what_a_failed_flush_removed_is_counted_once() {
+    let (again, gone, damaged) = (DeviceId(1), DeviceId(2), DeviceId(3));
+    let directory = TempDir::new().unwrap();
+    let opened = open(directory.path(), &resolute()).unwrap();
+    let store = &opened.store;
+    let reading = |batch: &mut Batch, device, ts_ms| {
+        let text = "x".repeat(100);
+        let value = ValueRef::String(&text);
+        batch.push_telemetry(device, ts_ms, "k", value).unwrap();
+    };
+    let mut first = Batch::new();
+    for device in [again, gone, damaged] {
+        reading(&mut first, device, 1);
+    }
+    append(store, first).unwrap();
+    wait_for_flush(store);
+    wait_until(store, "bytes", |status| {
+        status.series_bytes == bytes_of_rows(store)
+    });
+    // A later row of the same bucket.
+    let mut bad = series::bucket_prefix(&series_prefix(damaged, "k"), 0);
+    bad.extend([0xff; 10]);
+    store.tables.series.insert(bad.as_slice(), [9]).unwrap();
+    let mut second = Batch::new();
+    second.remove_device(again);
+    reading(&mut second, again, 2);
+    second.remove_device(gone);
+    second.remove_telemetry(damaged, 1, "k").unwrap();
+    reading(&mut second, damaged, 3);
+    append(store, second).unwrap();
+    wait_until(store, "it fails", |status| status.flush_failures >= 3);
+    let failure = store.status().flush_failure.unwrap();
+    assert!(failure.contains("damaged"), "{failure}");
+    store.tables.series.remove(bad.as_slice()).unwrap();
+    wait_for_flush(store);
+    let bytes = bytes_of_rows(store);
+    assert!(bytes > 200, "of two devices: {bytes}");
+    wait_until(store, "bytes", |status| status.series_bytes == bytes);
+    drop(opened);
+    let reopened = open(directory.path(), &resolute()).unwrap();
+    assert_eq!(reopened.store.tables.usage().unwrap().total(), bytes);
+}
+
+/// A time that cannot be added to another makes the thread panic where nothing of its own contains that.
+#[test]
+fn a_flushing_thread_that_panics_says_so_and_goes_on() {
+    let directory = TempDir::new().unwrap();
+    let settings = StoreSettings {
+        retention: Retention {
+            age: None,
+            bytes: Some(1),
+        },
+        sweep_interval: Duration::MAX,
+        flush_retry: Duration::from_secs(3600),
+        ..restless()
+    };
+    let opened = open(directory.path(), &settings).unwrap();
+    let store = &opened.store;
+    append(store, readings(&[(1, "k", ValueRef::Long(1))])).unwrap();
+    wait_until(store, "it is told", |status| status.flush_failure.is_some());
+    let failure = store.status().flush_failure.unwrap();
+    assert!(failure.contains("panicked"), "{failure}");
+    assert_eq!(store.status().flushes, 1);
+    append(store, readings(&[(2, "k", ValueRef::Long(2))])).unwrap();
+    // The end flushes, as it says.
+    store.close();
+    let status = store.status();
+    assert_eq!((status.flushes, status.checkpoint), (2, status.sequence));
+    assert_eq!(status.flush_failure, None);
 }
