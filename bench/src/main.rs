@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! micro    cryptography, CoAP: ns per operation
-//! path     a datagram's way through a shard without a kernel: ns, allocations
+//! path     a datagram's way through the turns of a shard on the memory driver: ns, allocations
 //! count    instructions on that way, against bench/instructions.json (callgrind)
 //! system   server and load generator on a core each, the bare echo beside them -> the table of targets
 //! overload the server at twice of what it can answer
@@ -52,7 +52,7 @@ enum What {
         /// Only benchmarks whose group or name holds one of these
         words: Vec<String>,
     },
-    /// CPU time and allocations per datagram in a shard without a kernel
+    /// CPU time and allocations per datagram in the turns of a shard on the memory driver: no kernel
     Path {
         /// Fewer rounds
         #[arg(long)]

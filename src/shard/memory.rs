@@ -1,5 +1,5 @@
 //! A shard without executor, sockets and clock of its own: the turns of a real one, in the hands of
-//! whoever simulates.
+//! whoever simulates or measures.
 //!
 //! What a turn does is what it does in [`super::spawn`]'s executor, by the same code: the batch, the
 //! inbox, the timers, the panics that are contained, the time that handshakes get. When a turn comes
@@ -7,13 +7,14 @@
 
 use std::cell::Cell;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::clock::{Clock, VirtualClock};
 use super::driver::{Driver, MemoryDriver};
 use super::handover::Neighbours;
 use super::{Shard, State};
-use crate::endpoint::{Endpoint, EndpointSettings};
+use crate::endpoint::{Endpoint, EndpointSettings, Port};
 use crate::metrics::ShardMetrics;
 use crate::queue::{Inbox, RequestQueue};
 use crate::random::Random;
@@ -66,7 +67,7 @@ impl MemoryShard {
         );
         let inbox = Arc::clone(&parts.inboxes[usize::from(parts.index)]);
         let neighbours = Neighbours::new(parts.index, parts.inboxes, parts.connection_ids);
-        let driver = Driver::Memory(MemoryDriver::new(parts.batch));
+        let driver = Driver::Memory(Box::new(MemoryDriver::new(parts.batch)));
         Self {
             shard: Shard {
                 index: parts.index,
@@ -80,8 +81,8 @@ impl MemoryShard {
         }
     }
 
-    /// A datagram arrives. A turn will take it.
-    pub fn arrive(&mut self, datagram: MemoryDatagram) {
+    /// A datagram arrives. A turn will take a copy of it.
+    pub fn arrive(&mut self, datagram: &MemoryDatagram) {
         self.driver().arrive(datagram);
     }
 
@@ -98,9 +99,9 @@ impl MemoryShard {
         self.shard.turn(&mut self.state)
     }
 
-    /// What was sent since the last call.
-    pub fn take_sent(&mut self) -> Vec<MemoryDatagram> {
-        self.driver().take_sent()
+    /// Gives what was sent since the last call to `take`: the receiver, the port of ours, the bytes.
+    pub fn take_sent(&mut self, take: impl FnMut(SocketAddr, Port, &[u8])) {
+        self.driver().take_sent(take);
     }
 
     /// When a turn is due, though nothing came.

@@ -189,8 +189,8 @@ impl Server {
     ) {
         let delay = up_to(self.inbox_delay, dice);
         let shard = &mut self.shards[shard];
-        shard.arrived.push_back(datagram.clone());
-        shard.memory.arrive(datagram);
+        shard.memory.arrive(&datagram);
+        shard.arrived.push_back(datagram);
         shard.turn_at.get_or_insert(now.instant + delay);
     }
 
@@ -294,18 +294,19 @@ impl Shard {
         let had_work = self.memory.turn().expect("no kernel that could fail");
         self.turn_at = had_work.then(|| clock.instant());
         let taken = self.arrived.len() - self.memory.waiting();
-        let sent = self.memory.take_sent().into_iter();
+        let mut sent = Vec::new();
+        self.memory.take_sent(|to, port, bytes| {
+            sent.push(Sent {
+                shard: index,
+                to,
+                port,
+                bytes: bytes.to_vec(),
+            });
+        });
         Turn {
             shard: index,
             taken: self.arrived.drain(..taken).collect(),
-            sent: sent
-                .map(|datagram| Sent {
-                    shard: index,
-                    to: datagram.peer,
-                    port: datagram.port,
-                    bytes: datagram.bytes,
-                })
-                .collect(),
+            sent,
         }
     }
 

@@ -22,9 +22,10 @@ const TURNS: usize = 32;
 /// How far a count may be from what is expected, as a part of it.
 const TOLERANCE: f64 = 0.03;
 /// Operations, and the function whose instructions are theirs.
-const OPERATIONS: [(&str, &str); 6] = [
+const OPERATIONS: [(&str, &str); 7] = [
     ("request", "counted_requests"),
     ("answer", "counted_answers"),
+    ("nothing", "counted_nothing"),
     ("hello", "counted_hellos"),
     ("one_way", "counted_one_way"),
     ("mutual", "counted_mutual"),
@@ -41,30 +42,43 @@ pub(crate) fn child() -> Result<String, String> {
     world.connect(BATCH)?;
     let (mut requests, mut answers, mut hellos, mut handshakes) = (0, 0, 0, 0);
     for turn in 0..TURNS {
-        world.next_turn();
-        let mut batch = world.requests(turn * BATCH);
-        requests += batch.len();
-        world.counted_requests(&mut batch);
-        let mut verdicts = world.verdicts();
-        answers += verdicts.len();
-        world.counted_answers(&mut verdicts);
-        world.next_turn();
-        let mut batch = world.hellos();
-        hellos += batch.len();
-        world.counted_hellos(&mut batch);
+        world.pass_time();
+        let batch = world.requests(turn * BATCH);
+        world.arrive(&batch);
+        world.counted_requests();
+        requests += world.answer_requests();
+        world.counted_answers();
+        answers += world.take_sent();
+        world.counted_nothing();
+        world.pass_time();
+        let batch = world.hellos();
+        world.arrive(&batch);
+        world.counted_hellos();
+        hellos += world.take_sent();
     }
     for index in 0..BATCH {
-        world.next_turn();
+        world.pass_time();
         world.resume(index, &mut |step| step())?;
         world.full(Full::OneWay, &mut |step| step())?;
         world.full(Full::Mutual, &mut |step| step())?;
         handshakes += 1;
     }
-    if requests != TURNS * BATCH || answers != requests {
-        return Err(format!("of {requests} requests {answers} were answered"));
+    let all = TURNS * BATCH;
+    if [requests, answers, hellos] != [all; 3] {
+        return Err(format!(
+            "of {all} requests {requests} reached the pool and {answers} were answered; of as many hellos {hellos}"
+        ));
     }
     let [one_way, mutual, resumptions] = [handshakes; 3];
-    let counts = [requests, answers, hellos, one_way, mutual, resumptions];
+    let counts = [
+        requests,
+        answers,
+        TURNS,
+        hellos,
+        one_way,
+        mutual,
+        resumptions,
+    ];
     let object: Map<String, Value> = std::iter::zip(OPERATIONS, counts)
         .map(|((name, _), count)| (name.to_owned(), count.into()))
         .collect();

@@ -1,4 +1,7 @@
-//! The way of a datagram through a shard, without a kernel: time, allocations and instructions.
+//! The way of a datagram through a shard's turns, without a kernel: time, allocations and instructions.
+//!
+//! What is measured is whole turns on the memory driver, from the batch that arrived to the queue of
+//! the pool and from the inbox to what is sent: the same code that a running shard runs ([`world`]).
 
 pub(crate) mod allocations;
 pub(crate) mod count;
@@ -11,9 +14,11 @@ use crate::measure::thread_cpu_ns;
 
 /// Devices: their sessions do not all fit the fastest caches, as those of no fleet do.
 const DEVICES: usize = 1024;
-/// Turns until vectors have grown and caches are warm: until a device's first request is forgotten, its
+/// Requests of a device until vectors have grown and caches are warm: until its first one is forgotten, its
 /// ring of requests grows.
-const WARM_UP: usize = 66 * DEVICES / BATCH;
+const WARM_UP_OF_A_DEVICE: usize = 66;
+/// Turns until that is so of all.
+const WARM_UP: usize = WARM_UP_OF_A_DEVICE * DEVICES / BATCH;
 const TURNS: usize = 512;
 const TURNS_QUICK: usize = 64;
 /// Handshakes of a kind, of the turns given to all else.
@@ -26,13 +31,15 @@ pub(crate) struct Cost {
     pub(crate) allocations: f64,
 }
 
-/// What the shard's own steps of one operation cost.
+/// What the shard's turns cost per operation.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct PathCosts {
-    /// A record with a request in, until the request is ready for the pool.
+    /// A record with a request in, until the request is in the pool's queue.
     pub(crate) request: Cost,
-    /// Its answer out.
+    /// From the verdict in the inbox to its answer sent.
     pub(crate) answer: Cost,
+    /// A turn without work.
+    pub(crate) nothing: Cost,
     /// What the codec crate alone allocates for decoding that request and encoding that answer.
     pub(crate) codec_allocations: f64,
     /// A ClientHello without a cookie in, HelloVerifyRequest out.
@@ -82,41 +89,38 @@ pub(crate) fn measure(suite: CipherSuite, quick: bool) -> Result<PathCosts, Stri
     let handshakes = turns * HANDSHAKES_PER_TURN;
     let mut world = World::new(suite, 2 * (DEVICES + handshakes))?;
     world.connect(DEVICES)?;
-    turn_over(
-        &mut world,
-        WARM_UP,
-        &mut Meter::default(),
-        &mut Meter::default(),
-    )?;
-    let (mut request, mut answer) = (Meter::default(), Meter::default());
-    turn_over(&mut world, turns, &mut request, &mut answer)?;
+    turn_over(&mut world, WARM_UP, &mut Rounds::default())?;
+    let mut rounds = Rounds::default();
+    turn_over(&mut world, turns, &mut rounds)?;
     let mut hello = Meter::default();
     for _ in 0..turns {
-        world.next_turn();
-        let mut batch = world.hellos();
-        hello.measure(batch.len(), || world.counted_hellos(&mut batch));
-        if world.sent() != BATCH {
+        world.pass_time();
+        let batch = world.hellos();
+        world.arrive(&batch);
+        hello.measure(batch.len(), || world.counted_hellos());
+        if world.take_sent() != BATCH {
             return Err("a ClientHello was not answered".into());
         }
     }
     let mut resumption = Meter::default();
     for index in 0..DEVICES {
-        world.next_turn();
+        world.pass_time();
         world.resume(index, &mut |step| resumption.measure(0, step))?;
         resumption.operations += 1;
     }
     let [one_way, mutual] = [Full::OneWay, Full::Mutual].map(|full| {
         let mut meter = Meter::default();
         for _ in 0..handshakes {
-            world.next_turn();
+            world.pass_time();
             world.full(full, &mut |step| meter.measure(0, step))?;
             meter.operations += 1;
         }
         Ok::<_, String>(meter.cost())
     });
     Ok(PathCosts {
-        request: request.cost(),
-        answer: answer.cost(),
+        request: rounds.request.cost(),
+        answer: rounds.answer.cost(),
+        nothing: rounds.nothing.cost(),
         codec_allocations: codec_allocations()?,
         hello: hello.cost(),
         one_way: one_way?,
@@ -125,26 +129,37 @@ pub(crate) fn measure(suite: CipherSuite, quick: bool) -> Result<PathCosts, Stri
     })
 }
 
-/// Turns of one batch of requests, each answered.
-fn turn_over(
-    world: &mut World,
-    turns: usize,
-    request: &mut Meter,
-    answer: &mut Meter,
-) -> Result<(), String> {
-    for turn in 0..turns {
-        world.next_turn();
-        let mut batch = world.requests(turn * BATCH);
-        request.measure(batch.len(), || world.counted_requests(&mut batch));
-        let mut verdicts = world.verdicts();
-        let arrived = verdicts.len();
-        answer.measure(arrived, || world.counted_answers(&mut verdicts));
-        if arrived != BATCH || world.sent() != BATCH {
+/// What the turns of requests cost.
+#[derive(Default)]
+struct Rounds {
+    request: Meter,
+    answer: Meter,
+    nothing: Meter,
+}
+
+/// A batch of requests, its answers, and a turn that finds nothing more; so many times.
+fn turn_over(world: &mut World, times: usize, rounds: &mut Rounds) -> Result<(), String> {
+    for round in 0..times {
+        world.pass_time();
+        let batch = world.requests(round * BATCH);
+        world.arrive(&batch);
+        rounds
+            .request
+            .measure(batch.len(), || world.counted_requests());
+        let arrived = world.answer_requests();
+        rounds.answer.measure(arrived, || world.counted_answers());
+        let sent = world.take_sent();
+        if arrived != BATCH || sent != BATCH {
             return Err(format!(
-                "of {BATCH} requests {arrived} reached the pool and {} were answered",
-                world.sent()
+                "of {BATCH} requests {arrived} reached the pool and {sent} were answered"
             ));
         }
+        // As many as there were requests: reading the clock takes longer than such a turn.
+        rounds.nothing.measure(BATCH, || {
+            for _ in 0..BATCH {
+                world.counted_nothing();
+            }
+        });
     }
     Ok(())
 }
@@ -163,14 +178,18 @@ fn codec_allocations() -> Result<f64, String> {
 pub(crate) fn text(costs: &PathCosts) -> String {
     let mut text = format!(
         "{:<56}  {:>9}  {:>12}\n",
-        "path (no kernel)", "ns", "allocations"
+        "path (turns of a shard on the memory driver)", "ns", "allocations"
     );
     for (name, cost) in [
         (
-            "request: record opened, CoAP taken, ready for the pool",
+            "request: arrived, opened, taken, in the pool's queue",
             costs.request,
         ),
-        ("answer: 2.01 encoded and sealed", costs.answer),
+        (
+            "answer: out of the inbox, 2.01 encoded, sealed, sent",
+            costs.answer,
+        ),
+        ("a turn that finds nothing to do", costs.nothing),
         (
             "ClientHello without cookie, HelloVerifyRequest",
             costs.hello,
@@ -201,6 +220,7 @@ mod tests {
         for cost in [
             costs.request,
             costs.answer,
+            costs.nothing,
             costs.hello,
             costs.one_way,
             costs.mutual,
@@ -210,5 +230,26 @@ mod tests {
         }
         assert!(costs.codec_allocations > 0.0, "{costs:?}");
         assert!(text(&costs).contains("ClientHello"));
+    }
+
+    /// From the batch of the driver to the pool's queue, from the inbox to the driver, and in between:
+    /// the turns of a shard that has warmed up allocate nothing at all, with any suite.
+    #[test]
+    fn turns_of_requests_and_answers_allocate_nothing() {
+        for &suite in &CipherSuite::ALL[..7] {
+            let mut world = World::new(suite, 2 * BATCH).unwrap();
+            world.connect(BATCH).unwrap();
+            turn_over(&mut world, WARM_UP_OF_A_DEVICE, &mut Rounds::default()).unwrap();
+            let mut rounds = Rounds::default();
+            turn_over(&mut world, 100, &mut rounds).unwrap();
+            let Rounds {
+                request,
+                answer,
+                nothing,
+            } = rounds;
+            assert_eq!((request.operations, answer.operations), (6400, 6400));
+            let allocations = [request, answer, nothing].map(|meter| meter.allocations);
+            assert_eq!(allocations, [0; 3], "{suite:?}");
+        }
     }
 }

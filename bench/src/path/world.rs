@@ -1,21 +1,30 @@
-//! A shard without a kernel: its endpoint, devices with sessions, and a pool that says 2.01.
+//! A shard on datagrams in memory, devices with sessions, and a pool that says 2.01.
 //!
-//! The functions named `counted_...` are what is measured. They are never inlined, so that their
-//! instructions can be told from those of the devices and of the set-up.
+//! ```text
+//! devices --arrive--> [ memory driver ]  turn: endpoint --> [ request queue ] --worker's end--.
+//!         <-take_sent-- [ memory driver ]  turn: endpoint <-- [ inbox ] <------2.01-------------'
+//! ```
+//!
+//! The turns are those of a running shard, with its queues: only the kernel, the executor and the clocks
+//! are missing. The functions named `counted_...` are what is measured, a turn of the shard each. They are
+//! never inlined, so that their instructions can be told from those of the devices, the pool and the set-up.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use tidegate::auth::request::{Request, Response, Verdict};
+use tidegate::auth::request::{Request, Response};
 use tidegate::coap::client::{RequestParts, RequestTemplate};
 use tidegate::coap::code;
 use tidegate::crypto::signature::SigningKey;
 use tidegate::crypto::suite::CipherSuite;
 use tidegate::dtls::client::{ClientConfig, ClientConnection, Context};
 use tidegate::dtls::{CookieJar, Credentials, ServerConfig, Sessions, TicketKey, TicketKeys};
-use tidegate::endpoint::{AHEAD, Endpoint, EndpointSettings, Outbox, Port};
+use tidegate::endpoint::{EndpointSettings, Port};
 use tidegate::metrics::ShardMetrics;
+use tidegate::queue::{Inbox, RequestQueues, WorkerQueues};
 use tidegate::random::SeededRandom;
+use tidegate::shard::clock::VirtualClock;
+use tidegate::shard::memory::{MemoryDatagram, MemoryShard, MemoryShardParts};
 use tidegate::time::{Duration, Instant, Now};
 
 /// Datagrams of a turn, as many as a socket gives.
@@ -27,9 +36,6 @@ const PAYLOAD: &[u8; 40] = br#"{"temperature":21.523,"humidity":48.251}"#;
 /// Between two requests of a device: enough that no Message ID is remembered when it comes again.
 const BETWEEN_TURNS: Duration = Duration::from_millis(250);
 
-/// A datagram with the address that it comes from.
-pub(super) type Arrival = (SocketAddr, Vec<u8>);
-
 /// One device with its session.
 struct Device {
     address: SocketAddr,
@@ -37,11 +43,15 @@ struct Device {
     message_id: u16,
 }
 
-/// The shard and its devices.
+/// The shard, its devices and its pool.
 pub(super) struct World {
-    endpoint: Endpoint,
-    outbox: Outbox,
+    shard: MemoryShard,
+    clock: Arc<VirtualClock>,
     now: Now,
+    worker: WorkerQueues,
+    inbox: Arc<Inbox>,
+    /// What the worker took; its memory is used again.
+    taken: Vec<Request>,
     random: SeededRandom,
     devices: Vec<Device>,
     template: RequestTemplate,
@@ -82,8 +92,20 @@ impl World {
         settings.sessions.set_ticket_keys(Some(Arc::new(keys)));
         settings.sessions_max = sessions_max;
         settings.handshakes_per_address = u32::MAX;
-        let metrics = Arc::new(ShardMetrics::new());
-        let random = Box::new(SeededRandom::new(1));
+        let (queues, mut workers) = RequestQueues::new(1, settings.requests_max, 1);
+        let inbox = Arc::new(Inbox::new(settings.requests_max));
+        let clock = Arc::new(VirtualClock::at(now));
+        let shard = MemoryShard::new(MemoryShardParts {
+            index: 0,
+            batch: BATCH,
+            settings: Arc::new(settings),
+            metrics: Arc::new(ShardMetrics::new()),
+            queue: queues.shard(0).ok_or("there is no queue")?,
+            inboxes: Arc::from([Arc::clone(&inbox)]),
+            connection_ids: false,
+            random: Box::new(SeededRandom::new(1)),
+            clock: Arc::clone(&clock),
+        });
         let template = RequestTemplate::new(&RequestParts {
             method: code::POST,
             path: &["api", "v1", "ABCDEFGHIJ0123456789", "telemetry"],
@@ -97,9 +119,12 @@ impl World {
             ..ClientConfig::default()
         };
         Ok(Self {
-            endpoint: Endpoint::new(0, Arc::new(settings), metrics, random, now),
-            outbox: Outbox::default(),
+            shard,
+            clock,
             now,
+            worker: workers.pop().ok_or("there is no worker")?,
+            inbox,
+            taken: Vec::new(),
             random: SeededRandom::new(2),
             devices: Vec::new(),
             template: template.ok_or("the request is too long")?,
@@ -122,8 +147,9 @@ impl World {
             let address = address(index);
             let (mut connection, mut waiting) = self.hello(&Arc::clone(&self.client));
             while !waiting.is_empty() {
-                for datagram in &mut waiting {
-                    self.deliver(address, datagram);
+                for bytes in waiting {
+                    self.arrive(&[secure(address, bytes)]);
+                    self.turn();
                 }
                 waiting = self.answers(&mut connection);
             }
@@ -151,32 +177,22 @@ impl World {
         (connection, out)
     }
 
-    /// Hands a handshake datagram to the endpoint.
-    fn deliver(&mut self, from: SocketAddr, datagram: &mut [u8]) {
-        self.endpoint.begin_turn(false);
-        self.endpoint
-            .handle_datagram(self.now, from, Port::Secure, datagram, &mut self.outbox);
-        self.endpoint.handle_all_waiting(self.now, &mut self.outbox);
-    }
-
-    /// Hands what the endpoint sent to a client, and returns what the client sends then.
+    /// Hands what the shard sent to a client, and returns what the client sends then.
     fn answers(&mut self, connection: &mut ClientConnection) -> Vec<Vec<u8>> {
         let mut out = Vec::new();
-        for transmit in self.outbox.transmits() {
-            let mut datagram = self.outbox.datagram(transmit).to_vec();
+        self.shard.take_sent(|_, _, bytes| {
             let mut context = Context {
                 random: &mut self.random,
                 out: &mut out,
                 drops: &mut |_| {},
             };
-            connection.handle_datagram(self.now, &mut datagram, &mut context);
-        }
-        self.outbox.clear_transmits();
+            connection.handle_datagram(self.now, &mut bytes.to_vec(), &mut context);
+        });
         out
     }
 
     /// One sealed request of each of [`BATCH`] devices, beginning with device `first`.
-    pub(super) fn requests(&mut self, first: usize) -> Vec<Arrival> {
+    pub(super) fn requests(&mut self, first: usize) -> Vec<MemoryDatagram> {
         let Self {
             devices, template, ..
         } = self;
@@ -198,87 +214,87 @@ impl World {
                 record.extend_from_slice(&message);
                 record.resize(prefix + message.len() + suffix, 0);
                 let sealed = device.connection.seal_application_data(&mut record);
-                sealed.ok().map(|()| (device.address, record))
+                sealed.ok().map(|()| secure(device.address, record))
             })
             .collect()
     }
 
     /// First ClientHellos of [`BATCH`] strangers.
-    pub(super) fn hellos(&mut self) -> Vec<Arrival> {
+    pub(super) fn hellos(&mut self) -> Vec<MemoryDatagram> {
         (0..BATCH)
             .filter_map(|index| {
                 let (_, datagrams) = self.hello(&Arc::clone(&self.client));
-                Some((stranger(index), datagrams.into_iter().next()?))
+                Some(secure(stranger(index), datagrams.into_iter().next()?))
             })
             .collect()
     }
 
-    /// Time passes, and what was sent is gone.
-    pub(super) fn next_turn(&mut self) {
+    /// Time passes, until the shard has nothing to do; what was sent is gone.
+    pub(super) fn pass_time(&mut self) {
         self.now.instant = self.now.instant + BETWEEN_TURNS;
         self.now.unix_ms += u64::try_from(BETWEEN_TURNS.as_millis()).unwrap_or(0);
-        self.outbox.clear_transmits();
-        self.endpoint.begin_turn(false);
-        while self.endpoint.next_timeout() <= self.now.instant {
-            self.endpoint.handle_timeout(self.now, &mut self.outbox);
+        self.clock.set(self.now);
+        while self.turn() {}
+        self.take_sent();
+    }
+
+    /// Datagrams arrive: a kernel's part.
+    pub(super) fn arrive(&mut self, datagrams: &[MemoryDatagram]) {
+        for datagram in datagrams {
+            self.shard.arrive(datagram);
         }
     }
 
-    /// Datagrams that wait to be sent.
-    pub(super) fn sent(&self) -> usize {
-        self.outbox.transmits().len()
+    /// A worker of the pool takes the requests that wait and answers each by 2.01; returns how many.
+    pub(super) fn answer_requests(&mut self) -> usize {
+        let count = self.worker.take_now(&mut self.taken);
+        for request in self.taken.drain(..) {
+            let verdict = request.into_verdict(Response::empty(code::CREATED));
+            self.inbox.push(verdict);
+        }
+        self.inbox.wake();
+        count
     }
 
-    /// Measured: datagrams of established sessions in, requests out.
+    /// Datagrams that the shard sent since the last call: a kernel's part.
+    pub(super) fn take_sent(&mut self) -> usize {
+        let mut count = 0;
+        self.shard.take_sent(|_, _, _| count += 1);
+        count
+    }
+
+    /// A turn of the shard; whether it had anything to do.
+    fn turn(&mut self) -> bool {
+        self.shard.turn().expect("there is no kernel to fail")
+    }
+
+    /// Measured: datagrams of established sessions in, requests in the queue to the pool.
     #[inline(never)]
-    pub(super) fn counted_requests(&mut self, batch: &mut [Arrival]) {
+    pub(super) fn counted_requests(&mut self) {
         // The compiler makes one function of two that are alike.
         std::hint::black_box("requests");
-        let Self {
-            endpoint,
-            outbox,
-            now,
-            ..
-        } = self;
-        for group in batch.chunks_mut(AHEAD) {
-            endpoint.foresee(&mut group.iter().map(|(from, _)| (*from, Port::Secure)));
-            for (from, datagram) in group {
-                endpoint.handle_datagram(*now, *from, Port::Secure, datagram, outbox);
-            }
-        }
+        self.turn();
     }
 
-    /// The requests that came, each answered by 2.01.
-    pub(super) fn verdicts(&mut self) -> Vec<Verdict> {
-        let answer = |request: Request| request.into_verdict(Response::empty(code::CREATED));
-        self.outbox.requests.drain(..).map(answer).collect()
-    }
-
-    /// Measured: verdicts in, datagrams out.
+    /// Measured: verdicts in the inbox, datagrams out.
     #[inline(never)]
-    pub(super) fn counted_answers(&mut self, verdicts: &mut Vec<Verdict>) {
-        for group in verdicts.chunks(AHEAD) {
-            self.endpoint.foresee_verdicts(group);
-        }
-        for verdict in verdicts.drain(..) {
-            self.endpoint
-                .handle_verdict(self.now, verdict, &mut self.outbox);
-        }
+    pub(super) fn counted_answers(&mut self) {
+        std::hint::black_box("answers");
+        self.turn();
+    }
+
+    /// Measured: a turn that finds nothing to do.
+    #[inline(never)]
+    pub(super) fn counted_nothing(&mut self) {
+        std::hint::black_box("nothing");
+        self.turn();
     }
 
     /// Measured: ClientHellos without a cookie in, HelloVerifyRequests out.
     #[inline(never)]
-    pub(super) fn counted_hellos(&mut self, batch: &mut [Arrival]) {
+    pub(super) fn counted_hellos(&mut self) {
         std::hint::black_box("hellos");
-        for (from, datagram) in batch {
-            self.endpoint.handle_datagram(
-                self.now,
-                *from,
-                Port::Secure,
-                datagram,
-                &mut self.outbox,
-            );
-        }
+        self.turn();
     }
 
     /// Resumes the session of device `index` from an address that is new; measured is what the shard does
@@ -298,8 +314,8 @@ impl World {
             resume: Some(Arc::new(session.clone())),
             ..ClientConfig::clone(&self.client)
         });
-        let connection = self.handshake(&config, &mut |world, from, datagram| {
-            measured(&mut || world.counted_resumption(from, datagram));
+        let connection = self.handshake(&config, &mut |world| {
+            measured(&mut || world.counted_resumption());
         });
         match connection.resumed() {
             Some(_) if connection.is_established() => Ok(()),
@@ -322,9 +338,9 @@ impl World {
             Full::OneWay => &self.client,
             Full::Mutual => &self.client_with_certificate,
         });
-        let connection = self.handshake(&config, &mut |world, from, datagram| match full {
-            Full::OneWay => measured(&mut || world.counted_one_way(from, datagram)),
-            Full::Mutual => measured(&mut || world.counted_mutual(from, datagram)),
+        let connection = self.handshake(&config, &mut |world| match full {
+            Full::OneWay => measured(&mut || world.counted_one_way()),
+            Full::Mutual => measured(&mut || world.counted_mutual()),
         });
         match connection.resumed() {
             None if connection.is_established() => Ok(()),
@@ -332,19 +348,19 @@ impl World {
         }
     }
 
-    /// A handshake from an address that is new, each of whose datagrams `step` hands to the endpoint.
+    /// A handshake from an address that is new, for each of whose datagrams `step` takes a turn.
     fn handshake(
         &mut self,
         config: &Arc<ClientConfig>,
-        step: &mut dyn FnMut(&mut Self, SocketAddr, &mut [u8]),
+        step: &mut dyn FnMut(&mut Self),
     ) -> ClientConnection {
         let from = stranger(self.strangers);
         self.strangers += 1;
         let (mut connection, mut waiting) = self.hello(config);
         while !waiting.is_empty() {
-            for datagram in &mut waiting {
-                self.endpoint.begin_turn(false);
-                step(self, from, datagram);
+            for bytes in waiting {
+                self.arrive(&[secure(from, bytes)]);
+                step(self);
             }
             waiting = self.answers(&mut connection);
         }
@@ -353,30 +369,32 @@ impl World {
 
     /// Measured: a datagram of an abbreviated handshake.
     #[inline(never)]
-    fn counted_resumption(&mut self, from: SocketAddr, datagram: &mut [u8]) {
+    fn counted_resumption(&mut self) {
         std::hint::black_box("resumption");
-        self.take(from, datagram);
+        self.turn();
     }
 
     /// Measured: a datagram of a full handshake without a client certificate.
     #[inline(never)]
-    fn counted_one_way(&mut self, from: SocketAddr, datagram: &mut [u8]) {
+    fn counted_one_way(&mut self) {
         std::hint::black_box("one-way");
-        self.take(from, datagram);
+        self.turn();
     }
 
     /// Measured: a datagram of a full handshake with one.
     #[inline(never)]
-    fn counted_mutual(&mut self, from: SocketAddr, datagram: &mut [u8]) {
+    fn counted_mutual(&mut self) {
         std::hint::black_box("mutual");
-        self.take(from, datagram);
+        self.turn();
     }
+}
 
-    /// A datagram, and all that waits for time.
-    fn take(&mut self, from: SocketAddr, datagram: &mut [u8]) {
-        self.endpoint
-            .handle_datagram(self.now, from, Port::Secure, datagram, &mut self.outbox);
-        self.endpoint.handle_all_waiting(self.now, &mut self.outbox);
+/// A datagram to the secure port.
+const fn secure(peer: SocketAddr, bytes: Vec<u8>) -> MemoryDatagram {
+    MemoryDatagram {
+        peer,
+        port: Port::Secure,
+        bytes,
     }
 }
 

@@ -1,4 +1,8 @@
 //! Sleeping in the executor, for a shard that has nothing to do.
+//!
+//! The executor makes a timer for each sleep, and an operation for each that datagrams end: a handful
+//! of allocations, which nobody waits for, as a shard gets here only after it had nothing to do for a
+//! while (`LINGER`). A shard with work sleeps in [`super::Driver::wait`], which allocates nothing.
 
 use std::future::{Future, poll_fn};
 use std::io;

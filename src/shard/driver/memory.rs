@@ -1,4 +1,8 @@
 //! Datagrams in memory: the shard's owner brings them, and takes what was sent.
+//!
+//! Bytes are copied where a kernel would copy them, into memory that is used again: a turn on this
+//! driver allocates nothing of its own once its buffers have grown, so that whatever is allocated in a
+//! turn is the shard's.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -8,10 +12,10 @@ use super::{Counts, Handler, Received};
 use crate::endpoint::{AHEAD, Outbox, Port};
 use crate::shard::socket::{DATAGRAM_MAX, Datagram};
 
-/// A datagram, with the other end's address.
+/// A datagram that arrives, with the other end's address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MemoryDatagram {
-    /// Who sent it, or is to get it.
+    /// Who sent it.
     pub peer: SocketAddr,
     /// The port of ours.
     pub port: Port,
@@ -25,7 +29,10 @@ pub(in crate::shard) struct MemoryDriver {
     /// Datagrams of one look.
     batch: usize,
     arrived: VecDeque<MemoryDatagram>,
-    sent: Vec<MemoryDatagram>,
+    /// Buffers of datagrams that were received: as many as ever waited together.
+    spare: Vec<Vec<u8>>,
+    /// Copies of what was sent.
+    sent: Outbox,
     counts: Counts,
 }
 
@@ -35,14 +42,19 @@ impl MemoryDriver {
         Self {
             batch,
             arrived: VecDeque::new(),
-            sent: Vec::new(),
+            spare: Vec::new(),
+            sent: Outbox::default(),
             counts: Counts::default(),
         }
     }
 
     /// A datagram arrives, and waits until it is received.
-    pub(in crate::shard) fn arrive(&mut self, datagram: MemoryDatagram) {
-        self.arrived.push_back(datagram);
+    pub(in crate::shard) fn arrive(&mut self, datagram: &MemoryDatagram) {
+        let mut bytes = self.spare.pop().unwrap_or_default();
+        bytes.clear();
+        bytes.extend_from_slice(&datagram.bytes);
+        self.arrived
+            .push_back(MemoryDatagram { bytes, ..*datagram });
     }
 
     /// Datagrams that wait.
@@ -50,9 +62,12 @@ impl MemoryDriver {
         self.arrived.len()
     }
 
-    /// What was sent since the last call.
-    pub(in crate::shard) fn take_sent(&mut self) -> Vec<MemoryDatagram> {
-        mem::take(&mut self.sent)
+    /// Gives what was sent since the last call to `take`: the receiver, our port, the bytes.
+    pub(in crate::shard) fn take_sent(&mut self, mut take: impl FnMut(SocketAddr, Port, &[u8])) {
+        for transmit in self.sent.transmits() {
+            take(transmit.to, transmit.port, self.sent.datagram(transmit));
+        }
+        self.sent.clear_transmits();
     }
 
     pub(super) fn take_counts(&mut self) -> Counts {
@@ -62,14 +77,11 @@ impl MemoryDriver {
     /// Gives the datagrams that arrived, at most a batch, to `handler`.
     pub(super) fn receive(&mut self, handler: &mut dyn Handler) -> Received {
         let datagrams = self.batch.min(self.arrived.len());
-        let mut taken = self.arrived.drain(..datagrams);
-        loop {
-            let mut group: Vec<_> = taken.by_ref().take(AHEAD).collect();
-            if group.is_empty() {
-                break;
-            }
-            handler.foresee(&mut group.iter().map(|datagram| (datagram.peer, datagram.port)));
-            for datagram in &mut group {
+        for start in (0..datagrams).step_by(AHEAD) {
+            let group = AHEAD.min(datagrams - start);
+            let senders = self.arrived.iter().take(group);
+            handler.foresee(&mut senders.map(|datagram| (datagram.peer, datagram.port)));
+            for mut datagram in self.arrived.drain(..group) {
                 let truncated = datagram.bytes.len() > DATAGRAM_MAX;
                 datagram.bytes.truncate(DATAGRAM_MAX);
                 let arrival = Datagram {
@@ -78,6 +90,7 @@ impl MemoryDriver {
                     truncated,
                 };
                 handler.handle(datagram.port, arrival);
+                self.spare.push(datagram.bytes);
             }
         }
         Received {
@@ -92,11 +105,7 @@ impl MemoryDriver {
         for transmit in outbox.transmits() {
             let bytes = outbox.datagram(transmit);
             self.counts.add_sent(transmit.port, 1, bytes.len() as u64);
-            self.sent.push(MemoryDatagram {
-                peer: transmit.to,
-                port: transmit.port,
-                bytes: bytes.to_vec(),
-            });
+            self.sent.push(transmit.to, transmit.port, bytes);
         }
         outbox.clear_transmits();
     }

@@ -16,12 +16,22 @@ pub(in crate::shard) struct MmsgDriver {
     ports: Vec<(Port, Socket)>,
     batch: ReceiveBatch,
     wake: Arc<Wake>,
+    /// What [`Self::wait`] waits on: the event first, then the sockets.
+    descriptors: Vec<libc::pollfd>,
     counts: Counts,
 }
 
 impl MmsgDriver {
     pub(super) fn new(ports: Vec<(Port, Socket)>, wake: Arc<Wake>) -> Self {
+        let sockets = ports.iter().map(|(_, socket)| socket.as_raw_fd());
+        let descriptors = std::iter::once(wake.event().as_raw_fd()).chain(sockets);
+        let descriptors = descriptors.map(|fd| libc::pollfd {
+            fd,
+            events: libc::POLLIN,
+            revents: 0,
+        });
         Self {
+            descriptors: descriptors.collect(),
             ports,
             batch: ReceiveBatch::default(),
             wake,
@@ -72,19 +82,11 @@ impl MmsgDriver {
     }
 
     /// Sleeps until a datagram is there or the shard is woken, at most `time`.
-    pub(super) fn wait(&self, time: Duration) -> io::Result<()> {
-        let entry = |fd| libc::pollfd {
-            fd,
-            events: libc::POLLIN,
-            revents: 0,
-        };
-        let event = self.wake.event();
-        // Two ports and the event; few enough to build them anew.
-        let mut descriptors = Vec::with_capacity(self.ports.len() + 1);
-        descriptors.push(entry(event.as_raw_fd()));
-        descriptors.extend(self.sockets().map(|socket| entry(socket.as_raw_fd())));
-        wait_readable(&mut descriptors, time)?;
-        if descriptors[0].revents != 0 {
+    pub(super) fn wait(&mut self, time: Duration) -> io::Result<()> {
+        // An interrupted wait may leave the last one's.
+        self.descriptors[0].revents = 0;
+        wait_readable(&mut self.descriptors, time)?;
+        if self.descriptors[0].revents != 0 {
             self.wake.clear();
         }
         Ok(())

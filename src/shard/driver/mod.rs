@@ -143,7 +143,7 @@ pub(super) enum Driver {
     Uring(Box<RingDriver>),
     Mmsg(Box<MmsgDriver>),
     /// Nothing comes while this one waits: it never does.
-    Memory(MemoryDriver),
+    Memory(Box<MemoryDriver>),
 }
 
 impl Driver {
