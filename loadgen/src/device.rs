@@ -217,6 +217,7 @@ impl Device {
         let clocks = kit.clocks(now);
         let counters = &mut kit.sample.counters;
         counters.datagrams += 1;
+        kit.sample.last_datagram = Some(now);
         let wire = Wire {
             way: &self.way,
             hubs: &mut kit.hubs,

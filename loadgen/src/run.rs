@@ -1,5 +1,6 @@
 //! A run from the first socket to the report: starts the threads and leads them from phase to phase.
 
+mod course;
 mod leader;
 
 use std::fs;
@@ -10,6 +11,7 @@ use std::sync::atomic::AtomicBool;
 
 use tidegate::coap;
 
+use self::course::Course;
 use self::leader::Leader;
 use crate::arguments::Plan;
 use crate::clock::Clock;
@@ -18,7 +20,7 @@ use crate::fleet;
 use crate::flood::STRANGERS;
 use crate::kit::Work;
 use crate::live::Live;
-use crate::report::{self, Report, Second};
+use crate::report::{self, Interval, Report};
 use crate::server_process::ServerProcess;
 use crate::sockets;
 use crate::stats::Sample;
@@ -81,11 +83,16 @@ pub(crate) fn run(plan: &Plan) -> Result<bool, String> {
         live,
         total: Sample::new(),
         storm_total: Sample::new(),
+        fresh: Sample::new(),
         interval: Sample::new(),
-        seconds: Vec::new(),
+        course: Course::of(
+            plan.storm
+                .map_or(plan.duration, |storm| storm.quiet + plan.duration),
+        ),
         devices: devices as u64,
         phase_start: clock.instant(),
         last_line: clock.instant(),
+        measured_until: clock.instant(),
     };
     let outcome = std::thread::scope(|scope| {
         let mut first_device = 0;
@@ -137,15 +144,16 @@ pub(crate) fn run(plan: &Plan) -> Result<bool, String> {
         calls: leader.updates.map(|updates| updates.calls),
         connecting: measured.connecting,
         measured: measured.measured,
+        hearing: measured.hearing,
         server: measured.server,
         server_threads: measured.server_threads,
         own_cpu: measured.own_cpu,
         own_rss_bytes: measured.own_rss_bytes,
     };
-    finish(&report, &leader.seconds)
+    finish(&report, &leader.course.intervals)
 }
 
-fn finish(report: &Report<'_>, seconds: &[Second]) -> Result<bool, String> {
+fn finish(report: &Report<'_>, course: &[Interval]) -> Result<bool, String> {
     // A reader that went away wants no more of it.
     let _ = stdout().write_all(report::table(report).as_bytes());
     if let Some(path) = &report.plan.json {
@@ -155,7 +163,7 @@ fn finish(report: &Report<'_>, seconds: &[Second]) -> Result<bool, String> {
         write(path, &report::hgrm(report.operations()))?;
     }
     if let Some(path) = &report.plan.html {
-        write(path, &report::html(report, seconds))?;
+        write(path, &report::html(report, course))?;
     }
     Ok(report.is_success())
 }

@@ -5,15 +5,16 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use tidegate::time::{Duration, Instant};
 
+use super::course::Course;
 use crate::arguments::{Plan, Scenario};
 use crate::clock::{Clock, process_cpu_time};
 use crate::control::{Control, Phase};
 use crate::live::{self, Live};
-use crate::report::{Second, ServerUse, hints, per_second};
+use crate::report::{Hearing, ServerUse, hints};
 use crate::server_process::{ServerProcess, ThreadTimes, Usage};
 use crate::stats::{Counters, Sample};
 use crate::storm::StormFleet;
-use crate::text::grouped;
+use crate::text::{grouped, span};
 use crate::updates::Updates;
 
 const TICK: Duration = Duration::from_millis(10);
@@ -22,8 +23,10 @@ const LINE_EVERY: Duration = Duration::from_secs(1);
 const SILENCE_MAX: Duration = Duration::from_secs(10);
 /// The same when the host says that nothing listens there.
 const REFUSED_MAX: Duration = Duration::from_secs(1);
-/// Longest handshake (the client gives up earlier), and slack behind the last answer.
-const DRAIN_EXTRA: Duration = Duration::from_secs(35);
+/// Behind the last time-out: for threads to notice it.
+const DRAIN_EXTRA: Duration = Duration::from_millis(500);
+/// A silence of this length is told while the load goes on.
+const SILENCE_TOLD: Duration = Duration::from_secs(3);
 
 /// Threads that use less than this per operation are not told.
 const THREAD_US_MIN: f64 = 0.01;
@@ -32,6 +35,7 @@ const THREAD_US_MIN: f64 = 0.01;
 pub(super) struct Measured {
     pub(super) connecting: Duration,
     pub(super) measured: Duration,
+    pub(super) hearing: Option<Hearing>,
     pub(super) server: Option<ServerUse>,
     pub(super) server_threads: Vec<(String, f64)>,
     pub(super) own_cpu: Duration,
@@ -54,13 +58,17 @@ pub(super) struct Leader<'a> {
     pub(super) total: Sample,
     /// The same of the storm.
     pub(super) storm_total: Sample,
+    /// Since the last time that something was collected.
+    pub(super) fresh: Sample,
     /// Since the last line.
     pub(super) interval: Sample,
     /// The course of the measured time, for the page.
-    pub(super) seconds: Vec<Second>,
+    pub(super) course: Course,
     pub(super) devices: u64,
     pub(super) phase_start: Instant,
     pub(super) last_line: Instant,
+    /// The end of the measured time, once it is over.
+    pub(super) measured_until: Instant,
 }
 
 impl<'a> Leader<'a> {
@@ -134,6 +142,7 @@ impl<'a> Leader<'a> {
         Ok(Measured {
             connecting,
             measured,
+            hearing: self.hearing(),
             server: self.server.is_some().then_some(server_use),
             server_threads: threads,
             own_cpu,
@@ -219,6 +228,8 @@ impl<'a> Leader<'a> {
         let storm_at = start + quiet;
         let end = storm_at + self.plan.duration;
         self.control.set_times(start, end);
+        self.collect();
+        self.course.begin(start);
         self.enter(Phase::Run);
         loop {
             let mut what = "running";
@@ -231,15 +242,24 @@ impl<'a> Leader<'a> {
                 }
             }
             self.update(end)?;
-            if let Some(length) = self.tick(what, self.plan.scenario)? {
-                let second = self.second(length);
-                self.seconds.push(second);
-            }
+            self.tick(what, self.plan.scenario)?;
+            self.follow();
             let count_done = self.control.is_count_reached()
                 && self.control.sum(|shared| &shared.outstanding) == 0;
             if self.clock.instant() >= end || count_done || self.interrupt.load(Relaxed) {
-                return Ok(self.elapsed());
+                break;
             }
+        }
+        self.measured_until = self.clock.instant();
+        Ok(self.elapsed())
+    }
+
+    /// Draws what is over.
+    fn follow(&mut self) {
+        let now = self.clock.instant();
+        if self.course.is_due(now) {
+            self.collect();
+            self.course.end_interval(now, self.plan.scenario);
         }
     }
 
@@ -266,20 +286,32 @@ impl<'a> Leader<'a> {
         counters.sent.saturating_sub(counters.ok)
     }
 
-    /// Waits for outstanding answers.
+    /// The last interval ends with the measured time, whose end threads publish once they know of it.
+    fn end_course(&mut self) {
+        while !self.all_saw(Phase::Drain) && self.elapsed() < DRAIN_EXTRA {
+            std::thread::sleep(TICK / 10);
+        }
+        self.collect();
+        self.course.end(self.measured_until, self.plan.scenario);
+    }
+
+    fn all_saw(&self, phase: Phase) -> bool {
+        let mut threads = self.control.threads.iter();
+        threads.all(|shared| shared.saw(phase))
+    }
+
+    /// Waits for outstanding answers, as long as one may take: whatever was to be sent in the measured time
+    /// and is not answered then took longer.
     fn drain(&mut self) -> Result<(), String> {
         if let Some(storm) = self.storm {
             storm.enter(Phase::Stop);
         }
         self.enter(Phase::Drain);
+        self.end_course();
         let limit = self.plan.answer_timeout + DRAIN_EXTRA;
         let interrupted_before = self.interrupt.load(Relaxed);
         loop {
-            let all_know = self
-                .control
-                .threads
-                .iter()
-                .all(|shared| shared.saw(Phase::Drain));
+            let all_know = self.all_saw(Phase::Drain);
             let outstanding = self.control.sum(|shared| &shared.outstanding);
             let outstanding = outstanding + self.outstanding_notifications();
             if (all_know && outstanding == 0) || self.elapsed() > limit {
@@ -305,42 +337,18 @@ impl<'a> Leader<'a> {
             .saturating_duration_since(self.phase_start)
     }
 
-    /// The interval that was just collected, of `length`.
-    fn second(&self, length: Duration) -> Second {
-        let counters = &self.interval.counters;
-        let interval = &self.interval;
-        let (done, histogram) = match self.plan.scenario.sends_requests() {
-            true if interval.latency.is_empty() => (counters.ok, &interval.quiet),
-            true => (counters.ok, &interval.latency),
-            false => (counters.handshakes_completed, &interval.handshake),
-        };
-        let quantile = |quantile| match histogram.is_empty() {
-            true => 0,
-            false => histogram.value_at_quantile(quantile),
-        };
-        Second {
-            at: self.elapsed().as_secs_f64(),
-            per_s: per_second(done, length),
-            errors_per_s: per_second(counters.errors(), length),
-            p50: quantile(0.5),
-            p99: quantile(0.99),
-            max: quantile(1.0),
-        }
-    }
-
-    /// Sleeps a little; writes the live line when it is due, and returns the length of its interval;
-    /// ends the run when something failed.
-    fn tick(&mut self, what: &str, shown: Scenario) -> Result<Option<Duration>, String> {
+    /// Sleeps a little; writes the live line when it is due; ends the run when something failed.
+    fn tick(&mut self, what: &str, shown: Scenario) -> Result<(), String> {
         std::thread::sleep(TICK);
         self.check_failure()?;
         let now = self.clock.instant();
         let length = now.saturating_duration_since(self.last_line);
         if length < LINE_EVERY {
-            return Ok(None);
+            return Ok(());
         }
         self.last_line = now;
         self.collect();
-        let line = live::line(
+        let mut line = live::line(
             what,
             self.elapsed(),
             shown,
@@ -348,19 +356,26 @@ impl<'a> Leader<'a> {
             &self.total,
             length,
         );
+        let last = self.total.last_datagram;
+        let silence = last.map(|at| now.saturating_duration_since(at));
+        if let Some(silence) = silence.filter(|&silence| silence >= SILENCE_TOLD) {
+            line.push_str(&format!("  no datagram for {}", span(silence)));
+        }
         self.live.progress(&line);
-        self.check_silence()?;
-        Ok(Some(length))
+        self.interval.clear();
+        self.check_silence()
     }
 
     /// Adds what the threads published to the total.
     pub(super) fn collect(&mut self) {
         if let Some(storm) = self.storm {
-            storm.collect(&mut self.interval);
-            self.storm_total.add(&self.interval);
+            storm.collect(&mut self.fresh);
+            self.storm_total.add(&self.fresh);
         }
-        self.control.collect(&mut self.interval);
-        self.total.add(&self.interval);
+        self.control.collect(&mut self.fresh);
+        self.total.add(&self.fresh);
+        self.interval.add(&self.fresh);
+        self.course.add(&self.fresh);
     }
 
     /// What the threads share, those of the storm included.
@@ -390,12 +405,23 @@ impl<'a> Leader<'a> {
         }
         if elapsed >= SILENCE_MAX {
             return Err(format!(
-                "no answer at all from {address} within {} s: is the server running, is the port right, does a \
+                "no answer at all from {address} within {}: is the server running, is the port right, does a \
                  firewall drop UDP?",
-                SILENCE_MAX.as_secs()
+                span(SILENCE_MAX)
             ));
         }
         Ok(())
+    }
+
+    /// How the server was heard, now that nothing is waited for any more.
+    fn hearing(&self) -> Option<Hearing> {
+        let last = self.total.last_datagram?;
+        let until = |end: Instant| end.saturating_duration_since(last);
+        Some(Hearing {
+            silence: until(self.clock.instant()),
+            silence_measured: until(self.measured_until),
+            refused: self.total.last_refusal.is_some_and(|at| at > last),
+        })
     }
 
     fn thread_times(&self) -> ThreadTimes {
