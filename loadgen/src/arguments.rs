@@ -88,12 +88,22 @@ pub(crate) enum ResumeBy {
     Id,
 }
 
+impl ResumeBy {
+    /// The name on the command line.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Ticket => "ticket",
+            Self::Id => "id",
+        }
+    }
+}
+
 /// Whether devices share sockets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum SocketSharing {
-    /// Where that is possible
+    /// Many devices to a socket; needs a target in 127.0.0.0/8
     Shared,
-    /// Never
+    /// A socket for each device
     Each,
 }
 
@@ -233,13 +243,15 @@ struct Arguments {
     /// Payload of this many bytes, a JSON object, instead
     #[arg(long, value_name = "N", value_parser = parse_payload_bytes)]
     payload_bytes: Option<usize>,
-    /// How long a request may take; the default is MAX_TRANSMIT_WAIT (RFC 7252)
+    /// How long a request may take, and how long what is outstanding at the end is waited for; the default is
+    /// MAX_TRANSMIT_WAIT (RFC 7252)
     #[arg(long, value_name = "TIME", default_value = "93s", value_parser = parse_duration)]
     timeout: Duration,
     /// Sockets: on loopback devices share some, each with an address of 127.0.0.0/8 of its own, unless
-    /// each is to have a socket; elsewhere, and where source ports change, each has one
-    #[arg(long, value_name = "WAY", value_enum, default_value = "shared")]
-    sockets: SocketSharing,
+    /// each is to have a socket; elsewhere, and where source ports change, each has one [default: shared
+    /// where that is possible]
+    #[arg(long, value_name = "WAY", value_enum)]
+    sockets: Option<SocketSharing>,
     /// Process of the server: adds its CPU time and memory, from /proc. Memory per session is the
     /// growth while the fleet connects: measure it on a freshly started server
     #[arg(long, value_name = "PID", value_parser = clap::value_parser!(u32).range(1..))]
@@ -420,7 +432,7 @@ impl Plan {
             storm,
             update_every: is_observe.then(|| arguments.update_every.unwrap_or(UPDATE_DEFAULT)),
             // At a shared socket no device has a port to change.
-            shared_sockets: arguments.sockets == SocketSharing::Shared && !is_rebind,
+            shared_sockets: arguments.sockets != Some(SocketSharing::Each) && !is_rebind,
             threads: arguments.threads.map_or_else(cores, usize::from),
             seed: arguments.seed,
             suite: arguments.suite,

@@ -15,23 +15,19 @@
 //! device's backlog with their intended times; one is under way at a time (NSTART of RFC 7252
 //! section 4.7). A plain link is always Ready.
 
+mod answers;
+mod session;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use tidegate::buffer::SpareBuffers;
 use tidegate::coap;
-use tidegate::coap::client::{
-    ClientExchange, ClientInput, ClientTimeout, RequestTemplate, StartError,
-};
+use tidegate::coap::client::{ClientExchange, ClientTimeout, RequestTemplate, StartError};
 use tidegate::crypto::random::SystemRandom;
-use tidegate::drop_reason::DropReason;
 use tidegate::dtls::{AlertDescription, Received};
-use tidegate::random::Random;
 use tidegate::time::{Duration, Instant};
 
-use crate::arguments::Scenario;
-use crate::control::Phase;
-use crate::fleet;
 use crate::kit::Kit;
 use crate::link::Link;
 use crate::sockets::{Way, Wire};
@@ -110,21 +106,6 @@ impl Device {
         // A pause without a backlog has no timer that would end it.
         let paused = self.pause_until.is_some_and(|until| now < until);
         at_rest && self.backlog.is_empty() && !paused
-    }
-
-    /// Starts a handshake that was intended for `since`.
-    pub(crate) fn connect(&mut self, since: Instant, now: Instant, kit: &mut Kit<'_>) {
-        self.state = State::Connecting { since };
-        let clocks = kit.clocks(now);
-        let counters = &mut kit.sample.counters;
-        counters.handshakes_started += 1;
-        counters.reconnects += u64::from(self.rebind_at.is_some());
-        let wire = Wire {
-            way: &self.way,
-            hubs: &mut kit.hubs,
-            counters,
-        };
-        self.link.connect(clocks, wire);
     }
 
     /// Puts an operation into the backlog, and begins it if nothing is in its way.
@@ -236,6 +217,7 @@ impl Device {
         let clocks = kit.clocks(now);
         let counters = &mut kit.sample.counters;
         counters.datagrams += 1;
+        kit.sample.last_datagram = Some(now);
         let wire = Wire {
             way: &self.way,
             hubs: &mut kit.hubs,
@@ -277,106 +259,6 @@ impl Device {
         }
     }
 
-    fn on_established(&mut self, now: Instant, resumed: bool, kit: &mut Kit<'_>) {
-        let State::Connecting { since } = self.state else {
-            return;
-        };
-        if kit.work.scenario == Scenario::Resume {
-            let kept = self.link.keep_session();
-            let counters = &mut kit.sample.counters;
-            counters.handshakes_resumed += u64::from(resumed);
-            let first = kit.phase == Phase::Connect;
-            if first && !kept {
-                self.on_not_resumable(now, "the server gave neither a ticket nor an id", kit);
-                return;
-            }
-            if !first && !resumed {
-                self.on_not_resumable(now, "a full handshake instead of a resumption", kit);
-                return;
-            }
-        }
-        let took = now.saturating_duration_since(since);
-        record(&mut kit.sample.handshake, took);
-        let in_time = kit.is_measured(now);
-        let counters = &mut kit.sample.counters;
-        counters.handshakes_completed += 1;
-        counters.handshakes_in_time += u64::from(in_time);
-        if kit.observes() {
-            // It is ready once its registration is answered, too.
-            self.state = State::Ready;
-            self.add_operation(now, now, kit);
-            return;
-        }
-        self.settle(kit);
-        if let (Some(every), None) = (kit.work.rebind_every, self.rebind_at) {
-            if !self.link.has_connection_id() {
-                kit.control.fail(NO_CONNECTION_ID.into());
-            }
-            // Not all at once.
-            self.rebind_at = Some(now + every.mul_f64(fraction(&mut kit.random)));
-        }
-        if kit.work.scenario.sends_requests() {
-            self.state = State::Ready;
-            self.begin_next(now, kit);
-        } else {
-            self.end_handshake(now, kit);
-        }
-    }
-
-    /// The handshake went well, but is not what the scenario asks for.
-    fn on_not_resumable(&mut self, now: Instant, reason: &str, kit: &mut Kit<'_>) {
-        let counters = &mut kit.sample.counters;
-        counters.handshakes_failed += 1;
-        tally(&mut counters.handshake_errors, reason.to_owned());
-        self.settle(kit);
-        self.end_handshake(now, kit);
-    }
-
-    /// Closes the session, which was only made for the handshake's sake.
-    fn end_handshake(&mut self, now: Instant, kit: &mut Kit<'_>) {
-        let counters = &mut kit.sample.counters;
-        self.link.close(Wire {
-            way: &self.way,
-            hubs: &mut kit.hubs,
-            counters,
-        });
-        self.state = State::Down;
-        // Those before the measured time are nobody's operation.
-        if kit.phase != Phase::Connect {
-            self.end_operation(now, kit);
-        }
-    }
-
-    /// The session, or the handshake towards it, is over.
-    fn on_closed(&mut self, now: Instant, reason: String, kit: &mut Kit<'_>) {
-        match self.state {
-            State::Down => {}
-            State::Connecting { .. } => self.on_handshake_failed(now, reason, kit),
-            State::Ready => self.drop_session(now),
-            State::Busy { .. } => {
-                self.exchange.abandon();
-                self.drop_session(now);
-                kit.sample.counters.sessions_lost += 1;
-                kit.sample.counters.failed += 1;
-                self.settle(kit);
-                self.end_operation(now, kit);
-            }
-        }
-    }
-
-    fn on_handshake_failed(&mut self, now: Instant, reason: String, kit: &mut Kit<'_>) {
-        kit.sample.counters.handshakes_failed += 1;
-        tally(&mut kit.sample.counters.handshake_errors, reason);
-        self.drop_session(now);
-        self.settle(kit);
-        if kit.phase == Phase::Drain {
-            self.drop_backlog(kit);
-        }
-        if !kit.work.scenario.sends_requests() && kit.phase != Phase::Connect {
-            self.end_operation(now, kit);
-        }
-    }
-
     /// Gives up what was not begun.
     fn drop_backlog(&mut self, kit: &mut Kit<'_>) {
         for _ in self.backlog.drain(..) {
@@ -385,157 +267,10 @@ impl Device {
         }
     }
 
-    fn drop_session(&mut self, now: Instant) {
-        self.link.forget();
-        self.state = State::Down;
-        self.pause_until = Some(now + PAUSE);
-    }
-
     fn settle(&mut self, kit: &mut Kit<'_>) {
         if !self.settled {
             self.settled = true;
             kit.settled += 1;
-        }
-    }
-
-    fn on_message(&mut self, now: Instant, message: &[u8], kit: &mut Kit<'_>) {
-        let Self {
-            exchange,
-            link,
-            way,
-            ..
-        } = self;
-        let counters = &mut kit.sample.counters;
-        let (hubs, scratch) = (&mut kit.hubs, &mut kit.scratch);
-        let input = exchange.handle_message(
-            message,
-            &mut coap::Context {
-                settings: &kit.work.coap,
-                random: &mut kit.random,
-                out: &mut |message| {
-                    link.send(
-                        message,
-                        scratch,
-                        Wire {
-                            way,
-                            hubs,
-                            counters,
-                        },
-                    );
-                },
-                buffers: &mut SpareBuffers::default(),
-            },
-        );
-        match input {
-            ClientInput::Acknowledged => {}
-            ClientInput::Notification {
-                code,
-                observe,
-                payload,
-                ..
-            } => {
-                let payload = message.get(payload).unwrap_or_default();
-                self.on_notification(now, (code, observe), payload, kit);
-            }
-            ClientInput::Answer { code, observe, .. } if kit.observes() => {
-                self.on_registered(now, (code, observe), kit);
-            }
-            ClientInput::Answer { code, .. } => self.on_answer(now, code, kit),
-            ClientInput::Reset => {
-                kit.sample.counters.resets += 1;
-                kit.sample.counters.failed += 1;
-                self.on_request_over(now, kit);
-            }
-            ClientInput::Dropped(reason) => {
-                kit.sample.counters.drops += 1;
-                if is_wrong(reason) {
-                    kit.sample.counters.wrong += 1;
-                }
-            }
-        }
-    }
-
-    /// The registration as an observer was answered.
-    fn on_registered(
-        &mut self,
-        now: Instant,
-        (code, observe): (u8, Option<u32>),
-        kit: &mut Kit<'_>,
-    ) {
-        let counters = &mut kit.sample.counters;
-        if code >> 5 == 2 && observe.is_some() {
-            counters.observers += 1;
-        } else {
-            counters.failed += 1;
-            tally(&mut counters.codes, code);
-        }
-        self.on_request_over(now, kit);
-    }
-
-    /// A notification: of the next update, of one that was told already, or of the end.
-    fn on_notification(
-        &mut self,
-        now: Instant,
-        (code, observe): (u8, Option<u32>),
-        payload: &[u8],
-        kit: &mut Kit<'_>,
-    ) {
-        let update = fleet::number_of(payload).filter(|_| code >> 5 == 2);
-        let issued = update.and_then(|number| Some((number, kit.control.update_issued(number)?)));
-        let in_time = kit.is_measured(now);
-        let counters = &mut kit.sample.counters;
-        counters.observations_ended += u64::from(observe.is_none());
-        let Some((number, issued)) = issued else {
-            // The end of an observation need not tell of anything.
-            counters.wrong += u64::from(observe.is_some());
-            return;
-        };
-        if number <= self.last_update {
-            let again = number == self.last_update;
-            counters.repeated += u64::from(again);
-            counters.disordered += u64::from(!again);
-            return;
-        }
-        self.last_update = number;
-        counters.ok += 1;
-        counters.ok_in_time += u64::from(in_time);
-        record(
-            &mut kit.sample.latency,
-            now.saturating_duration_since(issued),
-        );
-    }
-
-    fn on_answer(&mut self, now: Instant, code: u8, kit: &mut Kit<'_>) {
-        if let State::Busy { since, sent } = self.state {
-            let latency = now.saturating_duration_since(since);
-            if kit.is_quiet(now) {
-                record(&mut kit.sample.quiet, latency);
-            } else {
-                record(&mut kit.sample.latency, latency);
-                if !kit.work.load.is_closed() {
-                    let service = now.saturating_duration_since(sent);
-                    record(&mut kit.sample.service, service);
-                }
-            }
-        }
-        let in_time = kit.is_measured(now);
-        let counters = &mut kit.sample.counters;
-        if code >> 5 == 2 {
-            counters.rebinds_ok += u64::from(std::mem::take(&mut self.rebound));
-            counters.ok += 1;
-            counters.ok_in_time += u64::from(in_time);
-        } else {
-            counters.failed += 1;
-            tally(&mut counters.codes, code);
-        }
-        self.on_request_over(now, kit);
-    }
-
-    fn on_request_over(&mut self, now: Instant, kit: &mut Kit<'_>) {
-        if matches!(self.state, State::Busy { .. }) {
-            self.state = State::Ready;
-            self.settle(kit);
-            self.end_operation(now, kit);
         }
     }
 
@@ -651,19 +386,4 @@ impl Device {
         });
         self.state = State::Down;
     }
-}
-
-/// From 0 to 1.
-fn fraction(random: &mut impl Random) -> f64 {
-    const STEPS: u32 = 1 << 20;
-    let step = u32::try_from(random.below(STEPS.into())).unwrap_or(0);
-    f64::from(step) / f64::from(STEPS)
-}
-
-/// Whether no correct server sends such a message. What is merely late or doubled is not wrong.
-const fn is_wrong(reason: DropReason) -> bool {
-    matches!(
-        reason,
-        DropReason::CoapMalformed | DropReason::CoapCode | DropReason::CoapOption
-    )
 }

@@ -1,7 +1,7 @@
 //! What is counted, per thread and in sum.
 
 use hdrhistogram::Histogram;
-use tidegate::time::Duration;
+use tidegate::time::{Duration, Instant};
 
 /// Longest latency that is told apart, microseconds; longer ones count as this.
 const LATENCY_US_MAX: u64 = 200_000_000;
@@ -146,6 +146,10 @@ pub(crate) struct Sample {
     pub(crate) handshake: Histogram<u64>,
     /// How late the generator itself sent, microseconds.
     pub(crate) lag: Histogram<u64>,
+    /// When the server's last datagram came.
+    pub(crate) last_datagram: Option<Instant>,
+    /// When it was last seen that nothing listens there.
+    pub(crate) last_refusal: Option<Instant>,
 }
 
 impl Sample {
@@ -158,12 +162,16 @@ impl Sample {
             quiet: histogram(),
             handshake: histogram(),
             lag: histogram(),
+            last_datagram: None,
+            last_refusal: None,
         }
     }
 
     /// Adds what `other` holds.
     pub(crate) fn add(&mut self, other: &Self) {
         self.counters.add(&other.counters);
+        self.last_datagram = self.last_datagram.max(other.last_datagram);
+        self.last_refusal = self.last_refusal.max(other.last_refusal);
         for (own, other) in [
             (&mut self.latency, &other.latency),
             (&mut self.service, &other.service),
@@ -180,6 +188,8 @@ impl Sample {
     /// Back to nothing; keeps its memory.
     pub(crate) fn clear(&mut self) {
         self.counters = Counters::default();
+        self.last_datagram = None;
+        self.last_refusal = None;
         let Self {
             latency,
             service,

@@ -1,5 +1,7 @@
 //! Numbers for people.
 
+use tidegate::time::Duration;
+
 /// A whole number with a thin gap at the thousands: `12 345`.
 pub(crate) fn grouped(number: u64) -> String {
     let digits = number.to_string();
@@ -37,6 +39,20 @@ pub(crate) fn micros(us: u64) -> String {
         100_000..1_000_000 => format!("{:.0} ms", number / 1e3),
         _ => format!("{:.2} s", number / 1e6),
     }
+}
+
+/// A time in the unit that reads best, without digits that say nothing: `1 ms`, `2.5 s`, `93 s`, `10 min`.
+pub(crate) fn span(time: Duration) -> String {
+    let seconds = time.as_secs_f64();
+    let (number, unit) = match time.as_micros() {
+        0..1000 => (seconds * 1e6, "us"),
+        1000..1_000_000 => (seconds * 1e3, "ms"),
+        1_000_000..120_000_000 => (seconds, "s"),
+        120_000_000..7_200_000_000 => (seconds / 60.0, "min"),
+        _ => (seconds / 3600.0, "h"),
+    };
+    let number = (number * 10.0).round() / 10.0;
+    format!("{number} {unit}")
 }
 
 /// Bytes in the unit that reads best.
@@ -86,6 +102,14 @@ mod tests {
             [1, 999, 1234, 12_345, 123_456, 12_345_678].map(micros),
             ["1 us", "999 us", "1.23 ms", "12.3 ms", "123 ms", "12.35 s"]
         );
+        assert_eq!(
+            [1, 93_000, 1_500, 250, 7_250, 600_000, 9_000_000]
+                .map(|ms| span(Duration::from_millis(ms))),
+            [
+                "1 ms", "93 s", "1.5 s", "250 ms", "7.3 s", "10 min", "2.5 h"
+            ]
+        );
+        assert_eq!(span(Duration::from_micros(400)), "400 us");
         assert_eq!(
             [512, 20_480, 20 << 20].map(bytes),
             ["512 B", "20.0 KiB", "20.0 MiB"]

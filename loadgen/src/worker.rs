@@ -38,8 +38,8 @@ const TURNS_MAX: usize = 64;
 const CONNECTING_MAX: u64 = 32;
 /// Longest sleep: a change of phase is noticed after it.
 const SLEEP_MAX: Duration = Duration::from_millis(10);
-/// How often counters are published.
-const PUBLISH_EVERY: Duration = Duration::from_millis(200);
+/// How often counters are published: by all threads at the same moments of the measured time.
+pub(crate) const PUBLISH_EVERY: Duration = Duration::from_millis(200);
 /// Longest UDP payload.
 const DATAGRAM_MAX: usize = 65_535;
 
@@ -249,11 +249,13 @@ impl<'a> Worker<'a> {
         self.kit.phase = phase;
         let work = self.kit.work;
         match phase {
-            Phase::Prepare | Phase::Drain | Phase::Stop => {}
+            Phase::Prepare | Phase::Stop => {}
+            Phase::Drain => self.publish(now, true),
             Phase::Connect => self.starts = Starts::over(now, self.ramp),
             Phase::Run => {
                 let (start, end) = self.kit.control.times();
                 self.kit.end = end;
+                self.next_publish = start + PUBLISH_EVERY;
                 self.kit.storm_at = work.storm.map(|storm| start + storm.quiet);
                 // Where there was a phase to connect, the ramp is over.
                 let ramp = match self.devices.first() {
@@ -461,7 +463,13 @@ impl<'a> Worker<'a> {
         if now < self.next_publish && !at_once {
             return;
         }
-        self.next_publish = now + PUBLISH_EVERY;
+        // At once is out of turn.
+        while self.next_publish <= now {
+            self.next_publish = self.next_publish + PUBLISH_EVERY;
+        }
+        if self.kit.sample.counters.refused > 0 {
+            self.kit.sample.last_refusal = Some(now);
+        }
         self.shared.sample().add(&self.kit.sample);
         self.kit.sample.clear();
     }

@@ -380,6 +380,51 @@ fn timeouts_fail() {
 }
 
 #[test]
+fn times_are_told_in_their_unit_and_the_results_hold_the_settings() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::start(|number| match number {
+        0 => Answer::Created,
+        _ => Answer::Silence,
+    });
+    let html = directory.path().join("report.html");
+    let arguments = "--devices 2 --duration 300ms --timeout 1ms --sockets each --html";
+    let mut arguments: Vec<&str> = arguments.split(' ').collect();
+    arguments.push(html.to_str().unwrap());
+    let (output, report) = run(&server, directory.path(), &arguments);
+    assert_eq!(output.status.code(), Some(1));
+    server.stop();
+    let said = text(&output);
+    assert!(said.contains("had no answer within 1 ms"), "{said}");
+    let config = &report["config"];
+    assert_eq!(config["timeout_s"], 0.001);
+    assert_eq!(config["sockets"], "each");
+    assert_eq!(config["credentials"], "token");
+    // However short, the run has a course with times that are told apart.
+    let page = std::fs::read_to_string(html).unwrap();
+    for label in ["100 ms", "200 ms"] {
+        assert!(
+            page.contains(&format!(">{label}</text>")),
+            "{label}: {page}"
+        );
+    }
+}
+
+#[test]
+fn a_file_for_two_outputs_is_refused() {
+    let output = Command::new(env!("CARGO_BIN_EXE_tidegate-loadgen"))
+        .args(["--target", "coap://127.0.0.1:9", "--token", "T"])
+        .args(["--json", "same", "--html", "./same"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let said = text(&output);
+    assert!(
+        said.contains("--json and --html name the same file"),
+        "{said}"
+    );
+}
+
+#[test]
 fn an_absent_server_and_wrong_usage_are_told() {
     let run = |arguments: &[&str]| {
         Command::new(env!("CARGO_BIN_EXE_tidegate-loadgen"))

@@ -329,6 +329,38 @@ fn a_session_that_the_server_ends_is_made_again_and_its_request_counts_as_lost()
     assert!(counts.handshakes >= 7);
 }
 
+/// A server that ends in the middle of a run: the generator does not wait for handshakes that nobody answers, and
+/// says what it knows. It took 35 s beyond the time-out, and gave another reason.
+#[test]
+fn a_server_that_ends_in_the_middle_is_told_and_not_waited_for() {
+    let server = Server::start(Some(20));
+    let address = server.address;
+    let stopping = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(1500));
+        server.stop()
+    });
+    let start = StdInstant::now();
+    let output = Command::new(env!("CARGO_BIN_EXE_tidegate-loadgen"))
+        .args(["--target", &format!("coaps://{address}"), "--token", "T"])
+        .args(["--devices", "4", "--rate", "200", "--duration", "4s"])
+        .args(["--timeout", "1s"])
+        .output()
+        .unwrap();
+    let took = start.elapsed();
+    stopping.join().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = text(&output);
+    for part in [
+        "does not answer any more",
+        "ICMP port unreachable",
+        "no datagram for",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    assert!(!said.contains("the rate is above"), "{said}");
+    assert!(took < Duration::from_secs(20), "{took:?}");
+}
+
 #[test]
 fn rebinding_devices_go_on_from_other_ports_without_a_handshake() {
     for own in ["0", "3"] {

@@ -1,12 +1,15 @@
 //! What the command line's parser cannot say about combinations.
 
+use std::path::{Path, PathBuf};
+
 use tidegate::crypto::suite;
 use tidegate::time::Duration;
 
 use super::{
     ADMIN_DEFAULT, Arguments, Authentication, CredentialSource, DEVICES_MAX, NOWHERE,
-    PAYLOAD_BYTES_MAX, Scenario, UPDATE_DEFAULT, credential_source,
+    PAYLOAD_BYTES_MAX, Scenario, SocketSharing, UPDATE_DEFAULT, credential_source,
 };
+use crate::sockets;
 
 /// Most often that an attribute can be set: each time is remembered.
 const UPDATE_MIN: Duration = Duration::from_millis(10);
@@ -15,6 +18,8 @@ const UPDATE_MIN: Duration = Duration::from_millis(10);
 pub(super) fn check(arguments: &Arguments) -> Result<(), String> {
     let telemetry = arguments.scenario.sends_requests();
     check_scenario(arguments)?;
+    check_sockets(arguments)?;
+    check_outputs(arguments)?;
     if arguments.resume_by.is_some() && arguments.scenario != Scenario::Resume {
         return Err("--resume-by goes with --scenario resume".into());
     }
@@ -111,6 +116,69 @@ pub(super) fn check(arguments: &Arguments) -> Result<(), String> {
         ));
     }
     Ok(())
+}
+
+/// Whether devices can share sockets, if that was asked for.
+fn check_sockets(arguments: &Arguments) -> Result<(), String> {
+    if arguments.sockets != Some(SocketSharing::Shared) {
+        return Ok(());
+    }
+    if arguments.scenario == Scenario::Rebind {
+        return Err(
+            "--scenario rebind changes source ports, and a device at a shared socket has none of its own: \
+             give --sockets each, or leave it away"
+                .into(),
+        );
+    }
+    let target = arguments.target.address;
+    if !sockets::are_shared(target, true) {
+        return Err(format!(
+            "--sockets shared needs a target in 127.0.0.0/8, where each device has an address of its own; \
+             {} is not: give --sockets each, or leave it away",
+            target.ip()
+        ));
+    }
+    Ok(())
+}
+
+/// Whether each output has a file of its own.
+fn check_outputs(arguments: &Arguments) -> Result<(), String> {
+    let outputs = [
+        ("--json", &arguments.json),
+        ("--hgrm", &arguments.hgrm),
+        ("--html", &arguments.html),
+    ];
+    let given = outputs.iter();
+    let given: Vec<(&str, &PathBuf)> = given
+        .filter_map(|(option, path)| Some((*option, path.as_ref()?)))
+        .collect();
+    for (index, (option, path)) in given.iter().enumerate() {
+        let same = given[..index]
+            .iter()
+            .find(|(_, other)| identity(other) == identity(path));
+        if let Some((other, _)) = same {
+            return Err(format!(
+                "{other} and {option} name the same file, {}: one would overwrite the other",
+                path.display()
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// The file that a path means, however it is written; it need not be there.
+fn identity(path: &Path) -> PathBuf {
+    if let Ok(path) = path.canonicalize() {
+        return path;
+    }
+    let parent = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    let parent = parent.unwrap_or_else(|| Path::new("."));
+    match (parent.canonicalize(), path.file_name()) {
+        (Ok(parent), Some(name)) => parent.join(name),
+        _ => path.to_owned(),
+    }
 }
 
 fn check_scenario(arguments: &Arguments) -> Result<(), String> {

@@ -130,6 +130,22 @@ fn combinations_that_make_no_sense_are_refused_with_the_reason() {
             "--target coaps://127.0.0.1 --rebind-every 1s",
             "--scenario rebind",
         ),
+        (
+            "--target coaps://127.0.0.1 --token T --scenario rebind --sockets shared",
+            "--sockets each",
+        ),
+        (
+            "--target coaps://192.0.2.1 --token T --sockets shared",
+            "127.0.0.0/8",
+        ),
+        (
+            "--target coaps://127.0.0.1 --token T --json a --html ./a",
+            "--json and --html",
+        ),
+        (
+            "--target coaps://127.0.0.1 --token T --hgrm /dev/../dev/x --html /dev/x",
+            "--hgrm and --html",
+        ),
         ("--target coaps://127.0.0.1 --payload-bytes 7", "from 8"),
         ("--target coaps://127.0.0.1 --devices 0", "from 1"),
         ("--target coaps://127.0.0.1 --admin ftp://x", "http://"),
@@ -236,4 +252,69 @@ fn rebinding_needs_connection_ids_and_takes_the_server_s_by_default() {
     assert_eq!(own.cid, Some(8));
     assert_eq!(own.rebind_every, Some(Duration::from_millis(200)));
     assert_eq!((example().cid, example().rebind_every), (None, None));
+}
+
+#[test]
+fn outputs_in_files_of_their_own_and_sockets_of_either_kind_are_taken() {
+    let files = "--target coaps://127.0.0.1 --token T --json a --html b --hgrm c";
+    assert!(plan(files).is_ok());
+    for (sockets, shared) in [
+        ("", true),
+        (" --sockets shared", true),
+        (" --sockets each", false),
+    ] {
+        let plan = plan(&format!("--target coaps://127.0.0.1 --token T{sockets}")).unwrap();
+        assert_eq!(plan.shared_sockets, shared, "{sockets}");
+    }
+}
+
+/// Whoever adds an option that changes results adds it to the results, too.
+#[test]
+fn every_option_is_in_the_results_or_changes_none() {
+    let members = [
+        ("token", "credentials"),
+        ("devices_file", "credentials"),
+        ("admin", "credentials"),
+        ("timeout", "timeout_s"),
+        ("duration", "duration_s"),
+        ("ramp", "ramp_s"),
+        ("rebind_every", "rebind_every_s"),
+        ("update_every", "update_every_s"),
+        ("quiet", "quiet_s"),
+    ];
+    // Where the results go, what is measured beside them, and what opens the admin interface.
+    let without = [
+        "json",
+        "hgrm",
+        "html",
+        "server_pid",
+        "admin_token_file",
+        "help",
+        "version",
+    ];
+    let common =
+        "--target coaps://127.0.0.1 --token T --suite TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256";
+    let observe = "--target coaps://127.0.0.1 --scenario observe";
+    let mut known = std::collections::BTreeSet::new();
+    for arguments in [
+        format!("{common} --rate 5 --scenario rebind"),
+        format!("{common} --in-flight 5 --count 7"),
+        format!("{common} --scenario resume"),
+        format!("{common} --scenario storm"),
+        observe.to_owned(),
+    ] {
+        let plan = plan(&arguments).unwrap();
+        let report = crate::report::tests::example(&plan);
+        let json = crate::report::json(&report);
+        known.extend(json["config"].as_object().unwrap().keys().cloned());
+    }
+    for argument in Arguments::command().get_arguments() {
+        let id = argument.get_id().as_str();
+        let member = members.iter().find(|(option, _)| *option == id);
+        let member = member.map_or(id, |(_, member)| member);
+        assert!(
+            known.contains(member) != without.contains(&id),
+            "--{id} in {known:?}"
+        );
+    }
 }

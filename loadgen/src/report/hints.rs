@@ -1,19 +1,52 @@
 //! What the numbers say went wrong, each with its remedy.
 
-use super::Report;
+use tidegate::time::Duration;
+
+use super::{Hearing, Report};
 use crate::arguments::{Authentication, CredentialSource, Load};
-use crate::text::{grouped, micros, response_code};
+use crate::text::{grouped, micros, response_code, span};
+
+/// A server that sent nothing for this long before the end of the load does not answer any more: within it a
+/// request is repeated once at least (RFC 7252 section 4.8).
+const SILENCE_MIN: Duration = Duration::from_secs(5);
 
 /// A sentence or two for each finding, the gravest first.
 pub(super) fn hints(report: &Report<'_>) -> Vec<String> {
     let mut hints = Vec::new();
-    failures(report, &mut hints);
+    let gone = gone(report);
+    hints.extend(gone.map(|hearing| silence(report, hearing)));
+    failures(report, gone.is_some(), &mut hints);
     handshakes(report, &mut hints);
     accuracy(report, &mut hints);
     hints
 }
 
-fn failures(report: &Report<'_>, hints: &mut Vec<String>) {
+/// How the server was heard, when it stopped answering while it was asked.
+fn gone(report: &Report<'_>) -> Option<Hearing> {
+    let failed = report.total.counters.errors() > 0;
+    report
+        .hearing
+        .filter(|hearing| failed && (hearing.refused || hearing.silence_measured >= SILENCE_MIN))
+}
+
+fn silence(report: &Report<'_>, hearing: Hearing) -> String {
+    let since = span(hearing.silence);
+    if hearing.refused {
+        let address = report.plan.target.address;
+        return format!(
+            "the server does not answer any more: nothing listens at {address} (ICMP port unreachable, {} \
+             times), and its last datagram came {since} before the end; it was stopped, or ended by itself: \
+             see its log",
+            grouped(report.total.counters.refused)
+        );
+    }
+    format!(
+        "the server does not answer any more: no datagram came from it in the last {since}, and none of \
+         ours was refused; it hangs, its host is down, or the network drops what goes one way or the other"
+    )
+}
+
+fn failures(report: &Report<'_>, gone: bool, hints: &mut Vec<String>) {
     let counters = &report.total.counters;
     if counters.wrong > 0 {
         hints.push(format!(
@@ -37,11 +70,17 @@ fn failures(report: &Report<'_>, hints: &mut Vec<String>) {
         ));
     }
     if counters.timeouts > 0 {
+        let remedy = match gone {
+            true => "",
+            false => {
+                ": the server or the network lost them; look for drops at its socket (`ss -uanm`, \
+                 `nstat -az UdpRcvbufErrors`)"
+            }
+        };
         hints.push(format!(
-            "{} requests had no answer within {} s: the server or the network lost them; look for drops \
-             at its socket (`ss -uanm`, `nstat -az UdpRcvbufErrors`)",
+            "{} requests had no answer within {}{remedy}",
             grouped(counters.timeouts),
-            report.plan.answer_timeout.as_secs()
+            span(report.plan.answer_timeout)
         ));
     }
     if counters.sessions_lost > 0 {
@@ -65,13 +104,19 @@ fn failures(report: &Report<'_>, hints: &mut Vec<String>) {
         ));
     }
     if counters.not_sent > 0 {
+        let reason = match gone {
+            true => "their devices waited for the server",
+            false => {
+                "their devices were still busy with earlier ones; the rate is above what the server, or \
+                 this many devices, can take"
+            }
+        };
         hints.push(format!(
-            "{} operations were never begun: their devices were still busy with earlier ones; the rate is \
-             above what the server, or this many devices, can take",
+            "{} operations were never begun: {reason}",
             grouped(counters.not_sent)
         ));
     }
-    if counters.refused > 0 {
+    if counters.refused > 0 && !gone {
         hints.push(format!(
             "{} datagrams were refused (ICMP port unreachable): the server was down for a while",
             grouped(counters.refused)
@@ -158,7 +203,7 @@ fn accuracy(report: &Report<'_>, hints: &mut Vec<String>) {
     let counters = &report.total.counters;
     let lag = report.total.lag.value_at_quantile(0.99);
     let measured = report.operations();
-    let open = matches!(report.plan.load, Load::Open { .. });
+    let open = matches!(report.plan.load, Load::Open { .. }) && gone(report).is_none();
     if open && lag > 1000 && lag > measured.value_at_quantile(0.5) / 10 {
         hints.push(format!(
             "requests left later than intended, by {} at p99, and latency counts that: devices were busy \
@@ -194,6 +239,68 @@ mod tests {
     fn a_good_run_needs_no_words() {
         let plan = plan();
         assert_eq!(hints(&example(&plan)), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_server_that_went_away_is_told_from_one_that_loses_requests() {
+        let plan = plan();
+        let mut report = example(&plan);
+        let counters = &mut report.total.counters;
+        (counters.timeouts, counters.failed) = (3, 1033);
+        (counters.not_sent, counters.refused) = (1030, 100);
+        let hearing = Hearing {
+            silence: Duration::from_millis(5200),
+            silence_measured: Duration::from_millis(2100),
+            refused: true,
+        };
+        report.hearing = Some(hearing);
+        let said = hints(&report);
+        assert_eq!(said.len(), 3, "{said:#?}");
+        for part in [
+            "does not answer any more",
+            "port unreachable, 100 times",
+            "5.2 s before",
+        ] {
+            assert!(said[0].contains(part), "{part}: {said:#?}");
+        }
+        let all = said.join("\n");
+        for wrong in ["nstat", "the rate is above", "for a while"] {
+            assert!(!all.contains(wrong), "{wrong}: {said:#?}");
+        }
+
+        // Nothing comes back, not even that: only a long silence tells.
+        report.total.counters.refused = 0;
+        let silent = |seconds| Hearing {
+            silence: Duration::from_secs(12),
+            silence_measured: Duration::from_secs(seconds),
+            refused: false,
+        };
+        report.hearing = Some(silent(9));
+        let said = hints(&report);
+        assert!(
+            said[0].contains("no datagram came from it in the last 12 s"),
+            "{said:#?}"
+        );
+        report.hearing = Some(silent(3));
+        assert!(hints(&report)[0].contains("nstat"));
+
+        // It was back in time.
+        report.total.counters.refused = 100;
+        let all = hints(&report).join("\n");
+        assert!(
+            all.contains("down for a while") && !all.contains("any more"),
+            "{all}"
+        );
+    }
+
+    #[test]
+    fn a_short_time_is_told_in_its_unit() {
+        let mut plan = plan();
+        plan.answer_timeout = Duration::from_millis(1);
+        let mut report = example(&plan);
+        report.total.counters.timeouts = 1;
+        let said = hints(&report);
+        assert!(said[0].contains("no answer within 1 ms"), "{said:#?}");
     }
 
     #[test]

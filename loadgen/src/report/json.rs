@@ -4,7 +4,8 @@ use hdrhistogram::Histogram;
 use serde_json::{Map, Value, json};
 
 use super::Report;
-use crate::arguments::{Authentication, Load, Scenario, method_name};
+use crate::arguments::{Authentication, CredentialSource, Load, Scenario, method_name};
+use crate::sockets;
 use crate::stats::Sample;
 
 /// The report as one JSON object. Times are microseconds. Percentiles of nothing are 0, and so is
@@ -131,6 +132,15 @@ fn config(report: &Report<'_>) -> Map<String, Value> {
     set("target", plan.target.uri.clone().into());
     set("scenario", plan.scenario.name().into());
     set("auth", authentication.into());
+    // Where they come from; what they are is nobody's business.
+    let credentials = match plan.credentials {
+        CredentialSource::Nothing => "none",
+        CredentialSource::Token(_) => "token",
+        CredentialSource::File(_) => "file",
+        CredentialSource::Admin(_) => "registered",
+        CredentialSource::Unregistered => "unregistered",
+    };
+    set("credentials", credentials.into());
     set("devices", report.devices.into());
     set("threads", report.threads.into());
     set("seed", plan.seed.into());
@@ -152,6 +162,12 @@ fn config(report: &Report<'_>) -> Map<String, Value> {
     if let Some(every) = plan.rebind_every {
         set("rebind_every_s", every.as_secs_f64().into());
     }
+    if let Some(way) = plan.resume_by {
+        set("resume_by", way.name().into());
+    }
+    if let Some(every) = plan.update_every {
+        set("update_every_s", every.as_secs_f64().into());
+    }
     if let Some(storm) = plan.storm {
         set("quiet_s", storm.quiet.as_secs_f64().into());
         set("storm_devices", storm.devices.into());
@@ -162,7 +178,12 @@ fn config(report: &Report<'_>) -> Map<String, Value> {
     }
     set("method", method_name(plan.method).into());
     set("path", plan.path.clone().into());
+    let payload = String::from_utf8_lossy(&plan.payload);
+    set("payload", payload.into_owned().into());
     set("payload_bytes", plan.payload.len().into());
+    set("timeout_s", plan.answer_timeout.as_secs_f64().into());
+    let shared = sockets::are_shared(plan.target.address, plan.shared_sockets);
+    set("sockets", if shared { "shared" } else { "each" }.into());
     set("max_errors", plan.max_errors.into());
     config
 }

@@ -7,7 +7,7 @@ mod json;
 mod table;
 
 pub(crate) use hgrm::hgrm;
-pub(crate) use html::{Second, html};
+pub(crate) use html::{Interval, html};
 pub(crate) use json::json;
 pub(crate) use table::table;
 
@@ -30,6 +30,17 @@ pub(crate) struct ServerUse {
     pub(crate) rss_bytes_per_session: f64,
 }
 
+/// How a server that answered was heard at the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Hearing {
+    /// From its last datagram to the end, when nothing was waited for any more.
+    pub(crate) silence: Duration,
+    /// The part of it until the end of the measured time.
+    pub(crate) silence_measured: Duration,
+    /// Whether the host said since then that nothing listens there.
+    pub(crate) refused: bool,
+}
+
 /// A whole run.
 #[derive(Debug)]
 pub(crate) struct Report<'a> {
@@ -46,6 +57,8 @@ pub(crate) struct Report<'a> {
     pub(crate) connecting: Duration,
     /// How long was measured.
     pub(crate) measured: Duration,
+    /// `None` when no datagram of the server came.
+    pub(crate) hearing: Option<Hearing>,
     pub(crate) server: Option<ServerUse>,
     /// The server's CPU time per operation by the names of its threads, microseconds.
     pub(crate) server_threads: Vec<(String, f64)>,
@@ -158,6 +171,7 @@ pub(crate) mod tests {
             calls: None,
             connecting: Duration::ZERO,
             measured: Duration::from_secs(2),
+            hearing: None,
             server: None,
             server_threads: Vec::new(),
             own_cpu: Duration::from_millis(5),

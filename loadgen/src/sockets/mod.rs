@@ -57,8 +57,10 @@ pub(crate) fn raise_file_limit(sockets: usize) -> Result<(), String> {
     };
     if setrlimit(Resource::Nofile, raised).is_err() {
         return Err(format!(
-            "{sockets} sockets need {needed} open files, and the hard limit is {hard}: use fewer \
-             --devices, or raise it (`ulimit -Hn {needed}` as root, or LimitNOFILE={needed} in a unit)"
+            "this run needs {needed} open files ({sockets} sockets, {DESCRIPTORS_RESERVED} for all else), and \
+             the limit is {hard}: raise it in the shell that starts it with `ulimit -n {needed}` (as root where \
+             that is refused; LimitNOFILE={needed} in a systemd unit, --ulimit nofile={needed} of a container), \
+             or use fewer --devices"
         ));
     }
     Ok(())
@@ -232,8 +234,13 @@ pub(crate) fn explain(error: &io::Error, opened: usize) -> String {
         io::ErrorKind::NetworkUnreachable | io::ErrorKind::HostUnreachable => {
             "there is no route to the target: check --target"
         }
-        _ if error.raw_os_error() == Some(24) || error.raw_os_error() == Some(23) => {
-            "too many open files: use fewer --devices, or raise the limits (ulimit -n, fs.file-max)"
+        _ if error.raw_os_error() == Some(24) => {
+            "it would be one open file too many for this process: raise the limit in the shell that starts it \
+             (`ulimit -n`), or use fewer --devices"
+        }
+        _ if error.raw_os_error() == Some(23) => {
+            "all processes of the host together have too many open files: raise `sysctl fs.file-max`, or use \
+             fewer --devices"
         }
         _ => "check --target and the host's limits",
     };
@@ -311,6 +318,9 @@ mod tests {
         raise_file_limit(10).unwrap();
         // More than any kernel has.
         let error = raise_file_limit(usize::MAX / 2).unwrap_err();
-        assert!(error.contains("LimitNOFILE"), "{error}");
+        let needed = (usize::MAX / 2) as u64 + DESCRIPTORS_RESERVED;
+        for part in ["ulimit -n ", "LimitNOFILE=", "needs "] {
+            assert!(error.contains(&format!("{part}{needed}")), "{error}");
+        }
     }
 }

@@ -13,11 +13,13 @@ use super::Report;
 use super::json::json;
 use crate::text::{grouped, micros, rate};
 
-/// What one second of the measured time gave.
+/// What a part of the measured time gave.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(crate) struct Second {
+pub(crate) struct Interval {
     /// Seconds since the measured time began.
-    pub(crate) at: f64,
+    pub(crate) from: f64,
+    /// The same of its end.
+    pub(crate) to: f64,
     /// Operations that ended well, per second.
     pub(crate) per_s: f64,
     /// Operations that did not, per second.
@@ -45,7 +47,7 @@ th:first-child,td:first-child{text-align:left}th{color:var(--soft);font-weight:n
 path.a,path.b,path.c{fill:none;stroke-width:1.6}.bad{color:var(--b)}details{margin-top:2rem}pre{overflow-x:auto}";
 
 /// The page. Writing to a string cannot fail, so the results of `write!` are dropped.
-pub(crate) fn html(report: &Report<'_>, seconds: &[Second]) -> String {
+pub(crate) fn html(report: &Report<'_>, course: &[Interval]) -> String {
     let (noun, histogram) = drawn(report);
     let scenario = report.plan.scenario.to_possible_value();
     let scenario = scenario.as_ref().map_or("load", PossibleValue::get_name);
@@ -76,8 +78,8 @@ pub(crate) fn html(report: &Report<'_>, seconds: &[Second]) -> String {
             &format!("{noun} by percentile"),
             &distribution(histogram),
         );
-        section(&mut page, &format!("{noun} over time"), &over_time(seconds));
-        section(&mut page, "Rate over time", &rates(seconds));
+        section(&mut page, &format!("{noun} over time"), &over_time(course));
+        section(&mut page, "Rate over time", &rates(course));
     }
     let _ = writeln!(
         page,
@@ -224,54 +226,55 @@ fn distribution(histogram: &Histogram<u64>) -> String {
     .svg("Latency by percentile")
 }
 
-fn over_time(seconds: &[Second]) -> String {
-    let with_values: Vec<_> = seconds.iter().filter(|second| second.max > 0).collect();
-    let lowest = with_values
-        .iter()
-        .map(|second| second.p50)
-        .min()
-        .unwrap_or(1);
-    let highest = with_values
-        .iter()
-        .map(|second| second.max)
-        .max()
-        .unwrap_or(1);
-    let line = |class, label, value: fn(&Second) -> u64| {
-        let points = with_values
-            .iter()
-            .map(|second| (second.at, to_f64(value(second))));
+fn over_time(course: &[Interval]) -> String {
+    let with_values = || course.iter().filter(|interval| interval.max > 0);
+    let lowest = with_values().map(|interval| interval.p50).min();
+    let highest = with_values().map(|interval| interval.max).max();
+    let line = |class, label, value: fn(&Interval) -> u64| {
+        let points = with_values().flat_map(|interval| level(interval, to_f64(value(interval))));
         Line::new(class, label, points.collect())
     };
     Plot {
-        x: Axis::seconds(seconds.last().map_or(1.0, |second| second.at)),
-        y: Axis::logarithmic_micros(to_f64(lowest), to_f64(highest)),
+        x: Axis::seconds(end_of(course)),
+        y: Axis::logarithmic_micros(to_f64(lowest.unwrap_or(1)), to_f64(highest.unwrap_or(1))),
         lines: vec![
-            line("c", "max", |second| second.max),
-            line("b", "p99", |second| second.p99),
-            line("a", "p50", |second| second.p50),
+            line("c", "max", |interval| interval.max),
+            line("b", "p99", |interval| interval.p99),
+            line("a", "p50", |interval| interval.p50),
         ],
     }
-    .svg("p50, p99 and maximum of each second")
+    .svg("p50, p99 and maximum over time")
 }
 
-fn rates(seconds: &[Second]) -> String {
-    let highest = seconds
+fn rates(course: &[Interval]) -> String {
+    let highest = course
         .iter()
-        .map(|second| second.per_s.max(second.errors_per_s))
+        .map(|interval| interval.per_s.max(interval.errors_per_s))
         .fold(1.0, f64::max);
-    let line = |class, label, value: fn(&Second) -> f64| {
-        let points = seconds.iter().map(|second| (second.at, value(second)));
+    let line = |class, label, value: fn(&Interval) -> f64| {
+        let points = course
+            .iter()
+            .flat_map(|interval| level(interval, value(interval)));
         Line::new(class, label, points.collect())
     };
     Plot {
-        x: Axis::seconds(seconds.last().map_or(1.0, |second| second.at)),
-        y: Axis::from_zero(highest, rate),
+        x: Axis::seconds(end_of(course)),
+        y: Axis::from_zero(highest),
         lines: vec![
-            line("b", "errors", |second| second.errors_per_s),
-            line("a", "ended well", |second| second.per_s),
+            line("b", "errors", |interval| interval.errors_per_s),
+            line("a", "ended well", |interval| interval.per_s),
         ],
     }
     .svg("Operations per second, and errors")
+}
+
+/// A value holds for its whole interval.
+fn level(interval: &Interval, value: f64) -> [(f64, f64); 2] {
+    [(interval.from, value), (interval.to, value)]
+}
+
+fn end_of(course: &[Interval]) -> f64 {
+    course.last().map_or(1.0, |interval| interval.to)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a drawing needs no more digits")]
@@ -292,22 +295,38 @@ mod tests {
     use super::super::tests::example;
     use super::*;
 
-    fn seconds() -> Vec<Second> {
-        let second = |at: u32| Second {
-            at: f64::from(at),
+    fn course() -> Vec<Interval> {
+        let second = |from: u32| Interval {
+            from: f64::from(from),
+            to: f64::from(from + 1),
             per_s: 500.0,
             errors_per_s: 0.0,
             p50: 600,
             p99: 1090,
             max: 1099,
         };
-        (1..=2).map(second).collect()
+        (0..2).map(second).collect()
+    }
+
+    /// One interval is enough to be seen, from its start to its end.
+    #[test]
+    fn a_single_interval_is_a_line_over_the_whole_width() {
+        let svg = rates(&course()[..1]);
+        let path = svg.split("class=\"a\" d=\"").nth(1).unwrap();
+        let xs: Vec<&str> = path
+            .split('"')
+            .next()
+            .unwrap()
+            .split(['M', 'L'])
+            .filter_map(|point| point.split(',').next().filter(|x| !x.is_empty()))
+            .collect();
+        assert_eq!(xs, ["80.0", "840.0"]);
     }
 
     #[test]
     fn the_page_shows_the_numbers_and_asks_nobody_for_more() {
         let plan = crate::arguments::tests::example();
-        let page = html(&example(&plan), &seconds());
+        let page = html(&example(&plan), &course());
         assert_eq!(page.matches("<svg").count(), 3);
         assert_eq!(page.matches("</svg>").count(), 3);
         assert!(page.contains("coordinated omission"));
