@@ -110,6 +110,9 @@ impl Flags {
     }
 }
 
+/// Requests for which there is room after all were forgotten: those of a device that reports now and then.
+const RING_KEPT: usize = 4;
+
 /// The requests of one peer.
 #[derive(Debug, Default)]
 pub(super) struct Exchanges {
@@ -251,8 +254,15 @@ impl Exchanges {
             .map(|(index, exchange)| (index, *exchange))
     }
 
+    /// Forgets all, and keeps no more memory than a few requests take.
     pub(super) fn clear(&mut self) {
-        *self = Self::default();
+        let mut ring = std::mem::take(&mut self.ring);
+        ring.clear();
+        ring.shrink_to(RING_KEPT);
+        *self = Self {
+            ring,
+            ..Self::default()
+        };
     }
 
     fn remove(&mut self, index: usize, dropped: &mut impl FnMut(u16)) {

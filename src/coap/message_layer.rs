@@ -111,6 +111,21 @@ impl MessageLayer {
         }
     }
 
+    /// Forgets everything, for a peer that is gone.
+    pub fn clear(&mut self) {
+        self.exchanges.clear();
+        self.kept = None;
+        self.relations = None;
+        self.transfers = None;
+        self.unproven = None;
+    }
+
+    /// Becomes `fresh`, a layer that has seen nothing, in the memory of this one, which was cleared.
+    pub fn renew(&mut self, fresh: Self) {
+        let exchanges = std::mem::take(&mut self.exchanges);
+        *self = Self { exchanges, ..fresh };
+    }
+
     /// Looks at the memory in which a request is remembered; what comes out means nothing.
     pub fn touch(&self) -> u64 {
         self.exchanges.touch() ^ self.idle_at.as_micros() ^ u64::from(self.serial)

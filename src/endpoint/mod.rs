@@ -29,6 +29,7 @@ mod plain;
 mod revocation;
 mod settings;
 mod slot_index;
+mod spare_layers;
 #[cfg(test)]
 mod tests;
 mod unproven;
@@ -55,6 +56,7 @@ use peer::{Peer, Transmission, coap_output, coap_settings};
 use peer_address::{AddressBytes, canonical};
 use plain::PlainPeers;
 pub use settings::EndpointSettings;
+use spare_layers::SpareLayers;
 use verdict::{SERVICE_UNAVAILABLE, count_response, overloaded};
 pub use waiting::WaitingDatagram;
 use waiting::WaitingHandshakes;
@@ -103,6 +105,7 @@ pub struct Endpoint {
     relation_events: RelationEvents,
     /// Memory of requests that were answered.
     buffers: SpareBuffers,
+    spare_layers: SpareLayers,
     bodies: Bodies,
     revocation_search: Option<revocation::Search>,
     waiting: WaitingHandshakes,
@@ -154,6 +157,7 @@ impl Endpoint {
             lookups_in_work: 0,
             relation_events: RelationEvents::default(),
             buffers: SpareBuffers::default(),
+            spare_layers: SpareLayers::default(),
             bodies: Bodies::default(),
             revocation_search: None,
             waiting: WaitingHandshakes::new(AddressLimits::new(settings.handshakes_per_address)),
@@ -401,7 +405,7 @@ impl Endpoint {
         } = peer;
         let settings = coap_settings(&self.settings.coap, association.as_ref());
         let layer = coap.get_or_insert_with(|| {
-            Box::new(match settings.echo && !secure {
+            self.spare_layers.take(match settings.echo && !secure {
                 true => MessageLayer::unproven(&mut *self.random),
                 false => MessageLayer::new(&mut *self.random),
             })

@@ -386,8 +386,10 @@ impl Endpoint {
                 .add(Counter::EmptyAcknowledgements, timeouts.acknowledged.into());
             drop(send);
             self.relation_events.collect(peer_ref, layer, &self.metrics);
-            if layer.is_idle(now.instant) {
-                *coap = None;
+            if layer.is_idle(now.instant)
+                && let Some(layer) = coap.take()
+            {
+                self.spare_layers.put(layer);
             }
         }
         if *port == Port::Plain && coap.is_none() {

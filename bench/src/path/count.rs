@@ -14,6 +14,7 @@ use std::process::Command;
 
 use serde_json::{Map, Value, json};
 use tidegate::crypto::suite::CipherSuite;
+use tidegate::endpoint::HOT_SESSIONS;
 
 use super::world::{BATCH, Full, World};
 
@@ -38,7 +39,7 @@ const OPERATIONS: [(&str, &str); 7] = [
 ///
 /// When one is not answered.
 pub(crate) fn child() -> Result<String, String> {
-    let mut world = World::new(CipherSuite::ALL[0], 8 * BATCH)?;
+    let mut world = World::new(CipherSuite::ALL[0], 8 * BATCH, HOT_SESSIONS)?;
     world.connect(BATCH)?;
     let (mut requests, mut answers, mut hellos, mut handshakes) = (0, 0, 0, 0);
     for turn in 0..TURNS {

@@ -8,6 +8,8 @@ pub(crate) mod count;
 mod world;
 
 use tidegate::crypto::suite::CipherSuite;
+use tidegate::endpoint::HOT_SESSIONS;
+use tidegate::time::Duration;
 
 use self::world::{BATCH, Full, World};
 use crate::measure::thread_cpu_ns;
@@ -21,6 +23,8 @@ const WARM_UP_OF_A_DEVICE: usize = 66;
 const WARM_UP: usize = WARM_UP_OF_A_DEVICE * DEVICES / BATCH;
 const TURNS: usize = 512;
 const TURNS_QUICK: usize = 64;
+/// Longer than a request is remembered, so that a device's message layer is given up.
+const SILENCE: Duration = Duration::from_secs(400);
 /// Handshakes of a kind, of the turns given to all else.
 const HANDSHAKES_PER_TURN: usize = 2;
 
@@ -40,6 +44,10 @@ pub(crate) struct PathCosts {
     pub(crate) answer: Cost,
     /// A turn without work.
     pub(crate) nothing: Cost,
+    /// A request of a device that was silent for long.
+    pub(crate) silent: Cost,
+    /// A request of a session whose keys are not expanded.
+    pub(crate) cold: Cost,
     /// What the codec crate alone allocates for decoding that request and encoding that answer.
     pub(crate) codec_allocations: f64,
     /// A ClientHello without a cookie in, HelloVerifyRequest out.
@@ -87,11 +95,16 @@ impl Meter {
 pub(crate) fn measure(suite: CipherSuite, quick: bool) -> Result<PathCosts, String> {
     let turns = if quick { TURNS_QUICK } else { TURNS };
     let handshakes = turns * HANDSHAKES_PER_TURN;
-    let mut world = World::new(suite, 2 * (DEVICES + handshakes))?;
+    let mut world = World::new(suite, 2 * (DEVICES + handshakes), HOT_SESSIONS)?;
     world.connect(DEVICES)?;
     turn_over(&mut world, WARM_UP, &mut Rounds::default())?;
     let mut rounds = Rounds::default();
     turn_over(&mut world, turns, &mut rounds)?;
+    let mut silent = Rounds::default();
+    for _ in 0..turns * BATCH / DEVICES {
+        world.pass(SILENCE);
+        turn_over(&mut world, DEVICES / BATCH, &mut silent)?;
+    }
     let mut hello = Meter::default();
     for _ in 0..turns {
         world.pass_time();
@@ -121,12 +134,24 @@ pub(crate) fn measure(suite: CipherSuite, quick: bool) -> Result<PathCosts, Stri
         request: rounds.request.cost(),
         answer: rounds.answer.cost(),
         nothing: rounds.nothing.cost(),
+        silent: silent.request.cost(),
+        cold: cold(suite, turns)?,
         codec_allocations: codec_allocations()?,
         hello: hello.cost(),
         one_way: one_way?,
         mutual: mutual?,
         resumption: resumption.cost(),
     })
+}
+
+/// What a request costs where no session of the fleet keeps its expanded keys until its next one.
+fn cold(suite: CipherSuite, turns: usize) -> Result<Cost, String> {
+    let mut world = World::new(suite, 2 * DEVICES, BATCH)?;
+    world.connect(DEVICES)?;
+    turn_over(&mut world, WARM_UP, &mut Rounds::default())?;
+    let mut rounds = Rounds::default();
+    turn_over(&mut world, turns, &mut rounds)?;
+    Ok(rounds.request.cost())
 }
 
 /// What the turns of requests cost.
@@ -191,6 +216,11 @@ pub(crate) fn text(costs: &PathCosts) -> String {
         ),
         ("a turn that finds nothing to do", costs.nothing),
         (
+            "the request of a device that was silent for long",
+            costs.silent,
+        ),
+        ("the request of a session without expanded keys", costs.cold),
+        (
             "ClientHello without cookie, HelloVerifyRequest",
             costs.hello,
         ),
@@ -221,6 +251,8 @@ mod tests {
             costs.request,
             costs.answer,
             costs.nothing,
+            costs.silent,
+            costs.cold,
             costs.hello,
             costs.one_way,
             costs.mutual,
@@ -237,7 +269,7 @@ mod tests {
     #[test]
     fn turns_of_requests_and_answers_allocate_nothing() {
         for &suite in &CipherSuite::ALL[..7] {
-            let mut world = World::new(suite, 2 * BATCH).unwrap();
+            let mut world = World::new(suite, 2 * BATCH, HOT_SESSIONS).unwrap();
             world.connect(BATCH).unwrap();
             turn_over(&mut world, WARM_UP_OF_A_DEVICE, &mut Rounds::default()).unwrap();
             let mut rounds = Rounds::default();
@@ -250,6 +282,14 @@ mod tests {
             assert_eq!((request.operations, answer.operations), (6400, 6400));
             let allocations = [request, answer, nothing].map(|meter| meter.allocations);
             assert_eq!(allocations, [0; 3], "{suite:?}");
+            // Nor when each device was silent for so long that nothing but its session is left of it.
+            let mut silent = Rounds::default();
+            for _ in 0..3 {
+                world.pass(SILENCE);
+                turn_over(&mut world, 1, &mut silent).unwrap();
+            }
+            let allocations = [silent.request, silent.answer].map(|meter| meter.allocations);
+            assert_eq!(allocations, [0; 2], "{suite:?}");
         }
     }
 }

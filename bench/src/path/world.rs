@@ -72,12 +72,17 @@ pub(super) enum Full {
 }
 
 impl World {
-    /// A shard with room for `sessions_max`, whose devices use `suite`.
+    /// A shard with room for `sessions_max`, of which `hot_sessions` keep their keys expanded, and whose
+    /// devices use `suite`.
     ///
     /// # Errors
     ///
     /// When a certificate cannot be made.
-    pub(super) fn new(suite: CipherSuite, sessions_max: usize) -> Result<Self, String> {
+    pub(super) fn new(
+        suite: CipherSuite,
+        sessions_max: usize,
+        hot_sessions: usize,
+    ) -> Result<Self, String> {
         let now = Now {
             instant: Instant::from_micros(1_000_000),
             unix_ms: UNIX_MS,
@@ -91,6 +96,7 @@ impl World {
         let keys = TicketKeys::new(vec![key], Duration::from_secs(86_400));
         settings.sessions.set_ticket_keys(Some(Arc::new(keys)));
         settings.sessions_max = sessions_max;
+        settings.hot_sessions = hot_sessions;
         settings.handshakes_per_address = u32::MAX;
         let (queues, mut workers) = RequestQueues::new(1, settings.requests_max, 1);
         let inbox = Arc::new(Inbox::new(settings.requests_max));
@@ -229,10 +235,15 @@ impl World {
             .collect()
     }
 
-    /// Time passes, until the shard has nothing to do; what was sent is gone.
+    /// The time between two turns passes.
     pub(super) fn pass_time(&mut self) {
-        self.now.instant = self.now.instant + BETWEEN_TURNS;
-        self.now.unix_ms += u64::try_from(BETWEEN_TURNS.as_millis()).unwrap_or(0);
+        self.pass(BETWEEN_TURNS);
+    }
+
+    /// Time passes, until the shard has nothing to do; what was sent is gone.
+    pub(super) fn pass(&mut self, time: Duration) {
+        self.now.instant = self.now.instant + time;
+        self.now.unix_ms += u64::try_from(time.as_millis()).unwrap_or(0);
         self.clock.set(self.now);
         while self.turn() {}
         self.take_sent();
