@@ -10,6 +10,7 @@ pub(super) fn run(arguments: &DoctorArguments) -> Result<(), Failure> {
     let config = load_config(arguments.conf.as_deref(), false)?;
     let needs = Needs {
         shards: usize::from(config.tidegate.shards),
+        driver: config.tidegate.driver,
     };
     let findings = examine(&Host::of_machine(), needs);
     let stops = count(&findings, Severity::Stops);
@@ -48,6 +49,7 @@ fn mark(severity: Severity) -> &'static str {
     match severity {
         Severity::Stops => "stops",
         Severity::Slows => "slows",
+        Severity::Hint => "hint",
         Severity::Fine => "fine",
     }
 }

@@ -2,6 +2,7 @@
 
 use super::host::{Host, Limit};
 use super::{Finding, Needs, Severity};
+use crate::config::value::DriverChoice;
 
 /// The oldest kernel whose io_uring the executors can use.
 const KERNEL_MIN: (u32, u32) = (5, 8);
@@ -22,11 +23,12 @@ pub(super) fn all(host: &Host, needs: Needs) -> Vec<Finding> {
     let mut findings = vec![
         kernel(host),
         ring(host),
-        datagrams(host),
+        datagrams(host, needs),
         locked_memory(host, needs),
         open_files(host, needs),
         socket_buffer(host, "receive buffer", "rmem_max"),
         socket_buffer(host, "send buffer", "wmem_max"),
+        busy_polling(host, needs),
         governor(host),
         clock(host),
         memory_nodes(host),
@@ -101,18 +103,83 @@ fn ring(host: &Host) -> Finding {
     bad(Severity::Stops, subject, error, why, remedy)
 }
 
-fn datagrams(host: &Host) -> Finding {
+/// Which driver the server is going to use, and why.
+fn datagrams(host: &Host, needs: Needs) -> Finding {
     let subject = "datagrams";
-    match host.datagrams() {
-        Ok(()) => fine(subject, "travel by the ring"),
-        Err(error) => bad(
-            Severity::Slows,
+    match (needs.driver, host.datagrams()) {
+        (DriverChoice::Mmsg, ring) => {
+            let ring = match ring {
+                Ok(()) => "the ring would do, too",
+                Err(_) => "the kernel has no ring for them anyway",
+            };
+            fine(
+                subject,
+                format!("travel by recvmmsg and sendmmsg, as TIDEGATE_DRIVER=mmsg says; {ring}"),
+            )
+        }
+        (DriverChoice::Uring, Ok(())) => {
+            fine(subject, "travel by the ring, as TIDEGATE_DRIVER=uring says")
+        }
+        (DriverChoice::Auto, Ok(())) => fine(
+            subject,
+            "travel by the ring: TIDEGATE_DRIVER=auto takes it where the kernel can",
+        ),
+        (DriverChoice::Uring, Err(error)) => bad(
+            Severity::Stops,
             subject,
             format!("cannot travel by the ring: {error}"),
-            "shards then take and give them by recvmmsg and sendmmsg, which costs more CPU time under load",
+            "TIDEGATE_DRIVER=uring asks for the ring, and `serve` does not start without it",
+            "# set TIDEGATE_DRIVER to auto or mmsg, or use Linux 6.1 or newer and a seccomp filter that\n\
+             # allows all of io_uring_register",
+        ),
+        (DriverChoice::Auto, Err(error)) => bad(
+            Severity::Slows,
+            subject,
+            format!("travel by recvmmsg and sendmmsg, as they cannot by the ring: {error}"),
+            "that costs more CPU time under load",
             "use Linux 6.1 or newer, and a seccomp filter that allows all of io_uring_register",
         ),
     }
+}
+
+/// Whether a shard's sleep is a system call that can poll the interface.
+fn sleeps_in_poll(host: &Host, needs: Needs) -> bool {
+    match needs.driver {
+        DriverChoice::Mmsg => true,
+        DriverChoice::Uring => false,
+        DriverChoice::Auto => host.datagrams().is_err(),
+    }
+}
+
+/// A choice between latency at low rates and idle cores, so never a defect.
+fn busy_polling(host: &Host, needs: Needs) -> Finding {
+    let subject = "busy polling";
+    let number = |name: &str| host.number(&format!("/proc/sys/net/core/{name}"));
+    let (Some(poll), Some(read)) = (number("busy_poll"), number("busy_read")) else {
+        return fine(subject, "the kernel has none");
+    };
+    let found = format!("net.core.busy_poll = {poll} us, net.core.busy_read = {read} us");
+    if !sleeps_in_poll(host, needs) {
+        return fine(subject, format!("{found}; shards on the ring use neither"));
+    }
+    if poll > 0 {
+        return fine(
+            subject,
+            format!("{found}; shards that sleep spin so long first"),
+        );
+    }
+    if host.interfaces().is_empty() {
+        return fine(subject, format!("{found}; there is no interface to poll"));
+    }
+    bad(
+        Severity::Hint,
+        subject,
+        found,
+        "at low rates a shard could spin on the interface's queue before it sleeps, which takes an interrupt's \
+         time off the latency and costs the core's idle time; under load it changes nothing, and busy_read \
+         never does",
+        "sysctl -w net.core.busy_poll=50    # only where that latency is worth it",
+    )
 }
 
 fn locked_memory(host: &Host, needs: Needs) -> Finding {

@@ -11,6 +11,8 @@ mod tests;
 
 pub use host::Host;
 
+use crate::config::value::DriverChoice;
+
 /// How much a finding matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
@@ -18,6 +20,8 @@ pub enum Severity {
     Stops,
     /// It would start, and be slower or lose more than it has to.
     Slows,
+    /// It is not wrong; whoever wants what it is for has to say so.
+    Hint,
     /// As it should be.
     Fine,
 }
@@ -42,6 +46,8 @@ pub struct Finding {
 pub struct Needs {
     /// Executors, each with a ring and its sockets.
     pub shards: usize,
+    /// How datagrams are to travel.
+    pub driver: DriverChoice,
 }
 
 /// Looks at everything, what matters most first.

@@ -25,6 +25,8 @@ fn good() -> TempDir {
     write(at, "proc/self/limits", LIMITS);
     write(at, "proc/sys/net/core/rmem_max", "8388608\n");
     write(at, "proc/sys/net/core/wmem_max", "8388608\n");
+    write(at, "proc/sys/net/core/busy_poll", "0\n");
+    write(at, "proc/sys/net/core/busy_read", "0\n");
     let clock = "sys/devices/system/clocksource/clocksource0/current_clocksource";
     write(at, clock, "tsc\n");
     write(at, "sys/devices/system/node/node0/cpulist", "0-7\n");
@@ -42,11 +44,15 @@ fn good() -> TempDir {
     root
 }
 
+fn needs(shards: usize) -> Needs {
+    Needs {
+        shards,
+        driver: DriverChoice::Auto,
+    }
+}
+
 fn findings(root: &TempDir, shards: usize) -> Vec<Finding> {
-    examine(
-        &Host::pretended(root.path(), Ok(()), Ok(())),
-        Needs { shards },
-    )
+    examine(&Host::pretended(root.path(), Ok(()), Ok(())), needs(shards))
 }
 
 fn one<'a>(findings: &'a [Finding], subject: &str) -> &'a Finding {
@@ -177,7 +183,7 @@ fn a_forbidden_ring_is_told_from_a_filtered_one() {
     let root = good();
     let refused = |root: &TempDir| {
         let host = Host::pretended(root.path(), Err("Operation not permitted".into()), Ok(()));
-        examine(&host, Needs { shards: 1 }).remove(0)
+        examine(&host, needs(1)).remove(0)
     };
     assert!(refused(&root).remedy.contains("seccomp"));
     write(root.path(), "proc/sys/kernel/io_uring_disabled", "1");
@@ -195,7 +201,7 @@ fn a_forbidden_ring_is_told_from_a_filtered_one() {
 fn a_kernel_whose_rings_take_no_datagrams_is_told() {
     let root = good();
     let host = Host::pretended(root.path(), Ok(()), Err("Invalid argument".into()));
-    let findings = examine(&host, Needs { shards: 1 });
+    let findings = examine(&host, needs(1));
     let finding = one(&findings, "datagrams");
     assert_eq!(finding.severity, Severity::Slows);
     assert!(finding.found.contains("Invalid argument") && finding.remedy.contains("Linux 6.1"));
@@ -269,4 +275,71 @@ fn queues_whose_interrupts_all_go_to_one_core_are_told() {
     interrupt(41, "4\n");
     let all = findings(&root, 8);
     assert_eq!(one(&all, "interrupts").severity, Severity::Fine);
+}
+
+#[test]
+fn the_driver_is_the_one_that_the_settings_and_the_kernel_come_to() {
+    let root = good();
+    let refused = || Err("Invalid argument".to_owned());
+    for (driver, ring, severity, said) in [
+        (
+            DriverChoice::Auto,
+            Ok(()),
+            Severity::Fine,
+            "by the ring: TIDEGATE_DRIVER=auto",
+        ),
+        (
+            DriverChoice::Auto,
+            refused(),
+            Severity::Slows,
+            "by recvmmsg and sendmmsg",
+        ),
+        (
+            DriverChoice::Uring,
+            Ok(()),
+            Severity::Fine,
+            "TIDEGATE_DRIVER=uring",
+        ),
+        (
+            DriverChoice::Uring,
+            refused(),
+            Severity::Stops,
+            "Invalid argument",
+        ),
+        (
+            DriverChoice::Mmsg,
+            Ok(()),
+            Severity::Fine,
+            "TIDEGATE_DRIVER=mmsg",
+        ),
+        (
+            DriverChoice::Mmsg,
+            refused(),
+            Severity::Fine,
+            "TIDEGATE_DRIVER=mmsg",
+        ),
+    ] {
+        let host = Host::pretended(root.path(), Ok(()), ring);
+        let all = examine(&host, Needs { shards: 1, driver });
+        let finding = one(&all, "datagrams");
+        assert_eq!(finding.severity, severity, "{driver:?}: {finding:?}");
+        assert!(finding.found.contains(said), "{driver:?}: {finding:?}");
+    }
+}
+
+#[test]
+fn busy_polling_is_a_hint_where_a_shard_could_use_it() {
+    let root = good();
+    let of = |driver| {
+        let host = Host::pretended(root.path(), Ok(()), Ok(()));
+        one(&examine(&host, Needs { shards: 1, driver }), "busy polling").clone()
+    };
+    let hint = of(DriverChoice::Mmsg);
+    assert_eq!(hint.severity, Severity::Hint);
+    assert!(hint.why.contains("idle") && hint.remedy.contains("net.core.busy_poll=50"));
+    let ring = of(DriverChoice::Auto);
+    assert_eq!(ring.severity, Severity::Fine);
+    assert!(ring.found.contains("use neither"), "{ring:?}");
+    write(root.path(), "proc/sys/net/core/busy_poll", "50");
+    assert_eq!(of(DriverChoice::Mmsg).severity, Severity::Fine);
 }
