@@ -42,13 +42,7 @@ pub(super) struct Tables {
 impl Tables {
     /// Opens the database in `path`.
     pub(super) fn open(path: &Path, settings: &StoreSettings) -> Result<Self, OpenError> {
-        // Threads have the priority of the one that starts them, and here the database's begin.
-        let open = || {
-            yield_to_requests();
-            contained(path, || Self::try_open(path, settings))
-        };
-        let opened = std::thread::scope(|scope| scope.spawn(open).join());
-        match opened.unwrap_or_else(|panic| std::panic::resume_unwind(panic)) {
+        match contained(path, || Self::try_open(path, settings)) {
             Ok(opened) => opened.map_err(|error| open_error(path, error)),
             Err(panic) => Err(damaged_database(path, panic)),
         }
@@ -446,20 +440,6 @@ pub(super) fn unpanicked<T>(work: impl FnOnce() -> T) -> Result<T, String> {
         text.or_else(|| panic.downcast_ref::<String>().cloned())
             .unwrap_or_else(|| "the database panicked".to_owned())
     })
-}
-
-/// How much nicer than the others those threads are that nobody waits for: beside a busy thread on the
-/// same core such a one gets a tenth of it, several times what it needs.
-const NICE: i32 = 10;
-
-/// Lets this thread, and those that it starts, give way to all that answers requests.
-pub(super) fn yield_to_requests() {
-    let lowered = rustix::process::getpriority_process(None)
-        .and_then(|nice| rustix::process::setpriority_process(None, nice + NICE));
-    if let Err(error) = lowered {
-        // Requests then wait longer while the store writes; no reason not to write.
-        tracing::debug!(%error, "a thread of the store keeps its priority");
-    }
 }
 
 /// Runs the opening of the database in `path`, which panics over some damaged files, and over some

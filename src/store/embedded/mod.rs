@@ -36,7 +36,7 @@ use crate::store::{
 };
 use committer::Commits;
 pub(crate) use database::MARKER;
-use database::{Points, Tables, unpanicked, yield_to_requests};
+use database::{Points, Tables, unpanicked};
 use directory::{DataDirectory, io_error};
 use flush::Flusher;
 use head::{Head, HeadReadings};
@@ -267,10 +267,7 @@ impl EmbeddedStore {
             let flusher = Arc::clone(&flusher);
             std::thread::Builder::new()
                 .name("store-flush".into())
-                .spawn(move || {
-                    yield_to_requests();
-                    flusher.run(usage);
-                })?
+                .spawn(move || flusher.run(usage))?
         };
         let committer_thread = {
             let (head, commits) = (Arc::clone(&head), Arc::clone(&commits));
