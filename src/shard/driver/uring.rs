@@ -355,10 +355,6 @@ impl RingDriver {
     /// Lets the kernel write the event descriptor from now on. `false`: there is something already.
     pub(super) fn prepare_idle(&mut self) -> io::Result<bool> {
         self.enter(0, None)?;
-        if self.dropped() > 0 {
-            // Asleep in the executor, nobody waits on this ring, and would be told.
-            self.recover()?;
-        }
         if !self.hears() {
             // Receiving failed at once; asked anew at once, it might fail without end.
             self.enter(1, Some(DEAF_PAUSE))?;
@@ -412,10 +408,12 @@ impl RingDriver {
 
     /// Enters the kernel once: submits what is queued, and waits for `want` completions or `time`.
     fn enter(&mut self, want: usize, time: Option<Duration>) -> io::Result<()> {
-        match self.enter_once(want, time)? {
-            Entered::Well => Ok(()),
-            Entered::Lost => self.recover(),
+        let entered = self.enter_once(want, time)?;
+        // Whoever does not wait is not told, and finds the count only.
+        if entered == Entered::Lost || self.dropped() > 0 {
+            self.recover()?;
         }
+        Ok(())
     }
 
     fn enter_once(&mut self, want: usize, time: Option<Duration>) -> io::Result<Entered> {
@@ -542,11 +540,12 @@ impl RingDriver {
             let submitter = self.ring.submitter();
             let cancelled = submitter.register_sync_cancel(Some(step), CancelBuilder::any());
             is_well = self.enter_once(0, Some(Duration::ZERO)).is_ok();
-            // The kernel has found nothing to cancel, and what it has not told the end of is no more
-            // than what it dropped.
+            // The kernel has taken all that was queued and found nothing to cancel, and what it has not
+            // told the end of is no more than what it dropped.
             let found_all = cancelled.is_ok() || is_not_found(&cancelled);
             let is_still = found_all && before == self.progress();
-            if is_well && is_still && self.under_way <= self.dropped() as usize {
+            let is_taken = self.ring.submission().is_empty();
+            if is_well && is_still && is_taken && self.under_way <= self.dropped() as usize {
                 return true;
             }
             if self.under_way > 0 {

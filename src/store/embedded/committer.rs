@@ -235,6 +235,7 @@ impl Commits {
                     if full.is_none() {
                         tracing::error!(%reason, "the disk is full: uploads are refused until it has room");
                     }
+                    self.closed_segments().extend(log.take_closed());
                     self.refuse(group, &reason);
                     let retry_at = Instant::now() + FULL_PAUSE;
                     full = Some(Full { reason, retry_at });

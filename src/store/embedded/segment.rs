@@ -210,6 +210,11 @@ impl LogWriter {
         Ok(self.closed.take())
     }
 
+    /// The segment that was closed by a commit that found no room: it may go once it is flushed.
+    pub(super) const fn take_closed(&mut self) -> Option<ClosedSegment> {
+        self.closed.take()
+    }
+
     /// Whether the frame goes into `segment`; one of its own size goes into an empty one.
     fn fits(&self, segment: &OpenSegment) -> bool {
         let end = segment.length + self.frame.len() as u64;
@@ -242,8 +247,8 @@ impl LogWriter {
         }
     }
 
-    /// Makes the next segment. What a full disk leaves of one has no name yet, and is written over by
-    /// the next attempt.
+    /// Makes the next segment. What a full disk leaves of one is removed: of a spare it would be the old
+    /// bytes, behind all that the next attempt writes.
     fn create_segment(&mut self) -> Result<OpenSegment, CommitError> {
         let first_sequence = self.next_sequence;
         let path = self.directory.join(format!("{first_sequence:020}.log"));
@@ -261,10 +266,18 @@ impl LogWriter {
             std::fs::rename(&new, &path)?;
             Ok(file)
         });
-        let file = begun.map_err(|error| match is_full(&error) {
-            true => CommitError::Full(error),
-            false => CommitError::Failed(error),
-        })?;
+        let file = match begun {
+            Ok(file) => file,
+            Err(error) if is_full(&error) => {
+                return Err(match std::fs::remove_file(&new) {
+                    Err(left) if left.kind() != io::ErrorKind::NotFound => {
+                        CommitError::Failed(left)
+                    }
+                    _ => CommitError::Full(error),
+                });
+            }
+            Err(error) => return Err(CommitError::Failed(error)),
+        };
         File::open(&self.directory)?.sync_all()?;
         Ok(OpenSegment {
             file,

@@ -291,3 +291,17 @@ fn a_shard_that_goes_idle_notices_what_was_lost() {
     client.send(&[0; 40]).unwrap();
     receive_in_order(&mut driver, 1);
 }
+
+/// Nor does a shard wait that always has something to do.
+#[test]
+fn a_shard_that_never_waits_notices_what_was_lost() {
+    let (mut driver, client) = open(RingSizes::default());
+    client.send(b"lost").unwrap();
+    complete_unseen(&driver);
+    assert_eq!(lose_completions(&mut driver, 0), 1);
+    driver.enter(0, None).unwrap();
+    assert_eq!(driver.dropped(), 0);
+    assert_eq!(driver.take_counts().completions_overflowed, 1);
+    client.send(&[0; 40]).unwrap();
+    receive_in_order(&mut driver, 1);
+}

@@ -45,14 +45,17 @@ impl segment::LogFile for FaultyFile {
 }
 
 impl Faults {
-    fn open(&self, directory: &Path, settings: &StoreSettings) -> Opened {
+    fn open_file(&self) -> OpenFile {
         let faults = self.clone();
-        let open_file: OpenFile = Box::new(move |path| {
+        Box::new(move |path| {
             let file = segment::write_options().open(path)?;
             let faults = faults.clone();
             Ok(Box::new(FaultyFile { file, faults }))
-        });
-        open_with(directory, settings, open_file).unwrap()
+        })
+    }
+
+    fn open(&self, directory: &Path, settings: &StoreSettings) -> Opened {
+        open_with(directory, settings, self.open_file()).unwrap()
     }
 }
 
@@ -166,6 +169,43 @@ fn a_full_disk_refuses_uploads_until_it_has_room() {
         let recovered = open(copy.path(), &settings).unwrap();
         assert_eq!(history(&recovered.store, ALL), all);
     }
+}
+
+/// Old bytes of a spare that a full disk kept from becoming a segment must not lie behind the new ones,
+/// where recovery would take them for damage; and a segment that is done can go meanwhile.
+#[test]
+fn a_spare_that_found_no_room_leaves_nothing_behind() {
+    let directory = TempDir::new().unwrap();
+    let faults = Faults::default();
+    let mut log = segment::LogWriter::new(directory.path(), 1, 1, faults.open_file());
+    log.begin_frame().extend_from_slice(b"first");
+    assert!(log.commit(1).unwrap().is_none());
+    let spare = directory.path().join("spare.new");
+    std::fs::write(&spare, vec![0xaa; 10_000]).unwrap();
+    *segment::lock(&log.spare()) = Some(segment::Spare {
+        path: spare,
+        length: 10_000,
+    });
+    faults.full.store(true, Ordering::SeqCst);
+    log.begin_frame().extend_from_slice(b"second");
+    let refused = log.commit(1).unwrap_err();
+    assert!(
+        matches!(refused, segment::CommitError::Full(_)),
+        "{refused:?}"
+    );
+    assert_eq!(
+        log.take_closed().map(|closed| closed.last_sequence),
+        Some(1)
+    );
+    faults.full.store(false, Ordering::SeqCst);
+    log.begin_frame().extend_from_slice(b"second");
+    assert!(log.commit(1).unwrap().is_none());
+    let files: Vec<_> = std::fs::read_dir(directory.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().metadata().unwrap().len())
+        .collect();
+    assert_eq!(files.len(), 2);
+    assert!(files.iter().all(|&length| length < 100), "{files:?}");
 }
 
 #[test]
