@@ -151,31 +151,17 @@ impl Device {
             template,
             ..
         } = self;
-        let counters = &mut kit.sample.counters;
-        let (hubs, scratch) = (&mut kit.hubs, &mut kit.scratch);
-        let started = exchange.start(
-            now,
-            template,
-            true,
-            &kit.work.payload,
-            kit.work.answer_timeout,
-            &mut coap::Context {
-                settings: &kit.work.coap,
-                random: &mut kit.random,
-                out: &mut |message| {
-                    link.send(
-                        message,
-                        scratch,
-                        Wire {
-                            way,
-                            hubs,
-                            counters,
-                        },
-                    );
-                },
-                buffers: &mut SpareBuffers::default(),
-            },
-        );
+        let work = kit.work;
+        let started = with_context(link, way, kit, |context| {
+            exchange.start(
+                now,
+                template,
+                true,
+                &work.payload,
+                work.answer_timeout,
+                context,
+            )
+        });
         match started {
             Ok(()) => {
                 self.backlog.pop_front();
@@ -315,27 +301,9 @@ impl Device {
             ..
         } = self;
         let before = exchange.retransmissions();
-        let counters = &mut kit.sample.counters;
-        let (hubs, scratch) = (&mut kit.hubs, &mut kit.scratch);
-        let outcome = exchange.handle_timeout(
-            now,
-            &mut coap::Context {
-                settings: &kit.work.coap,
-                random: &mut kit.random,
-                out: &mut |message| {
-                    link.send(
-                        message,
-                        scratch,
-                        Wire {
-                            way,
-                            hubs,
-                            counters,
-                        },
-                    );
-                },
-                buffers: &mut SpareBuffers::default(),
-            },
-        );
+        let outcome = with_context(link, way, kit, |context| {
+            exchange.handle_timeout(now, context)
+        });
         let again = exchange.retransmissions() - before;
         let in_time = if kit.is_measured(now) { again } else { 0 };
         kit.sample.counters.retransmissions += again;
@@ -386,4 +354,28 @@ impl Device {
         });
         self.state = State::Down;
     }
+}
+
+/// Runs a step of a device's exchange; what that sends leaves by its link.
+fn with_context<T>(
+    link: &mut Link,
+    way: &Way,
+    kit: &mut Kit<'_>,
+    step: impl FnOnce(&mut coap::Context<'_>) -> T,
+) -> T {
+    let counters = &mut kit.sample.counters;
+    let (hubs, scratch) = (&mut kit.hubs, &mut kit.scratch);
+    step(&mut coap::Context {
+        settings: &kit.work.coap,
+        random: &mut kit.random,
+        out: &mut |message| {
+            let wire = Wire {
+                way,
+                hubs,
+                counters,
+            };
+            link.send(message, scratch, wire);
+        },
+        buffers: &mut SpareBuffers::default(),
+    })
 }

@@ -55,7 +55,7 @@ pub enum Note {
     Failed(SocketAddr, dtls::Error),
     /// The peer sent an alert: for example unknown_ca, of a client that does not trust the server.
     Alert(SocketAddr, dtls::AlertDescription),
-    /// The shard holds as many sessions as it may, this many, and none could give way to a new device.
+    /// The shard holds as many sessions as it may, this many, and none was found to give way to a new device.
     SessionsFull(usize),
 }
 

@@ -382,7 +382,7 @@ impl Shard {
             tracing::warn!(
                 shard = self.index,
                 sessions,
-                "the shard holds as many sessions as it may, and none that gives way: new devices find no room \
+                "the shard holds as many sessions as it may, and none was found that gives way: new devices find no room \
                  until some end; raise TIDEGATE_SESSIONS_MAX, or lower TB_COAP_X509_DTLS_SESSION_INACTIVITY_TIMEOUT"
             );
             return;

@@ -1,15 +1,12 @@
 //! What the server's messages mean to a device.
 
-use tidegate::buffer::SpareBuffers;
-use tidegate::coap;
 use tidegate::coap::client::ClientInput;
 use tidegate::drop_reason::DropReason;
 use tidegate::time::Instant;
 
-use super::{Device, State};
+use super::{Device, State, with_context};
 use crate::fleet;
 use crate::kit::Kit;
-use crate::sockets::Wire;
 use crate::stats::{record, tally};
 
 impl Device {
@@ -20,27 +17,9 @@ impl Device {
             way,
             ..
         } = self;
-        let counters = &mut kit.sample.counters;
-        let (hubs, scratch) = (&mut kit.hubs, &mut kit.scratch);
-        let input = exchange.handle_message(
-            message,
-            &mut coap::Context {
-                settings: &kit.work.coap,
-                random: &mut kit.random,
-                out: &mut |message| {
-                    link.send(
-                        message,
-                        scratch,
-                        Wire {
-                            way,
-                            hubs,
-                            counters,
-                        },
-                    );
-                },
-                buffers: &mut SpareBuffers::default(),
-            },
-        );
+        let input = with_context(link, way, kit, |context| {
+            exchange.handle_message(message, context)
+        });
         match input {
             ClientInput::Acknowledged => {}
             ClientInput::Notification {
