@@ -130,8 +130,6 @@ fn server() -> Server {
     let server = Server::start(&[
         ("JSON_MAX_STRING_VALUE_LENGTH", "10"),
         ("COAP_TIMEOUT", "300"),
-        // So that what takes long is piggybacked all the same.
-        ("COAP_PIGGYBACK_TIMEOUT", "60000"),
     ]);
     let schema = "syntax = \"proto3\"; message Any { string a = 1; }";
     std::fs::write(server.path("any.proto"), schema).unwrap();

@@ -98,6 +98,8 @@ impl Server {
                 format!("127.0.0.1:{admin_port}"),
             ),
             ("TIDEGATE_DATA_DIR".into(), path("data")),
+            // Answers are piggybacked however slow the disk under the test is.
+            ("COAP_PIGGYBACK_TIMEOUT".into(), "60000".into()),
         ];
         for (name, value) in settings {
             all.retain(|(known, _)| known != name);
@@ -351,9 +353,7 @@ impl Server {
 
     /// The same from a socket of the caller's.
     pub fn plain_on(&self, socket: &UdpSocket, datagram: &[u8]) -> Option<Vec<u8>> {
-        socket
-            .set_read_timeout(Some(Duration::from_secs(1)))
-            .expect("a timeout");
+        socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
         socket
             .send_to(datagram, ("127.0.0.1", self.plain_port))
             .expect("a datagram leaves");
