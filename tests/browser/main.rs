@@ -400,7 +400,7 @@ fn a_session_is_shown_with_its_device_and_closed() {
     browser.wait_for_text("127.0.0.1:");
     browser.click("button[aria-label^='Close the session']");
     browser.wait_for_text("No session is known");
-    assert_eq!(session.receive_soon(), None);
+    assert_eq!(session.receive(), None);
     assert!(session.is_closed());
     assert_well(&browser, &server);
 }

@@ -41,7 +41,7 @@ fn sessions_are_listed_and_closed() {
         run(&["session", "close", id]).ok(),
         format!("closed {id}\n")
     );
-    assert_eq!(tracker.receive_soon(), None);
+    assert_eq!(tracker.receive(), None);
     assert!(tracker.is_closed(), "close_notify (RFC 5246 section 7.2.1)");
     let err = run(&["session", "close", id]).refused();
     assert!(err.contains("there is no session"), "{err}");

@@ -197,7 +197,7 @@ impl Link {
             .is_some_and(ClientConnection::is_closed)
     }
 
-    /// The next message, however slow the machine is that the test runs on.
+    /// The next message, however slow the machine is that the test runs on; `None` once the session is closed.
     pub fn receive(&mut self) -> Option<Vec<u8>> {
         self.receive_within(PATIENCE)
     }
