@@ -105,23 +105,40 @@ pub(crate) fn thread_cpu_ns() -> u64 {
 }
 
 #[cfg(test)]
+#[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
 mod tests {
+    use std::cell::Cell;
+    use std::rc::Rc;
+
     use super::*;
 
+    /// Whatever the machine does meanwhile, an operation takes no less than it burns, and all rounds no
+    /// more than the thread did.
     #[test]
-    fn twice_the_work_takes_about_twice_the_time() {
-        let work = |times: u64| move || (0..times).fold(1_u64, |a, b| std::hint::black_box(a ^ b));
-        let benchmarks = vec![
-            Benchmark::new("g", "one", work(2000)),
-            Benchmark::new("g", "two", work(4000)),
-        ];
-        let measured = measure(benchmarks, 5, &mut |_| {});
-        let ratio = measured[1].median / measured[0].median;
-        assert!((1.5..2.7).contains(&ratio), "{ratio}");
-        assert!(
-            measured
-                .iter()
-                .all(|m| m.fastest <= m.median && m.median <= m.slowest)
-        );
+    fn an_operation_takes_what_it_burns() {
+        const BURNT_NS: u64 = 20_000;
+        let calls = Rc::new(Cell::new(0));
+        let counted = Rc::clone(&calls);
+        let burn = move || {
+            counted.set(counted.get() + 1);
+            let start = thread_cpu_ns();
+            while thread_cpu_ns() - start < BURNT_NS {}
+        };
+        let mut calls_before = Vec::new();
+        let start = thread_cpu_ns();
+        let measured = measure(vec![Benchmark::new("g", "burn", burn)], 5, &mut |_| {
+            calls_before.push(calls.get());
+        });
+        let thread_ns = (thread_cpu_ns() - start) as f64;
+        let Measured {
+            median,
+            fastest,
+            slowest,
+            ..
+        } = measured[0];
+        assert!(BURNT_NS as f64 <= fastest && fastest <= median && median <= slowest);
+        let calls = f64::from(calls.get() - calls_before[0]);
+        assert!(fastest * calls <= thread_ns, "{fastest} of {calls} calls");
+        assert_eq!(measured[0].name, "burn");
     }
 }
