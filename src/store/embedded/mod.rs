@@ -25,6 +25,7 @@ mod retention;
 mod segment;
 mod series;
 mod spare;
+mod writer;
 
 use crate::registry::DeviceId;
 use crate::registry::embedded::EmbeddedRegistry;
