@@ -33,6 +33,9 @@ const IMPATIENT_BYTES: usize = 1 << 20;
 /// How long all groups are refused once the disk was full.
 const FULL_PAUSE: Duration = Duration::from_secs(1);
 
+/// Bytes that must find room on a disk that was full, at least.
+const PROBE_BYTES: usize = 64 << 10;
+
 type Waiting = (Batch, Box<dyn Completion>);
 
 /// What is between those who append and the committing thread.
@@ -228,7 +231,9 @@ impl Commits {
             let length = frame.len() as u64;
             let sequence = log.next_sequence();
             let sync_started = Instant::now();
-            match log.commit(records) {
+            let probe = full.as_ref().filter(|_| group.is_empty());
+            let room = probe.map_or(Ok(()), |full| log.try_room(full.wanted));
+            match room.and_then(|()| log.commit(records)) {
                 Ok(closed) => self.closed_segments().extend(closed),
                 Err(CommitError::Full(error)) => {
                     let reason = format!("writing {}: {error}", log.path().display());
@@ -237,8 +242,12 @@ impl Commits {
                     }
                     self.closed_segments().extend(log.take_closed());
                     self.refuse(group, &reason);
-                    let retry_at = Instant::now() + FULL_PAUSE;
-                    full = Some(Full { reason, retry_at });
+                    let refused = usize::try_from(length).unwrap_or(usize::MAX);
+                    full = Some(Full {
+                        reason,
+                        wanted: full.map_or(PROBE_BYTES, |full| full.wanted).max(refused),
+                        retry_at: Instant::now() + FULL_PAUSE,
+                    });
                     continue;
                 }
                 Err(CommitError::Failed(error)) => {
@@ -340,6 +349,8 @@ impl Commits {
 /// A disk without room.
 struct Full {
     reason: String,
+    /// Bytes that must find room before the disk counts as having some, though nobody uploads.
+    wanted: usize,
     /// Until then nothing is tried.
     retry_at: Instant,
 }

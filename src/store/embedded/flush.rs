@@ -401,7 +401,8 @@ impl Flusher {
 
     /// Removes the segments that hold nothing behind `checkpoint`.
     fn remove_segments(&self, checkpoint: u64) {
-        let mut segments = self.commits.closed_segments();
+        // Taken out, as commits need the list, and a file of this size takes its time to go.
+        let mut segments = std::mem::take(&mut *self.commits.closed_segments());
         segments.retain(|segment| {
             if segment.last_sequence > checkpoint {
                 return true;
@@ -415,6 +416,7 @@ impl Flusher {
                 }
             }
         });
+        self.commits.closed_segments().append(&mut segments);
     }
 
     fn lock(&self) -> MutexGuard<'_, Request> {

@@ -6,8 +6,8 @@
 //! read:  head first, then the database --------------------------------/
 //! ```
 //! `directory` holds the layout and the lock, `segment` the log's format, `committer` the group
-//! commit, `head` what is not flushed yet, `flush` the way into the database, `series` and
-//! `attributes` the rows there, `retention` how they go, `recovery` what is done at start.
+//! commit, `head` what is not flushed yet, `flush` and `writer` the way into the database, `series`
+//! and `attributes` the rows there, `retention` how they go, `recovery` what is done at start.
 //!
 //! Invariants: what was completed with `Ok` is in the log or in the database, both synced; the log
 //! is removed only up to the checkpoint, which the database holds durably behind all that it covers;

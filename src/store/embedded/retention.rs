@@ -25,8 +25,12 @@ const STEP_SERIES: usize = 256;
 /// Rows removed in one step of a sweep.
 const STEP_ROWS: usize = 1000;
 
-/// Entries of a usage: half a year of hours; the oldest are joined beyond.
+/// Entries of a usage: half a year of hours. Beyond, neighbours are joined that hold little.
 const USAGE_ENTRIES_MAX: usize = 4400;
+
+/// Entries are joined as long as they hold no more than one of so many parts of all bytes. Two
+/// neighbours that stay hold more, so half of the entries at most do.
+const USAGE_PARTS: u64 = USAGE_ENTRIES_MAX as u64 / 4;
 
 /// When there is too much, it is brought down by this part more, so that not each flush sweeps.
 const SIZE_SLACK: u64 = 20;
@@ -59,8 +63,8 @@ impl Retention {
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Usage {
-    /// An entry is about its bucket and, where older ones were joined, those before it down to the
-    /// next entry.
+    /// An entry is about its bucket and, where it was joined, those before it down to the next entry.
+    /// So of the rows from any bucket on, the entries from there on count all, and maybe older ones.
     entries: BTreeMap<i64, u64>,
     total: u64,
 }
@@ -72,24 +76,38 @@ impl Usage {
     pub(super) fn add(&mut self, bucket: i64, bytes: u64) {
         *self.entries.entry(bucket).or_default() += bytes;
         self.total += bytes;
-        while self.entries.len() > USAGE_ENTRIES_MAX
-            && let Some((_, oldest)) = self.entries.pop_first()
-            && let Some(mut next) = self.entries.first_entry()
-        {
-            *next.get_mut() += oldest;
+        if self.entries.len() > USAGE_ENTRIES_MAX {
+            self.join_small();
         }
     }
 
-    /// Counts a row that was removed.
+    /// Joins neighbours that hold little, wherever they are: a fleet's hours stay apart from those of a
+    /// device with a wrong clock, and what goes at once for want of room is little of it all.
+    fn join_small(&mut self) {
+        let part = self.total / USAGE_PARTS;
+        for (bucket, bytes) in std::mem::take(&mut self.entries) {
+            let joined = match self.entries.last_entry() {
+                Some(before) if *before.get() + bytes <= part => before.remove() + bytes,
+                _ => bytes,
+            };
+            self.entries.insert(bucket, joined);
+        }
+    }
+
+    /// Counts a row that was removed. An entry that holds less took over a bucket that was joined
+    /// into a later one: the rest is there.
     pub(super) fn subtract(&mut self, bucket: i64, bytes: u64) {
-        let Some((&at, entry)) = self.entries.range_mut(bucket..).next() else {
-            return;
-        };
-        let counted = bytes.min(*entry);
-        *entry -= counted;
-        self.total -= counted;
-        if *entry == 0 {
-            self.entries.remove(&at);
+        let mut left = bytes;
+        while left > 0
+            && let Some((&at, entry)) = self.entries.range_mut(bucket..).next()
+        {
+            let counted = left.min(*entry);
+            *entry -= counted;
+            left -= counted;
+            self.total -= counted;
+            if *entry == 0 {
+                self.entries.remove(&at);
+            }
         }
     }
 
@@ -256,26 +274,71 @@ mod tests {
         assert_eq!(usage.total(), 23);
         assert_eq!(Usage::decode(&usage.encode()).as_ref(), Some(&usage));
         usage.subtract(5, 15);
-        usage.subtract(-7, 100);
+        usage.subtract(-7, 1);
         assert_eq!((usage.total(), usage.entries.len()), (7, 2));
         for damaged in [&[][..], &[2], &[1, 0]] {
             assert_eq!(Usage::decode(damaged), None);
         }
     }
 
-    #[test]
-    fn however_many_buckets_there_are_entries_are_few() {
+    /// A fleet that writes as much each hour.
+    fn fleet(hours: i64) -> Usage {
         let mut usage = Usage::default();
-        let buckets = i64::try_from(USAGE_ENTRIES_MAX).unwrap() + 100;
-        for bucket in 0..buckets {
-            usage.add(bucket, 1);
+        for bucket in 0..hours {
+            usage.add(bucket, 1_000_000);
         }
-        assert_eq!(usage.entries.len(), USAGE_ENTRIES_MAX);
-        assert_eq!(usage.total(), buckets.cast_unsigned());
-        // Rows of buckets that were joined are found in the entry that took them in.
-        usage.subtract(3, 1);
-        assert_eq!(usage.total(), buckets.cast_unsigned() - 1);
-        // They go together, and 125 hours more make a twentieth.
-        assert_eq!(usage.cutoff(usage.total() - 1), Some(101 + 125));
+        usage
+    }
+
+    #[test]
+    fn entries_are_few_and_what_goes_for_want_of_room_is_little() {
+        let hours = 300 * 24;
+        let usage = fleet(hours);
+        assert!(usage.entries.len() <= USAGE_ENTRIES_MAX);
+        assert_eq!(usage.total(), hours.cast_unsigned() * 1_000_000);
+        // A twentieth and no more than one joined entry.
+        let cutoff = usage.cutoff(usage.total() - 1).unwrap();
+        assert!((hours / 20..=hours / 20 + 10).contains(&cutoff), "{cutoff}");
+    }
+
+    #[test]
+    fn readings_older_than_half_a_year_go_by_age() {
+        let hours = 200 * 24;
+        let usage = fleet(hours);
+        let age = Some(Duration::from_secs(190 * 24 * 3600));
+        let retention = Retention { age, bytes: None };
+        let now = hours.cast_unsigned() * HOUR_MS;
+        let cutoff = retention.cutoff(&usage, now).unwrap();
+        assert_eq!(cutoff, 10 * 24);
+        let before = usage.before(cutoff);
+        assert!((230_000_000..=240_000_000).contains(&before), "{before}");
+    }
+
+    #[test]
+    fn a_device_with_a_wrong_clock_leaves_the_hours_of_the_fleet_apart() {
+        let mut usage = fleet(1000);
+        // Microseconds taken for milliseconds: each reading has an hour of its own.
+        for reading in 0..20_000 {
+            usage.add(1_000_000 + reading, 50);
+        }
+        assert!(usage.entries.len() <= USAGE_ENTRIES_MAX);
+        assert_eq!(usage.before(500), 500 * 1_000_000);
+        assert_eq!(usage.cutoff(usage.total() - 1), Some(51));
+    }
+
+    #[test]
+    fn what_was_joined_is_found_when_it_goes() {
+        let mut usage = fleet(5000);
+        let joined = (0..5000)
+            .find(|at| !usage.entries.contains_key(at))
+            .unwrap();
+        // Written to again, and then all of it removed.
+        usage.add(joined, 10);
+        usage.subtract(joined, 1_000_010);
+        assert_eq!(usage.total(), 4999 * 1_000_000);
+        for bucket in (0..5000).filter(|&at| at != joined) {
+            usage.subtract(bucket, 1_000_000);
+        }
+        assert_eq!((usage.total(), usage.entries.len()), (0, 0));
     }
 }

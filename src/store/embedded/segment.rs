@@ -210,6 +210,24 @@ impl LogWriter {
         Ok(self.closed.take())
     }
 
+    /// Tries whether `bytes` more find room behind the segment, and leaves it as it was. A group that is
+    /// small could go into what is left of its last block, though the disk is full.
+    pub(super) fn try_room(&mut self, bytes: usize) -> Result<(), CommitError> {
+        let Some(segment) = &mut self.segment else {
+            return Ok(());
+        };
+        let tried = segment.file.append(&vec![0; bytes]);
+        segment.file.cut(segment.length)?;
+        segment.prepared = 0;
+        tried.map_err(|error| {
+            if is_full(&error) {
+                CommitError::Full(error)
+            } else {
+                CommitError::Failed(error)
+            }
+        })
+    }
+
     /// The segment that was closed by a commit that found no room: it may go once it is flushed.
     pub(super) const fn take_closed(&mut self) -> Option<ClosedSegment> {
         self.closed.take()

@@ -4,6 +4,7 @@
 //! are segments that are done, under a new name.
 
 use super::segment::{Spare, SpareSlot, lock, write_options};
+use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -76,6 +77,10 @@ impl SpareMaker {
             return std::fs::remove_file(segment);
         }
         std::fs::rename(segment, &self.path)?;
+        // Before anything is written into it: a power cut must not show that under the old name.
+        if let Some(directory) = self.path.parent() {
+            File::open(directory)?.sync_all()?;
+        }
         self.put(length);
         Ok(())
     }

@@ -7,6 +7,9 @@ use super::*;
 struct Faults {
     append: Arc<std::sync::atomic::AtomicBool>,
     full: Arc<std::sync::atomic::AtomicBool>,
+    /// As `full`, but for what the last block has room for.
+    tight: Arc<std::sync::atomic::AtomicBool>,
+    refused: Arc<std::sync::atomic::AtomicUsize>,
     sync: Arc<std::sync::atomic::AtomicBool>,
     stuck: Arc<Mutex<()>>,
 }
@@ -21,8 +24,11 @@ impl segment::LogFile for FaultyFile {
         for (fault, kind) in [
             (&self.faults.append, io::ErrorKind::Other),
             (&self.faults.full, io::ErrorKind::StorageFull),
+            (&self.faults.tight, io::ErrorKind::StorageFull),
         ] {
-            if fault.load(Ordering::SeqCst) {
+            let fits = bytes.len() < 200 && Arc::ptr_eq(fault, &self.faults.tight);
+            if fault.load(Ordering::SeqCst) && !fits {
+                self.faults.refused.fetch_add(1, Ordering::SeqCst);
                 // As a full disk does it: a part is written.
                 segment::LogFile::append(&mut self.file, &bytes[..bytes.len() / 2])?;
                 return Err(io::Error::from(kind));
@@ -169,6 +175,32 @@ fn a_full_disk_refuses_uploads_until_it_has_room() {
         let recovered = open(copy.path(), &settings).unwrap();
         assert_eq!(history(&recovered.store, ALL), all);
     }
+}
+
+/// What is left of the log's last block is no room: nobody should be told that uploads are taken.
+#[test]
+fn a_full_disk_with_room_for_a_little_stays_full() {
+    let directory = TempDir::new().unwrap();
+    let faults = Faults::default();
+    let opened = faults.open(directory.path(), &settings());
+    let store = &opened.store;
+    append(store, readings(&[(1, "k", ValueRef::Long(1))])).unwrap();
+    faults.tight.store(true, Ordering::SeqCst);
+    let text = "x".repeat(1000);
+    let refused = append(store, readings(&[(2, "k", ValueRef::String(&text))])).unwrap_err();
+    assert!(matches!(refused, StoreError::Full(_)), "{refused}");
+    wait_until(store, "it was tried again", |status| {
+        assert!(status.full.is_some());
+        faults.refused.load(Ordering::SeqCst) > 2
+    });
+    faults.tight.store(false, Ordering::SeqCst);
+    wait_until(store, "it goes on", |status| status.full.is_none());
+    append(store, readings(&[(3, "k", ValueRef::Long(3))])).unwrap();
+    assert_eq!(history(store, ALL), [(1, 1), (3, 3)]);
+    let copy = TempDir::new().unwrap();
+    copy_directory(directory.path(), copy.path());
+    let recovered = open(copy.path(), &settings()).unwrap();
+    assert_eq!(history(&recovered.store, ALL), [(1, 1), (3, 3)]);
 }
 
 /// Old bytes of a spare that a full disk kept from becoming a segment must not lie behind the new ones,
