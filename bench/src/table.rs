@@ -39,6 +39,14 @@ impl Figure {
         }
     }
 
+    /// A figure of the operations that succeeded; when not all did, it cannot meet its target in full.
+    pub(crate) fn of(value: f64, failed: f64, how: impl Into<String>) -> Self {
+        match failed == 0.0 {
+            true => Self::full(value, how),
+            false => Self::partial(value, how),
+        }
+    }
+
     /// A figure of less than the target asks for.
     pub(crate) fn partial(value: f64, how: impl Into<String>) -> Self {
         Self::Measured {
@@ -118,7 +126,7 @@ pub(crate) fn markdown(rows: &[Row], host: &Host, mode: &str) -> String {
 
 /// A latency's ratio, of a load in which nothing may fail: what failed has no latency.
 pub(crate) fn unless_failed(ratio: f64, failed: f64) -> f64 {
-    if failed > 0.0 { f64::INFINITY } else { ratio }
+    if failed == 0.0 { ratio } else { f64::INFINITY }
 }
 
 /// Short: three digits of what is small, none behind the point of what is large.
@@ -187,6 +195,30 @@ mod tests {
             text.contains("| - | not measured | no such peer |"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn what_failed_or_is_not_there_meets_nothing_in_full() {
+        let target = Target {
+            what: "x",
+            at_most: 2.0,
+            aim: None,
+            unit: "",
+        };
+        let verdict = |figure| Row { target, figure }.verdict();
+        assert_eq!(verdict(Figure::of(1.0, 0.0, "")), "met");
+        assert_eq!(
+            verdict(Figure::of(1.0, 3.0, "")),
+            "met, but not measured in full"
+        );
+        // No request came through a storm, or the report has another key.
+        for ratio in [
+            unless_failed(0.0, 8.0),
+            unless_failed(1.0, f64::NAN),
+            f64::NAN,
+        ] {
+            assert_eq!(verdict(Figure::full(ratio, "")), "**missed**");
+        }
     }
 
     #[test]

@@ -315,6 +315,23 @@ fn separate_answers_are_understood() {
     );
 }
 
+/// A refusal is quick: among the latencies it would flatter a server that cannot keep up.
+#[test]
+fn refusals_have_no_latency() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::start(|_| Answer::Code(0xa3));
+    let arguments = ["--count", "20", "--devices", "2", "--duration", "20s"];
+    let (output, report) = run(&server, directory.path(), &arguments);
+    server.stop();
+    assert_eq!(report["requests"]["failed"], 20);
+    assert_eq!(report["latency_us"]["max"], 0, "{report}");
+    assert!(
+        text(&output).contains("that of successes"),
+        "{}",
+        text(&output)
+    );
+}
+
 #[test]
 fn errors_decide_the_exit_code_and_name_the_remedy() {
     let directory = tempfile::tempdir().unwrap();

@@ -6,9 +6,11 @@ mod libcoap;
 
 use std::path::Path;
 
-use crate::system::load::{Load, Report};
+use crate::system::load::{Load, Report, troubles};
 use crate::system::tidegate::{SHARED_TOKEN, Tidegate};
-use crate::system::{DEVICES, HANDSHAKE_DEVICES, Mode, Ours, PAYLOAD, SUITE, System, ratio};
+use crate::system::{
+    Costs, DEVICES, HANDSHAKE_DEVICES, Mode, PAYLOAD, ROUNDS, SUITE, System, cheapest, ratio,
+};
 use crate::table::{Figure, Row, Target, number};
 
 /// A server that runs, and how it is spoken to.
@@ -20,22 +22,11 @@ struct Peer {
     path: &'static str,
 }
 
-/// What was measured of a server; what was not is 0.
-#[derive(Clone, Debug, Default)]
-struct Measured {
-    us_per_request: f64,
-    requests_per_s: f64,
-    us_per_handshake_one_way: f64,
-    us_per_handshake_mutual: f64,
-    bytes_per_session: f64,
-    failed: f64,
-}
-
 /// A server or why it could not be measured.
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
     name: String,
-    measured: Result<Measured, String>,
+    measured: Result<Costs, String>,
 }
 
 /// Measures all peers that this machine has.
@@ -65,17 +56,14 @@ fn measure_peer(
     name: &str,
     is_compiled_late: bool,
     start: &dyn Fn(&str) -> Result<Peer, String>,
-) -> Result<Measured, String> {
-    let mut measured = Measured::default();
+) -> Result<Costs, String> {
+    let mut measured = Costs::default();
     let peer = start(name)?;
-    let mut failed = 0.0;
     if is_compiled_late {
         requests(load, mode, &format!("{name}-warm-up"), &peer)?;
     }
-    let report = requests(load, mode, &format!("{name}-requests"), &peer)?;
-    failed += report.number("/requests/failed");
-    measured.us_per_request = report.us_per_request();
-    measured.requests_per_s = report.number("/requests/per_s");
+    let rounds = (0..ROUNDS).map(|_| requests(load, mode, &format!("{name}-requests"), &peer));
+    measured.set_requests(&cheapest(rounds)?);
     for (auth, place) in [
         ("none", &mut measured.us_per_handshake_one_way),
         ("x509", &mut measured.us_per_handshake_mutual),
@@ -85,14 +73,13 @@ fn measure_peer(
             continue;
         }
         let report = handshakes(load, mode, &format!("{name}-handshake-{auth}"), &peer, auth)?;
-        failed += report.number("/handshakes/failed");
+        measured.failed += report.failed();
         *place = report.us_per_handshake();
     }
     drop(peer);
     let fresh = start(&format!("{name}-fresh"))?;
     let report = sessions(load, mode, &format!("{name}-sessions"), &fresh)?;
-    measured.bytes_per_session = report.number("/server/rss_bytes_per_session");
-    measured.failed = failed;
+    measured.set_sessions(mode.peer_sessions(), &report);
     Ok(measured)
 }
 
@@ -172,7 +159,7 @@ fn sessions(load: &Load, mode: Mode, name: &str, peer: &Peer) -> Result<Report, 
         "--auth",
         "none",
         "--devices",
-        mode.peer_sessions(),
+        &mode.peer_sessions().to_string(),
         "--rate",
         "100",
         "--method",
@@ -192,7 +179,7 @@ fn sessions(load: &Load, mode: Mode, name: &str, peer: &Peer) -> Result<Report, 
 /// # Errors
 ///
 /// When it cannot be run.
-pub(crate) fn measure_ours(system: &System, mode: Mode, directory: &Path) -> Result<Ours, String> {
+pub(crate) fn measure_ours(system: &System, mode: Mode, directory: &Path) -> Result<Costs, String> {
     let start = |name: &str| Tidegate::start(directory, name, system.cpus().server, 100_000);
     let server = start("beside-peers")?;
     let (target, pid, duration) = (server.target(), server.id(), mode.duration());
@@ -211,9 +198,8 @@ pub(crate) fn measure_ours(system: &System, mode: Mode, directory: &Path) -> Res
         all.extend(arguments);
         system.load().run(name, &all)
     };
-    let requests = run(
-        "requests",
-        &[
+    let requests = || {
+        let arguments = [
             "--scenario",
             "telemetry",
             "--auth",
@@ -226,8 +212,11 @@ pub(crate) fn measure_ours(system: &System, mode: Mode, directory: &Path) -> Res
             DEVICES,
             "--payload",
             PAYLOAD,
-        ],
-    )?;
+        ];
+        run("requests", &arguments)
+    };
+    let mut ours = Costs::default();
+    ours.set_requests(&cheapest((0..ROUNDS).map(|_| requests()))?);
     let handshake = |auth| {
         let name = format!("handshake-{auth}");
         let arguments = [
@@ -240,9 +229,12 @@ pub(crate) fn measure_ours(system: &System, mode: Mode, directory: &Path) -> Res
             "--auth",
             auth,
         ];
-        run(&name, &arguments).map(|report| report.us_per_handshake())
+        run(&name, &arguments)
     };
     let (one_way, mutual) = (handshake("none")?, handshake("x509")?);
+    ours.us_per_handshake_one_way = one_way.us_per_handshake();
+    ours.us_per_handshake_mutual = mutual.us_per_handshake();
+    ours.failed += one_way.failed() + mutual.failed();
     drop(server);
     let fresh = start("beside-peers-fresh")?;
     let sessions = system.load().run(
@@ -263,80 +255,66 @@ pub(crate) fn measure_ours(system: &System, mode: Mode, directory: &Path) -> Res
             "--token",
             SHARED_TOKEN,
             "--devices",
-            mode.peer_sessions(),
+            &mode.peer_sessions().to_string(),
             "--rate",
             "100",
         ],
     )?;
-    Ok(Ours {
-        us_per_request: requests.us_per_request(),
-        requests_per_s: requests.number("/requests/per_s"),
-        us_per_handshake_one_way: one_way,
-        us_per_handshake_mutual: mutual,
-        rss_bytes_per_session: sessions.number("/server/rss_bytes_per_session"),
-    })
+    ours.set_sessions(mode.peer_sessions(), &sessions);
+    Ok(ours)
 }
 
 /// The servers side by side, as text. Only what was measured shows.
-pub(crate) fn text(ours: &Ours, entries: &[Entry]) -> String {
+pub(crate) fn text(ours: &Costs, entries: &[Entry]) -> String {
     let mut text = format!(
-        "{:<28}  {:>11}  {:>10}  {:>12}  {:>12}  {:>13}\n",
+        "{:<28}  {:>11}  {:>10}  {:>12}  {:>12}  {:>16}\n",
         "one core each, CPU time",
         "us/request",
         "requests/s",
         "us/handshake",
         "mutual",
-        "bytes/session"
+        "bytes a session"
     );
-    let line = |name: &str, numbers: [f64; 5], trouble: &str| {
-        let [request, rate, one_way, mutual, bytes] = numbers.map(|number_of| {
-            if number_of > 0.0 {
-                number(number_of)
-            } else {
-                "-".to_owned()
-            }
-        });
-        format!(
-            "{name:<28}  {request:>11}  {rate:>10}  {one_way:>12}  {mutual:>12}  {bytes:>13}{trouble}\n"
-        )
+    let mut line = |name: &str, costs: &Costs| {
+        let measured = |value: f64| match value > 0.0 {
+            true => number(value),
+            false => "-".to_owned(),
+        };
+        let bytes = match costs.rss_bytes_per_session > 0.0 {
+            true => format!(
+                "{} of {}",
+                number(costs.rss_bytes_per_session),
+                costs.sessions
+            ),
+            false => "-".to_owned(),
+        };
+        let trouble = match costs.failed > 0.0 {
+            true => format!("  {} FAILED", number(costs.failed)),
+            false => String::new(),
+        };
+        text += &format!(
+            "{name:<28}  {:>11}  {:>10}  {:>12}  {:>12}  {bytes:>16}{trouble}\n",
+            measured(costs.us_per_request),
+            measured(costs.requests_per_s),
+            measured(costs.us_per_handshake_one_way),
+            measured(costs.us_per_handshake_mutual),
+        );
     };
-    text += &line(
-        "Tidegate, stored durably",
-        [
-            ours.us_per_request,
-            ours.requests_per_s,
-            ours.us_per_handshake_one_way,
-            ours.us_per_handshake_mutual,
-            ours.rss_bytes_per_session,
-        ],
-        "",
-    );
+    line("Tidegate, stored durably", ours);
+    let mut missing = String::new();
     for entry in entries {
         match &entry.measured {
-            Ok(peer) => {
-                let trouble = match peer.failed > 0.0 {
-                    true => format!("  {} FAILED", number(peer.failed)),
-                    false => String::new(),
-                };
-                let numbers = [
-                    peer.us_per_request,
-                    peer.requests_per_s,
-                    peer.us_per_handshake_one_way,
-                    peer.us_per_handshake_mutual,
-                    peer.bytes_per_session,
-                ];
-                text += &line(&entry.name, numbers, &trouble);
-            }
-            Err(error) => text += &format!("{:<28}  not measured: {error}\n", entry.name),
+            Ok(costs) => line(&entry.name, costs),
+            Err(error) => missing += &format!("{:<28}  not measured: {error}\n", entry.name),
         }
     }
-    text
+    text + &missing
 }
 
 /// The rows of the table that compare.
-pub(crate) fn rows(ours: &Ours, entries: &[Entry]) -> Vec<Row> {
-    type Part = fn(&Measured) -> f64;
-    let compare = |target: Target, word: &str, own: f64, part: Part| {
+pub(crate) fn rows(ours: &Costs, entries: &[Entry]) -> Vec<Row> {
+    type Part = fn(&Costs) -> f64;
+    let compare = |target: Target, word: &str, part: Part| {
         let candidates: Vec<&Entry> = entries
             .iter()
             .filter(|entry| entry.name.starts_with(word))
@@ -344,13 +322,19 @@ pub(crate) fn rows(ours: &Ours, entries: &[Entry]) -> Vec<Row> {
         // Of several builds of a peer the cheapest one is compared with.
         let best = candidates
             .iter()
-            .filter_map(|entry| Some((part(entry.measured.as_ref().ok()?), &entry.name)))
-            .filter(|(us, _)| *us > 0.0)
-            .min_by(|a, b| a.0.total_cmp(&b.0));
+            .filter_map(|entry| Some((entry.measured.as_ref().ok()?, &entry.name)))
+            .filter(|(costs, _)| part(costs) > 0.0)
+            .min_by(|a, b| part(a.0).total_cmp(&part(b.0)));
         let figure = match best {
-            Some((theirs, name)) => ratio(own, theirs).map(|ratio| {
-                let how = format!("{} us against {} us of {name}", number(own), number(theirs));
-                Figure::full(ratio, how)
+            Some((theirs, name)) => ratio(part(ours), part(theirs)).map(|ratio| {
+                let failed = ours.failed + theirs.failed;
+                let how = format!(
+                    "{} us against {} us of {name}{}",
+                    number(part(ours)),
+                    number(part(theirs)),
+                    troubles(failed)
+                );
+                Figure::of(ratio, failed, how)
             }),
             None => Err(candidates
                 .iter()
@@ -362,27 +346,14 @@ pub(crate) fn rows(ours: &Ours, entries: &[Entry]) -> Vec<Row> {
             figure: figure.unwrap_or_else(Figure::Missing),
         }
     };
-    let request: Part = |peer| peer.us_per_request;
+    let request: Part = |costs| costs.us_per_request;
+    let one_way: Part = |costs| costs.us_per_handshake_one_way;
+    let mutual: Part = |costs| costs.us_per_handshake_mutual;
     vec![
-        compare(REQUEST_LIBCOAP, "libcoap", ours.us_per_request, request),
-        compare(
-            REQUEST_CALIFORNIUM,
-            "Californium",
-            ours.us_per_request,
-            request,
-        ),
-        compare(
-            HANDSHAKE_LIBCOAP,
-            "libcoap",
-            ours.us_per_handshake_one_way,
-            |peer| peer.us_per_handshake_one_way,
-        ),
-        compare(
-            HANDSHAKE_CALIFORNIUM,
-            "Californium",
-            ours.us_per_handshake_mutual,
-            |peer| peer.us_per_handshake_mutual,
-        ),
+        compare(REQUEST_LIBCOAP, "libcoap", request),
+        compare(REQUEST_CALIFORNIUM, "Californium", request),
+        compare(HANDSHAKE_LIBCOAP, "libcoap", one_way),
+        compare(HANDSHAKE_CALIFORNIUM, "Californium", mutual),
     ]
 }
 
@@ -417,15 +388,15 @@ mod tests {
 
     #[test]
     fn the_cheapest_build_is_compared_with_and_only_what_was_measured_shows() {
-        let ours = Ours {
+        let ours = Costs {
             us_per_request: 8.0,
-            ..Ours::default()
+            ..Costs::default()
         };
         let peer = |name: &str, us| Entry {
             name: name.to_owned(),
-            measured: Ok(Measured {
+            measured: Ok(Costs {
                 us_per_request: us,
-                ..Measured::default()
+                ..Costs::default()
             }),
         };
         let entries = [

@@ -62,12 +62,12 @@ impl Load {
 }
 
 impl Report {
-    /// A number of the report, by its JSON pointer; 0 when it has none.
+    /// A number of the report, by its JSON pointer; NaN, which meets no target, when it has none.
     pub(crate) fn number(&self, pointer: &str) -> f64 {
         self.json
             .pointer(pointer)
             .and_then(Value::as_f64)
-            .unwrap_or(0.0)
+            .unwrap_or(f64::NAN)
     }
 
     /// CPU time of the server per request, in all.
@@ -87,11 +87,14 @@ impl Report {
 
     /// What went wrong, as the end of a sentence; empty when nothing did.
     pub(crate) fn troubles(&self) -> String {
-        let failed = self.failed();
-        if failed > 0.0 {
-            format!("; {failed} FAILED")
-        } else {
-            String::new()
-        }
+        troubles(self.failed())
+    }
+}
+
+/// That so many operations failed, as the end of a sentence; empty when none did.
+pub(crate) fn troubles(failed: f64) -> String {
+    match failed == 0.0 {
+        true => String::new(),
+        false => format!("; {failed} FAILED"),
     }
 }

@@ -36,18 +36,54 @@ pub(crate) const DEVICES: &str = "500";
 /// Devices that make handshakes: enough that the server always has some to do.
 pub(crate) const HANDSHAKE_DEVICES: &str = "64";
 /// How often the request is measured, in turn with the echo. Of both the least counts.
-const ROUNDS: usize = 3;
+pub(crate) const ROUNDS: usize = 3;
 /// How many times its capacity a server is stormed with.
 const STORM: f64 = 10.0;
 
-/// What the loads that the peers are compared with gave.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Ours {
+/// What a server costs under the loads that servers are compared by; what was not measured is 0.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Costs {
     pub(crate) us_per_request: f64,
     pub(crate) requests_per_s: f64,
     pub(crate) us_per_handshake_one_way: f64,
     pub(crate) us_per_handshake_mutual: f64,
     pub(crate) rss_bytes_per_session: f64,
+    /// Of how many sessions.
+    pub(crate) sessions: usize,
+    /// Operations of all loads that failed.
+    pub(crate) failed: f64,
+}
+
+impl Costs {
+    /// What a load of requests gave.
+    pub(crate) fn set_requests(&mut self, report: &Report) {
+        self.us_per_request = report.us_per_request();
+        self.requests_per_s = report.number("/requests/per_s");
+        self.failed += report.failed();
+    }
+
+    /// What a load of so many sessions gave.
+    pub(crate) fn set_sessions(&mut self, sessions: usize, report: &Report) {
+        self.sessions = sessions;
+        self.rss_bytes_per_session = report.number("/server/rss_bytes_per_session");
+        self.failed += report.failed();
+    }
+}
+
+/// The report of the round that cost the least: whatever else the machine does only adds to it.
+///
+/// # Errors
+///
+/// That of a round.
+pub(crate) fn cheapest(
+    rounds: impl IntoIterator<Item = Result<Report, String>>,
+) -> Result<Report, String> {
+    let rounds: Vec<Report> = rounds.into_iter().collect::<Result<_, _>>()?;
+    let least = |a: &Report, b: &Report| a.us_per_request().total_cmp(&b.us_per_request());
+    rounds
+        .into_iter()
+        .min_by(least)
+        .ok_or_else(|| "no round was run".to_owned())
 }
 
 /// Everything that the system's rows need.
@@ -118,20 +154,17 @@ impl System {
     /// # Errors
     ///
     /// When the server or the echo cannot be run at all.
-    pub(crate) fn rows(&mut self, path: Option<&PathCosts>) -> Result<(Vec<Row>, Ours), String> {
+    pub(crate) fn rows(&mut self, path: Option<&PathCosts>) -> Result<(Vec<Row>, Costs), String> {
         let mut rows = Vec::new();
-        let mut ours = Ours::default();
+        let mut ours = Costs::default();
         let server = Tidegate::start(&self.directory, "load", self.cpus.server, 100_000)?;
-        let mut rounds = Vec::new();
-        for _ in 0..ROUNDS {
+        let rounds = (0..ROUNDS).map(|_| {
             self.measure_echo()?;
-            rounds.push(self.requests(&server)?);
-        }
-        rounds.sort_by(|a, b| a.us_per_request().total_cmp(&b.us_per_request()));
-        let requests = rounds.into_iter().next().ok_or("no round was run")?;
+            self.requests(&server)
+        });
+        let requests = cheapest(rounds)?;
         self.request_rows(&requests, path, &mut rows);
-        ours.us_per_request = requests.us_per_request();
-        ours.requests_per_s = requests.number("/requests/per_s");
+        ours.set_requests(&requests);
         let half = ours.requests_per_s / 2.0;
         rows.push(row(HALF_LOAD, self.half_load(&server, half)));
         self.handshake_rows(&server, &mut rows, &mut ours)?;
@@ -203,12 +236,12 @@ impl System {
         );
         rows.push(row(
             REQUEST,
-            ratio(us, echo.us).map(|x| Figure::full(x, how)),
+            ratio(us, echo.us).map(|x| Figure::of(x, report.failed(), how)),
         ));
         let how = format!("{} us of the shard's thread", number(shard));
         rows.push(row(
             SHARD,
-            ratio(shard, echo.us).map(|x| Figure::full(x, how)),
+            ratio(shard, echo.us).map(|x| Figure::of(x, report.failed(), how)),
         ));
         let allocations = path.map(|path| {
             let how = format!(
@@ -302,7 +335,7 @@ impl System {
         &self,
         server: &Tidegate,
         rows: &mut Vec<Row>,
-        ours: &mut Ours,
+        ours: &mut Costs,
     ) -> Result<(), String> {
         let handshake = ["--scenario", "handshake", "--auth"];
         let [one_way, mutual] =
@@ -313,6 +346,7 @@ impl System {
         let (one_way, mutual) = (one_way?, mutual?);
         ours.us_per_handshake_one_way = one_way.0.us_per_handshake();
         ours.us_per_handshake_mutual = mutual.0.us_per_handshake();
+        ours.failed += one_way.0.failed() + mutual.0.failed();
         let floors = self.key_operations();
         let echo = self.echo().us;
         for (target, (report, pairs), operations) in [(ONE_WAY, &one_way, 2), (MUTUAL, &mutual, 3)]
@@ -330,7 +364,7 @@ impl System {
                     number(report.number("/handshakes/per_s")),
                     report.troubles()
                 );
-                Ok(Figure::full(ratio(us, floor)?, how))
+                Ok(Figure::of(ratio(us, floor)?, report.failed(), how))
             });
             rows.push(row(target, figure));
         }
@@ -351,7 +385,7 @@ impl System {
                 number(report.number("/handshakes/per_s")),
                 report.troubles()
             );
-            Ok(Figure::full(ratio(us, full)?, how))
+            Ok(Figure::of(ratio(us, full)?, report.failed(), how))
         });
         rows.push(row(RESUMED, figure));
         Ok(())
@@ -436,7 +470,8 @@ impl System {
                 true => Figure::full(value, how),
                 false => Figure::partial(value, how),
             };
-            (figure(lost, how), figure(report.number("/storm/p99_to_quiet"), p99))
+            let ratio = unless_failed(report.number("/storm/p99_to_quiet"), lost);
+            (figure(lost, how), figure(ratio, p99))
         });
         match figures {
             Ok((lost, p99)) => {
@@ -451,12 +486,12 @@ impl System {
     }
 
     /// Sessions that are there and do nothing, and requests spread over many.
-    fn memory_rows(&self, rate: f64, rows: &mut Vec<Row>, ours: &mut Ours) {
+    fn memory_rows(&self, rate: f64, rows: &mut Vec<Row>, ours: &mut Costs) {
         let idle = self.mode.idle_sessions();
         let few = self.sessions("sessions-1000", 1000.min(idle), rate);
         let idle_report = self.sessions("sessions-idle", idle, rate);
         if let Ok(report) = &idle_report {
-            ours.rss_bytes_per_session = report.number("/server/rss_bytes_per_session");
+            ours.set_sessions(idle, report);
         }
         eprintln!("bench: memory of idle sessions");
         let held = self.mode.held_sessions();
@@ -487,7 +522,7 @@ impl System {
             );
             let ratio = ratio(many.us_per_request(), few.us_per_request())?;
             Ok(match self.mode {
-                Mode::Full => Figure::full(ratio, how),
+                Mode::Full => Figure::of(ratio, many.failed() + few.failed(), how),
                 Mode::Smoke | Mode::Quick => Figure::partial(ratio, how),
             })
         });

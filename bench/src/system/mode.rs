@@ -79,11 +79,11 @@ impl Mode {
     }
 
     /// Sessions whose memory is compared with that of peers.
-    pub(crate) const fn peer_sessions(self) -> &'static str {
+    pub(crate) const fn peer_sessions(self) -> usize {
         match self {
-            Self::Smoke => "20",
-            Self::Quick => "1000",
-            Self::Full => "3000",
+            Self::Smoke => 20,
+            Self::Quick => 1000,
+            Self::Full => 3000,
         }
     }
 

@@ -100,7 +100,11 @@ impl Device {
     }
 
     fn on_answer(&mut self, now: Instant, code: u8, kit: &mut Kit<'_>) {
-        if let State::Busy { since, sent } = self.state {
+        let is_success = code >> 5 == 2;
+        // A refusal is quick: among the latencies it would flatter a server that cannot keep up.
+        if let State::Busy { since, sent } = self.state
+            && is_success
+        {
             let latency = now.saturating_duration_since(since);
             if kit.is_quiet(now) {
                 record(&mut kit.sample.quiet, latency);
@@ -114,7 +118,7 @@ impl Device {
         }
         let in_time = kit.is_measured(now);
         let counters = &mut kit.sample.counters;
-        if code >> 5 == 2 {
+        if is_success {
             counters.rebinds_ok += u64::from(std::mem::take(&mut self.rebound));
             counters.ok += 1;
             counters.ok_in_time += u64::from(in_time);

@@ -123,11 +123,13 @@ impl Report<'_> {
                  each device."
             }
             Load::Open { .. } => {
-                "Latency counts from the intended send time, so what a slow server delays is in it."
+                "Latency counts from the intended send time, so what a slow server delays is in it. It is that of \
+                 successes: errors and time-outs are counted apart."
             }
             Load::Closed | Load::Turns { .. } => {
                 "Latency counts from the actual send time: a device asks again only when it has its answer, so \
-                 what a slow server kept from being asked is not in it (coordinated omission). --rate counts that."
+                 what a slow server kept from being asked is not in it (coordinated omission). --rate counts that. It is \
+                 that of successes: errors and time-outs are counted apart."
             }
         }
     }
