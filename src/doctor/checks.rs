@@ -33,7 +33,7 @@ pub(super) fn all(host: &Host, needs: Needs) -> Vec<Finding> {
         clock(host),
         memory_nodes(host),
     ];
-    findings.extend(connection_tracking(host));
+    findings.extend(connection_tracking(host, needs));
     findings.push(receive_queues(host, needs));
     findings.extend(interrupts(host, needs));
     findings
@@ -239,8 +239,12 @@ fn open_files(host: &Host, needs: Needs) -> Finding {
 fn describe(limit: Option<Limit>, unit: &str) -> String {
     match limit {
         None => "unknown".to_owned(),
-        Some(Limit::Unlimited) => "unlimited".to_owned(),
-        Some(Limit::At(number)) => format!("{number} {unit}"),
+        Some(Limit::Unlimited) => {
+            "unlimited in this shell; a unit has limits of its own".to_owned()
+        }
+        Some(Limit::At(number)) => {
+            format!("{number} {unit} in this shell; a unit has limits of its own")
+        }
     }
 }
 
@@ -255,7 +259,13 @@ fn socket_buffer(host: &Host, subject: &'static str, name: &str) -> Finding {
             format!("sysctl -w net.core.{name}=8388608"),
         ),
         Some(bytes) => fine(subject, format!("net.core.{name} = {bytes} bytes")),
-        None => fine(subject, format!("net.core.{name} cannot be read")),
+        None => bad(
+            Severity::Hint,
+            subject,
+            format!("net.core.{name} cannot be read, as in a container's network namespace"),
+            "a shard asks for 4 MiB; how much it gets is set on the host",
+            format!("sysctl -w net.core.{name}=8388608    # on the host"),
+        ),
     }
 }
 
@@ -309,6 +319,18 @@ fn memory_nodes(host: &Host) -> Finding {
     if nodes.len() < 2 {
         return fine(subject, "one: all memory is near");
     }
+    let allowed = host.allowed_cores();
+    let is_home = |&&node: &&u32| {
+        let cores = host.node_cores(node);
+        !allowed.is_empty() && allowed.iter().all(|core| cores.contains(core))
+    };
+    if let Some(node) = nodes.iter().find(is_home) {
+        let found = format!(
+            "{}; what is started here runs on node {node} only",
+            nodes.len()
+        );
+        return fine(subject, found);
+    }
     let near: Vec<_> = host
         .interfaces()
         .into_iter()
@@ -335,24 +357,63 @@ fn memory_nodes(host: &Host) -> Finding {
     )
 }
 
-fn connection_tracking(host: &Host) -> Option<Finding> {
+fn connection_tracking(host: &Host, needs: Needs) -> Option<Finding> {
     let subject = "connection tracking";
     let tracked = host.number("/proc/sys/net/netfilter/nf_conntrack_count")?;
     let max = host.number("/proc/sys/net/netfilter/nf_conntrack_max")?;
-    let found = format!("{tracked} of {max} entries in use");
-    let remedy = "nft add table raw\n\
-        nft add chain raw prerouting '{ type filter hook prerouting priority raw; }'\n\
-        nft add chain raw output '{ type filter hook output priority raw; }'\n\
-        nft add rule raw prerouting udp dport { 5683, 5684 } notrack\n\
-        nft add rule raw output udp sport { 5683, 5684 } notrack";
-    let why = if tracked * 100 >= max * CONNTRACK_PERCENT {
-        "the table is nearly full; when it is, new devices are dropped before we see them"
-    } else if tracked > 0 {
-        "each device costs an entry and each datagram a lookup, and DTLS knows its sessions itself"
-    } else {
-        return Some(fine(subject, found));
+    let ours = host.tracked_flows(needs.ports);
+    let found = match ours {
+        Some(ours) => format!("{tracked} of {max} entries in use, {ours} of them for our ports"),
+        None => format!("{tracked} of {max} entries in use; whose they are cannot be seen"),
     };
-    Some(bad(Severity::Slows, subject, found, why, remedy))
+    let [coap, coaps] = needs.ports;
+    let remedy = format!(
+        "nft add table raw\n\
+         nft add chain raw prerouting '{{ type filter hook prerouting priority raw; }}'\n\
+         nft add chain raw output '{{ type filter hook output priority raw; }}'\n\
+         nft add rule raw prerouting udp dport {{ {coap}, {coaps} }} notrack\n\
+         nft add rule raw output udp sport {{ {coap}, {coaps} }} notrack"
+    );
+    let cost =
+        "each device costs an entry and each datagram a lookup, and DTLS knows its sessions itself";
+    let (severity, why) = if tracked * 100 >= max * CONNTRACK_PERCENT {
+        let why =
+            "the table is nearly full; when it is, new devices are dropped before we see them";
+        (Severity::Slows, why)
+    } else {
+        match ours {
+            Some(0) => return Some(fine(subject, found)),
+            Some(_) => (Severity::Slows, cost),
+            // Anything may be tracked, ssh for one: once the rules are there this is no defect.
+            None if tracked == 0 => return Some(fine(subject, found)),
+            None => (Severity::Hint, cost),
+        }
+    };
+    Some(bad(severity, subject, found, why, remedy))
+}
+
+/// Cores of the shards: the first of those that they may run on.
+fn shard_cores(host: &Host, needs: Needs) -> Vec<usize> {
+    let mut cores = host.allowed_cores();
+    if cores.is_empty() {
+        cores = (0..needs.shards.max(1)).collect();
+    }
+    cores.truncate(needs.shards.max(1));
+    cores
+}
+
+/// A mask of cores as the kernel takes it: hexadecimal, in groups of 32 cores.
+fn core_mask(cores: &[usize]) -> String {
+    let groups = cores.iter().max().map_or(1, |last| last / 32 + 1);
+    let group = |number: usize| {
+        let own = cores.iter().filter(|&core| core / 32 == number);
+        own.fold(0_u32, |mask, core| mask | 1 << (core % 32))
+    };
+    let masks = (0..groups).rev().map(|number| match number + 1 == groups {
+        true => format!("{:x}", group(number)),
+        false => format!("{:08x}", group(number)),
+    });
+    masks.collect::<Vec<_>>().join(",")
 }
 
 fn receive_queues(host: &Host, needs: Needs) -> Finding {
@@ -382,7 +443,7 @@ fn receive_queues(host: &Host, needs: Needs) -> Finding {
         return fine(subject, found);
     }
     let shards = needs.shards;
-    let mask = format!("{:x}", u128::MAX >> (128 - shards.clamp(1, 128)));
+    let mask = core_mask(&shard_cores(host, needs));
     let remedy: Vec<_> = short
         .iter()
         .map(|interface| {
@@ -426,10 +487,10 @@ fn interrupts(host: &Host, needs: Needs) -> Option<Finding> {
         let (_, cores) = &interface.interrupts[0];
         format!("all of {} go to core {cores}", interface.name)
     });
+    let cores = shard_cores(host, needs);
     let spread = |interface: &&&super::host::Interface| {
-        let numbers = interface.interrupts.iter().zip(0..);
-        let lines = numbers.map(|(&(number, _), index)| {
-            let core = index % needs.shards;
+        let numbers = interface.interrupts.iter().zip(cores.iter().cycle());
+        let lines = numbers.map(|(&(number, _), core)| {
             format!("echo {core} > /proc/irq/{number}/smp_affinity_list")
         });
         lines.collect::<Vec<_>>().join("\n")

@@ -146,11 +146,41 @@ impl Host {
             .collect()
     }
 
-    /// Interfaces with a device behind them: no loopback, no bridges.
+    /// Cores of a memory node.
+    pub(super) fn node_cores(&self, node: u32) -> Vec<usize> {
+        let list = self.text(&format!("/sys/devices/system/node/node{node}/cpulist"));
+        numbers_of_list(&list.unwrap_or_default())
+    }
+
+    /// Cores that a process started here may run on, in the order in which shards take them.
+    pub(super) fn allowed_cores(&self) -> Vec<usize> {
+        let status = self.text("/proc/self/status").unwrap_or_default();
+        let mut lines = status.lines();
+        let list = lines.find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+        numbers_of_list(list.unwrap_or_default())
+    }
+
+    /// How many flows of these UDP ports the kernel tracks; `None` where it does not list them.
+    pub(super) fn tracked_flows(&self, ports: [u16; 2]) -> Option<usize> {
+        let table = self.text("/proc/net/nf_conntrack")?;
+        let ours = ports.map(|port| format!("dport={port}"));
+        let is_ours = |line: &&str| {
+            let mut words = line.split_whitespace();
+            line.contains(" udp ") && words.any(|word| ours.iter().any(|port| port == word))
+        };
+        Some(table.lines().filter(is_ours).count())
+    }
+
+    /// Interfaces that are up, with a device behind them: no loopback, no bridges.
     pub(super) fn interfaces(&self) -> Vec<Interface> {
+        let is_down = |name: &str| {
+            let state = self.text(&format!("/sys/class/net/{name}/operstate"));
+            state.is_some_and(|state| state == "down")
+        };
         self.names("/sys/class/net")
             .into_iter()
             .filter(|name| self.path(&format!("/sys/class/net/{name}/device")).exists())
+            .filter(|name| !is_down(name))
             .map(|name| self.interface(name))
             .collect()
     }
@@ -191,6 +221,15 @@ impl Host {
         interrupts.sort_unstable();
         interrupts
     }
+}
+
+/// The numbers of a list as the kernel writes it: `0-3,8`.
+fn numbers_of_list(list: &str) -> Vec<usize> {
+    let ranges = list.trim().split(',').filter_map(|part| {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        Some(first.parse().ok()?..=last.parse().ok()?)
+    });
+    ranges.flatten().collect()
 }
 
 /// Makes a ring as small as they come, and throws it away.

@@ -48,6 +48,8 @@ pub struct Needs {
     pub shards: usize,
     /// How datagrams are to travel.
     pub driver: DriverChoice,
+    /// UDP ports of CoAP and of CoAPS.
+    pub ports: [u16; 2],
 }
 
 /// Looks at everything, what matters most first.

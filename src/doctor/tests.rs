@@ -48,7 +48,12 @@ fn needs(shards: usize) -> Needs {
     Needs {
         shards,
         driver: DriverChoice::Auto,
+        ports: [5683, 5684],
     }
+}
+
+fn needs_driver(driver: DriverChoice) -> Needs {
+    Needs { driver, ..needs(1) }
 }
 
 fn findings(root: &TempDir, shards: usize) -> Vec<Finding> {
@@ -247,9 +252,68 @@ fn a_tracked_flow_is_told_and_a_full_table_more_so() {
         one(&findings(&root, 8), "connection tracking").clone()
     };
     assert_eq!(conntrack("0").severity, Severity::Fine);
-    assert!(conntrack("10").why.contains("lookup"));
+    let unseen = conntrack("10");
+    assert!(unseen.severity == Severity::Hint && unseen.found.contains("cannot be seen"));
     assert!(conntrack("800").why.contains("nearly full"));
-    assert!(conntrack("800").remedy.contains("notrack"));
+    assert!(conntrack("800").remedy.contains("{ 5683, 5684 } notrack"));
+    // Where the kernel lists them only ours count, so that the remedy ends the finding.
+    let list = |flow: &str| write(root.path(), "proc/net/nf_conntrack", flow);
+    list(
+        "ipv4     2 tcp      6 431999 ESTABLISHED src=10.0.0.2 dst=10.0.0.1 sport=5684 dport=22\n",
+    );
+    assert_eq!(conntrack("10").severity, Severity::Fine);
+    list(
+        "ipv4     2 udp      17 29 src=10.0.0.2 dst=10.0.0.1 sport=40000 dport=5684 [UNREPLIED]\n",
+    );
+    let ours = conntrack("10");
+    assert!(ours.severity == Severity::Slows && ours.why.contains("lookup"));
+}
+
+#[test]
+fn commands_are_for_the_cores_that_shards_run_on() {
+    let root = good();
+    let allow = |cores: &str| {
+        let status = format!("Name:\ttidegate\nCpus_allowed_list:\t{cores}\n");
+        write(root.path(), "proc/self/status", &status);
+        one(&findings(&root, 40), "receive queues").remedy.clone()
+    };
+    // Groups of 32, or the kernel refuses them.
+    assert!(allow("0-63").contains("echo ff,ffffffff >"));
+    assert!(allow("4,36-37").contains("echo 30,00000010 >"));
+}
+
+#[test]
+fn a_server_bound_to_one_memory_node_is_told_so() {
+    let root = good();
+    write(
+        root.path(),
+        "sys/devices/system/node/node1/cpulist",
+        "8-15\n",
+    );
+    let nodes = |allowed: &str| {
+        let status = format!("Cpus_allowed_list:\t{allowed}\n");
+        write(root.path(), "proc/self/status", &status);
+        one(&findings(&root, 4), "memory nodes").severity
+    };
+    assert_eq!(nodes("0-15"), Severity::Slows);
+    assert_eq!(nodes("8-11"), Severity::Fine);
+}
+
+#[test]
+fn interfaces_that_are_down_do_not_count() {
+    let root = good();
+    write(
+        root.path(),
+        "sys/class/net/eth1/queues/rx-0/rps_cpus",
+        "0\n",
+    );
+    write(root.path(), "sys/class/net/eth1/device/numa_node", "-1\n");
+    let queues = |state: &str| {
+        write(root.path(), "sys/class/net/eth1/operstate", state);
+        one(&findings(&root, 8), "receive queues").severity
+    };
+    assert_eq!(queues("up\n"), Severity::Slows);
+    assert_eq!(queues("down\n"), Severity::Fine);
 }
 
 #[test]
@@ -320,7 +384,7 @@ fn the_driver_is_the_one_that_the_settings_and_the_kernel_come_to() {
         ),
     ] {
         let host = Host::pretended(root.path(), Ok(()), ring);
-        let all = examine(&host, Needs { shards: 1, driver });
+        let all = examine(&host, needs_driver(driver));
         let finding = one(&all, "datagrams");
         assert_eq!(finding.severity, severity, "{driver:?}: {finding:?}");
         assert!(finding.found.contains(said), "{driver:?}: {finding:?}");
@@ -332,7 +396,7 @@ fn busy_polling_is_a_hint_where_a_shard_could_use_it() {
     let root = good();
     let of = |driver| {
         let host = Host::pretended(root.path(), Ok(()), Ok(()));
-        one(&examine(&host, Needs { shards: 1, driver }), "busy polling").clone()
+        one(&examine(&host, needs_driver(driver)), "busy polling").clone()
     };
     let hint = of(DriverChoice::Mmsg);
     assert_eq!(hint.severity, Severity::Hint);

@@ -131,7 +131,10 @@ in_root coap-client-notls -m POST -t application/json -e '{"kept":42}' \
 stop
 
 # An upgrade keeps what the operator wrote, the devices, their readings and the tickets of sessions.
+in_root chmod 0600 /etc/tidegate/tidegate.conf
+in_root chown tidegate /etc/tidegate/tidegate.conf
 in_root dpkg -i --force-confold /new.deb
+[ "$(in_root stat -c %a /etc/tidegate/tidegate.conf)" = 600 ] || fail "the operator's mode is lost"
 grep -q COAP_BIND_PORT=0 "$work/root/etc/tidegate/tidegate.conf" || fail "the configuration is lost"
 in_root dpkg -s tidegate | grep -q '^Version: .*+upgrade$' || fail "not upgraded"
 start
@@ -140,6 +143,12 @@ data latest kept | grep -q 42 || fail "the reading is lost"
 [ "$(handshake -sess_in /ticket)" = 'Reused, TLS' ] || fail "a ticket of before is worth nothing"
 stop
 
+# Who configures it elsewhere may have deleted the file: an upgrade goes through all the same.
+in_root mv /etc/tidegate/tidegate.conf /kept.conf
+in_root dpkg -i --force-confold /new.deb
+in_root dpkg -s tidegate | grep -q '^Status: install ok installed$' || fail "half-configured"
+in_root mv /kept.conf /etc/tidegate/tidegate.conf
+
 # Removed: no program, but the data. Purged: nothing.
 in_root dpkg -r tidegate
 [ ! -e "$work/root/usr/bin/tidegate" ] || fail "the program stays"
@@ -147,5 +156,5 @@ in_root dpkg -r tidegate
 in_root dpkg -P tidegate
 [ ! -e "$work/root/var/lib/tidegate" ] || fail "purging leaves the data"
 [ ! -e "$work/root/etc/tidegate/tidegate.conf" ] || fail "purging leaves the configuration"
-! in_root getent passwd tidegate > /dev/null || fail "purging leaves the user"
+in_root getent passwd tidegate > /dev/null || fail "whose are the keys that the operator left?"
 echo "package: installed, started, upgraded, removed, purged"
