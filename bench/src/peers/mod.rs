@@ -327,7 +327,7 @@ pub(crate) fn rows(ours: &Costs, entries: &[Entry]) -> Vec<Row> {
             .min_by(|a, b| part(a.0).total_cmp(&part(b.0)));
         let figure = match best {
             Some((theirs, name)) => ratio(part(ours), part(theirs)).map(|ratio| {
-                // Theirs cannot flatter ours: what they failed of costs them less.
+                // What a peer loses now and then is told, and no fault of the measurement.
                 let how = format!(
                     "{} us against {} us of {name}{}",
                     number(part(ours)),
