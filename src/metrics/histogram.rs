@@ -32,7 +32,7 @@ impl Histogram {
         }
     }
 
-    pub(super) fn record(&self, time: Duration) {
+    pub(crate) fn record(&self, time: Duration) {
         let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
         bump(&self.buckets[Self::index(micros)], 1);
         bump(&self.sum_micros, micros);
@@ -64,6 +64,13 @@ impl Histogram {
 pub struct HistogramSum {
     buckets: [u64; Histogram::BUCKETS],
     sum_micros: u64,
+}
+
+impl Default for HistogramSum {
+    /// Of none.
+    fn default() -> Self {
+        Self::of([])
+    }
 }
 
 impl HistogramSum {

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use super::Addresses;
 use super::workers::Workers;
@@ -179,12 +178,10 @@ impl StatusSource for ServerStatus {
         for (name, help, value) in gauges {
             encoder.single(name, "gauge", help, value);
         }
-        let seconds = Duration::from_micros(store.sync_us).as_secs_f64();
-        encoder.single(
-            "tidegate_store_sync_seconds_total",
-            "counter",
-            "Time spent in syncs to disk.",
-            seconds,
+        encoder.histogram(
+            "tidegate_store_sync_seconds",
+            "From the write of a group commit to the end of its sync.",
+            &store.syncs,
         );
         let counters = [
             (
@@ -361,6 +358,7 @@ mod tests {
     use crate::registry::DeviceId;
     use crate::store::embedded::{StoreSettings, open};
     use crate::store::{Batch, ValueRef};
+    use std::time::Duration;
 
     #[test]
     fn whoever_is_not_ready_says_why() {

@@ -12,6 +12,7 @@ pub mod value;
 pub use batch::Batch;
 pub use value::{Value, ValueRef};
 
+use crate::metrics::HistogramSum;
 use crate::registry::DeviceId;
 use std::ops::ControlFlow;
 
@@ -175,8 +176,8 @@ pub struct StoreStatus {
     pub commits: u64,
     /// Batches refused as [`Overloaded`].
     pub overloads: u64,
-    /// Time spent in syncs, microseconds.
-    pub sync_us: u64,
+    /// How long writing and syncing each group took.
+    pub syncs: HistogramSum,
     /// Bytes accepted and not durable yet.
     pub pending_bytes: u64,
     /// Bytes durable and not yet in the queryable part on disk.

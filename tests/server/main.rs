@@ -27,4 +27,5 @@ mod protobuf;
 mod readme;
 mod settings;
 mod steering;
+mod unit;
 mod vectors;

@@ -51,8 +51,12 @@ fn build(directory: &Path) -> Result<PathBuf, String> {
     let build = std::path::absolute(directory.parent().unwrap_or(directory))
         .map_err(|error| error.to_string())?
         .join("californium");
-    let source_time = modified(&source.join("src/main/java/io/tidegate/bench/Server.java"));
-    if modified(&build.join("bench-californium.jar")) > source_time {
+    let sources = ["src/main/java/io/tidegate/bench/Server.java", "pom.xml"];
+    let source_time = sources
+        .iter()
+        .map(|file| modified(&source.join(file)))
+        .max();
+    if modified(&build.join("bench-californium.jar")) > source_time.flatten() {
         return Ok(build);
     }
     eprintln!("bench: building Californium's server");

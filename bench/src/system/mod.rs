@@ -257,6 +257,7 @@ impl System {
     }
 
     fn half_load(&self, server: &Tidegate, rate: f64) -> Result<Figure, String> {
+        let before = server.counted()?;
         let report = self.load.run(
             "half-load",
             &[
@@ -289,9 +290,10 @@ impl System {
             report.number("/latency_us/p999"),
         );
         let how = format!(
-            "p99.9 {} us, median {} us, open loop of {rate:.0} requests/s{}",
+            "p99.9 {} us, median {} us, open loop of {rate:.0} requests/s{}{}",
             number(p999),
             number(p50),
+            slowest_sync(server, &before),
             report.troubles()
         );
         let ratio = unless_failed(ratio(p999, p50)?, report.failed());
@@ -325,8 +327,8 @@ impl System {
         all.extend(arguments);
         let report = self.load.run(name, &all)?;
         let after = server.counted()?;
-        let datagrams = |counted: Counted| counted.received + counted.sent;
-        let pairs = (datagrams(after) - datagrams(before)) / 2.0;
+        let datagrams = |counted: &Counted| counted.received + counted.sent;
+        let pairs = (datagrams(&after) - datagrams(&before)) / 2.0;
         let completed = report.number("/handshakes/completed").max(1.0);
         Ok((report, pairs / completed))
     }
@@ -423,6 +425,7 @@ impl System {
         let capacity = 1e6 / us_per_handshake.max(1.0);
         // A little more: the generator sends a little less than it is told to when it has no time.
         let hellos = (capacity * STORM * 1.05).round();
+        let before = server.counted().unwrap_or_default();
         let report = self.load.run(
             "storm",
             &[
@@ -463,9 +466,10 @@ impl System {
             );
             let lost = report.number("/storm/requests_lost");
             let p99 = format!(
-                "p99 {} us, quiet {} us, generator and flood on one core; {how}",
+                "p99 {} us, quiet {} us, generator and flood on one core{}; {how}",
                 number(report.number("/latency_us/p99")),
-                number(report.number("/quiet_us/p99"))
+                number(report.number("/quiet_us/p99")),
+                slowest_sync(server, &before)
             );
             let figure = |value, how| match times >= STORM {
                 true => Figure::full(value, how),
@@ -558,6 +562,19 @@ impl System {
                 PAYLOAD,
             ],
         )
+    }
+}
+
+/// What the slowest sync to the disk since `before` took, as the end of a sentence: latencies of uploads
+/// are those of the disk, and who sees a bad one wants to know whose it is.
+fn slowest_sync(server: &Tidegate, before: &Counted) -> String {
+    let slowest = server.counted().ok();
+    match slowest.and_then(|now| now.slowest_sync(before)) {
+        Some(seconds) => format!(
+            "; the slowest sync of the disk took up to {} ms",
+            number(seconds * 1e3)
+        ),
+        None => String::new(),
     }
 }
 

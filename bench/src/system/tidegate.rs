@@ -16,11 +16,24 @@ pub(crate) struct Tidegate {
     admin_token_file: String,
 }
 
-/// Datagrams and handshakes that the server counted.
-#[derive(Clone, Copy, Debug, Default)]
+/// What the server counted.
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Counted {
+    /// Datagrams.
     pub(crate) received: f64,
     pub(crate) sent: f64,
+    /// Upper bounds of the times that a group took to its disk, seconds, and how many took no longer.
+    syncs: Vec<(f64, f64)>,
+}
+
+impl Counted {
+    /// What the slowest sync since `before` took, seconds: the bound of its bucket, at most twice too much.
+    pub(crate) fn slowest_sync(&self, before: &Self) -> Option<f64> {
+        let all = self.syncs.last()?.1 - before.syncs.last()?.1;
+        let mut grown = self.syncs.iter().zip(&before.syncs);
+        let (slowest, _) = grown.find(|((_, now), (_, then))| now - then >= all)?;
+        (all > 0.0).then_some(slowest.0)
+    }
 }
 
 impl Tidegate {
@@ -152,8 +165,19 @@ impl Tidegate {
         Ok(Counted {
             received: sum(&metrics, "tidegate_datagrams_received_total"),
             sent: sum(&metrics, "tidegate_datagrams_sent_total"),
+            syncs: buckets(&metrics, "tidegate_store_sync_seconds"),
         })
     }
+}
+
+/// The bounds of a histogram's buckets and what they count.
+fn buckets(metrics: &str, family: &str) -> Vec<(f64, f64)> {
+    let lines = metrics.lines().filter_map(|line| {
+        let bucket = line.strip_prefix(family)?.strip_prefix("_bucket{le=\"")?;
+        let (bound, count) = bucket.split_once("\"} ")?;
+        Some((bound.parse().ok()?, count.parse().ok()?))
+    });
+    lines.collect()
 }
 
 /// The sum of a family's members.
@@ -213,5 +237,28 @@ mod tests {
     fn members_of_a_family_add_up() {
         let metrics = "# TYPE a_total counter\na_total{port=\"x\",shard=\"0\"} 4\na_total{port=\"y\"} 5\nb 7\n";
         assert!((sum(metrics, "a_total") - 9.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn the_slowest_sync_is_found_by_its_bucket() {
+        let counted = |counts: [u32; 3]| Counted {
+            syncs: buckets(
+                &format!(
+                    "a_bucket{{le=\"0.5\"}} {}\na_bucket{{le=\"1\"}} {}\na_bucket{{le=\"+Inf\"}} {}\na_sum 3\n",
+                    counts[0], counts[1], counts[2]
+                ),
+                "a",
+            ),
+            ..Counted::default()
+        };
+        let before = counted([3, 4, 4]);
+        assert_eq!(counted([3, 4, 4]).slowest_sync(&before), None);
+        assert_eq!(counted([5, 6, 6]).slowest_sync(&before), Some(0.5));
+        assert_eq!(counted([5, 7, 7]).slowest_sync(&before), Some(1.0));
+        assert_eq!(
+            counted([5, 7, 8]).slowest_sync(&before),
+            Some(f64::INFINITY)
+        );
+        assert_eq!(counted([1, 1, 1]).slowest_sync(&Counted::default()), None);
     }
 }

@@ -21,6 +21,7 @@
 
 use super::head::Head;
 use super::segment::{ClosedSegment, CommitError, LogWriter};
+use crate::metrics::Histogram;
 use crate::store::{Batch, Completion, Overloaded, StoreError};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -33,7 +34,8 @@ const IMPATIENT_BYTES: usize = 1 << 20;
 /// How long all groups are refused once the disk was full.
 const FULL_PAUSE: Duration = Duration::from_secs(1);
 
-/// Bytes that must find room on a disk that was full, at least.
+/// Bytes that must find room on a disk that was full, at least; at most [`IMPATIENT_BYTES`], as a
+/// group of unusual size must not keep all others out.
 const PROBE_BYTES: usize = 64 << 10;
 
 type Waiting = (Batch, Box<dyn Completion>);
@@ -77,7 +79,7 @@ pub(super) struct Counts {
     pub(super) record_bytes: AtomicU64,
     pub(super) commits: AtomicU64,
     pub(super) overloads: AtomicU64,
-    pub(super) sync_us: AtomicU64,
+    pub(super) syncs: Histogram,
     pub(super) sequence: AtomicU64,
 }
 
@@ -231,8 +233,7 @@ impl Commits {
             let length = frame.len() as u64;
             let sequence = log.next_sequence();
             let sync_started = Instant::now();
-            let probe = full.as_ref().filter(|_| group.is_empty());
-            let room = probe.map_or(Ok(()), |full| log.try_room(full.wanted));
+            let room = full.as_ref().map_or(Ok(()), |f| log.try_room(f.wanted));
             match room.and_then(|()| log.commit(records)) {
                 Ok(closed) => self.closed_segments().extend(closed),
                 Err(CommitError::Full(error)) => {
@@ -245,7 +246,10 @@ impl Commits {
                     let refused = usize::try_from(length).unwrap_or(usize::MAX);
                     full = Some(Full {
                         reason,
-                        wanted: full.map_or(PROBE_BYTES, |full| full.wanted).max(refused),
+                        wanted: full
+                            .map_or(PROBE_BYTES, |full| full.wanted)
+                            .max(refused)
+                            .min(IMPATIENT_BYTES),
                         retry_at: Instant::now() + FULL_PAUSE,
                     });
                     continue;
@@ -261,7 +265,7 @@ impl Commits {
                 tracing::info!("the disk has room again: uploads are taken");
             }
             let counts = &self.counts;
-            add(&counts.sync_us, micros(sync_started.elapsed()));
+            counts.syncs.record(sync_started.elapsed());
             add(&counts.records, u64::from(records));
             add(&counts.record_bytes, length);
             add(&counts.commits, 1);
@@ -349,7 +353,7 @@ impl Commits {
 /// A disk without room.
 struct Full {
     reason: String,
-    /// Bytes that must find room before the disk counts as having some, though nobody uploads.
+    /// Bytes that must find room before anything is taken.
     wanted: usize,
     /// Until then nothing is tried.
     retry_at: Instant,
@@ -369,8 +373,4 @@ fn complete(group: impl IntoIterator<Item = Waiting>, result: Result<(), &StoreE
 /// Adds to a counter that this thread alone writes.
 fn add(counter: &AtomicU64, more: u64) {
     counter.store(counter.load(Ordering::Relaxed) + more, Ordering::Relaxed);
-}
-
-fn micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `series` | blocks of points: see `series` |
 //! | `attributes` | one per attribute: see `attributes` |
-//! | `meta` | `checkpoint`: number of the last group that is wholly in here, u64 big-endian; `usage`: see `retention` |
+//! | `meta` | `checkpoint`: number of the last group that is wholly in here, u64 big-endian; `flush`: what it will be once the flush that was begun last is done; `usage`: see `retention` |
 //! | `devices` | the registry's |
 
 use super::attributes::{AttributeSet, row_key};
@@ -23,6 +23,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 const CHECKPOINT: &str = "checkpoint";
+
+const FLUSH: &str = "flush";
 
 const USAGE: &str = "usage";
 
@@ -95,14 +97,25 @@ impl Tables {
 
     /// Number of the last group that is wholly in the database; 0 at first.
     pub(super) fn checkpoint(&self) -> Result<u64, StoreError> {
-        match self.meta.get(CHECKPOINT).map_err(read_error)? {
-            None => Ok(0),
-            Some(bytes) => bytes
-                .as_ref()
-                .try_into()
-                .map(u64::from_be_bytes)
-                .map_err(|_| damaged("the checkpoint")),
-        }
+        Ok(self.number(CHECKPOINT, "the checkpoint")?.unwrap_or(0))
+    }
+
+    /// Number of the last group of the flush that was begun last, finished or not; 0 at first.
+    pub(super) fn flush_begun(&self) -> Result<u64, StoreError> {
+        Ok(self.number(FLUSH, "the mark of a flush")?.unwrap_or(0))
+    }
+
+    /// Notes that a flush begins. The journal keeps the order: whatever rows of it are there after a
+    /// crash, so is this.
+    pub(super) fn note_flush(&self, sequence: u64) -> fjall::Result<()> {
+        self.meta.insert(FLUSH, sequence.to_be_bytes())
+    }
+
+    fn number(&self, key: &str, what: &str) -> Result<Option<u64>, StoreError> {
+        let row = self.meta.get(key).map_err(read_error)?;
+        row.map(|bytes| bytes.as_ref().try_into().map(u64::from_be_bytes))
+            .transpose()
+            .map_err(|_| damaged(what))
     }
 
     /// Adds the checkpoint to a batch.

@@ -76,8 +76,8 @@ enum Wanted {
 }
 
 /// What the thread has in hand.
-struct Work {
-    /// The flush that failed and is to be done again.
+pub(super) struct Work {
+    /// The flush that failed, or that a crash cut short, and is to be done again.
     unfinished: Option<Unfinished>,
     /// Bytes of readings in the database.
     usage: Usage,
@@ -87,6 +87,22 @@ struct Work {
     sweep_at: Instant,
     /// Bytes before the cutoff of the last sweep that stayed: they are the latest of their keys.
     latest_bytes: u64,
+}
+
+impl Work {
+    /// At the start: with what the database holds, and the last group of a flush that a crash cut short.
+    pub(super) fn new(usage: Usage, unfinished: Option<u64>) -> Self {
+        Self {
+            unfinished: unfinished.map(|sequence| Unfinished {
+                sequence,
+                is_written: false,
+            }),
+            usage,
+            sweep: None,
+            sweep_at: Instant::now(),
+            latest_bytes: 0,
+        }
+    }
 }
 
 /// A flush under way.
@@ -164,17 +180,10 @@ impl Flusher {
         self.lock().failure.clone()
     }
 
-    /// The flushing thread: runs until closed. `usage` is that of the database.
-    pub(super) fn run(&self, usage: Usage) {
-        let mut work = Work {
-            unfinished: None,
-            usage,
-            sweep: None,
-            sweep_at: Instant::now(),
-            latest_bytes: 0,
-        };
+    /// The flushing thread: runs until closed.
+    pub(super) fn run(&self, mut work: Work) {
         let mut due = Instant::now() + self.interval;
-        if self.head.active_bytes() >= self.bytes_max {
+        if work.unfinished.is_some() || self.head.active_bytes() >= self.bytes_max {
             // What the log gave back at the start fills it: nothing is taken, so no commit would ask.
             due = Instant::now();
         }
@@ -384,6 +393,7 @@ impl Flusher {
                 began = Instant::now();
             }
         };
+        self.tables.note_flush(sequence)?;
         let mut writer = Writer::new(&self.tables, sequence, usage, &mut rest);
         for devices in self.head.flushing() {
             for (&device, head) in devices.iter() {

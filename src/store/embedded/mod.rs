@@ -27,6 +27,7 @@ mod series;
 mod spare;
 mod writer;
 
+use crate::metrics::HistogramSum;
 use crate::registry::DeviceId;
 use crate::registry::embedded::EmbeddedRegistry;
 use crate::registry::packages::Packages;
@@ -39,10 +40,9 @@ use committer::Commits;
 pub(crate) use database::MARKER;
 use database::{Points, Tables, unpanicked};
 use directory::{DataDirectory, io_error};
-use flush::Flusher;
+use flush::{Flusher, Work};
 use head::{Head, HeadReadings};
 pub use retention::Retention;
-use retention::Usage;
 use segment::{LogWriter, OpenFile};
 use series::series_prefix;
 use spare::SpareMaker;
@@ -189,6 +189,9 @@ fn open_with(
     let checkpoint = tables
         .checkpoint()
         .map_err(|error| damaged(error.to_string()))?;
+    let flush_begun = tables
+        .flush_begun()
+        .map_err(|error| damaged(error.to_string()))?;
     let usage = tables.usage().map_err(|error| damaged(error.to_string()))?;
     let answerable = directory.checkpoint()?;
     if checkpoint < answerable {
@@ -207,7 +210,7 @@ fn open_with(
     )
     .map_err(damaged)?;
     let head = Head::new(settings.attribute_cache_bytes);
-    let recovered = recovery::replay(&directory.log(), checkpoint, &head)?;
+    let recovered = recovery::replay(&directory.log(), checkpoint, flush_begun, &head)?;
     let next_sequence = recovered.last_sequence + 1;
     let log = LogWriter::new(
         &directory.log(),
@@ -217,7 +220,8 @@ fn open_with(
     );
     let commits = Commits::new(settings.pending_bytes_max, recovered.last_sequence);
     commits.closed_segments().extend(recovered.segments);
-    let at = (checkpoint, usage);
+    let work = Work::new(usage, recovered.unfinished);
+    let at = (checkpoint, work);
     let store = EmbeddedStore::start(settings, directory, tables, head, commits, log, at)
         .map_err(io_error("starting a thread for", path))?;
     Ok(Opened {
@@ -252,7 +256,7 @@ impl EmbeddedStore {
         head: Head,
         commits: Commits,
         log: LogWriter,
-        (checkpoint, usage): (u64, Usage),
+        (checkpoint, work): (u64, Work),
     ) -> std::io::Result<Self> {
         let (head, commits) = (Arc::new(head), Arc::new(commits));
         let flusher = Arc::new(Flusher::new(
@@ -268,7 +272,7 @@ impl EmbeddedStore {
             let flusher = Arc::clone(&flusher);
             std::thread::Builder::new()
                 .name("store-flush".into())
-                .spawn(move || flusher.run(usage))?
+                .spawn(move || flusher.run(work))?
         };
         let committer_thread = {
             let (head, commits) = (Arc::clone(&head), Arc::clone(&commits));
@@ -466,7 +470,7 @@ impl Store for EmbeddedStore {
             record_bytes: commits.record_bytes.load(Ordering::Relaxed),
             commits: commits.commits.load(Ordering::Relaxed),
             overloads: commits.overloads.load(Ordering::Relaxed),
-            sync_us: commits.sync_us.load(Ordering::Relaxed),
+            syncs: HistogramSum::of([&commits.syncs]),
             pending_bytes: self.commits.pending_bytes() as u64,
             head_bytes: self.head.bytes() as u64,
             sequence: commits.sequence.load(Ordering::Relaxed),

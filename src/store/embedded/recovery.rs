@@ -15,20 +15,27 @@ use std::path::Path;
 pub(super) struct Recovered {
     /// Number of the last group, in the log or before it.
     pub(super) last_sequence: u64,
+    /// Number of the last group of a flush that was not finished: the head has it moved aside.
+    pub(super) unfinished: Option<u64>,
     /// The segments that are still needed.
     pub(super) segments: Vec<ClosedSegment>,
 }
 
 /// Applies the groups behind `checkpoint` to `head`, removes segments before it and cuts off what
 /// was not finished.
+///
+/// Those up to `flush_begun` are moved aside as they were then, so that the flush is done again as it
+/// was: its rows replace those that are there already, and each counts once.
 pub(super) fn replay(
     directory: &Path,
     checkpoint: u64,
+    flush_begun: u64,
     head: &Head,
 ) -> Result<Recovered, OpenError> {
     let segments = segment::list(directory)?;
     let mut recovered = Recovered {
         last_sequence: checkpoint,
+        unfinished: None,
         segments: Vec::new(),
     };
     let last = segments.len().saturating_sub(1);
@@ -45,7 +52,17 @@ pub(super) fn replay(
             return Err(segment::damaged(path, what));
         }
         let bytes = std::fs::read(path).map_err(io_error("reading", path))?;
-        let scanned = scan(path, &bytes, *first_sequence, checkpoint, head)?;
+        let scanned = scan(path, &bytes, *first_sequence, &mut |sequence, payload| {
+            if sequence <= checkpoint {
+                return Some(());
+            }
+            head.apply(payload)?;
+            if sequence == flush_begun {
+                head.begin_flush();
+                recovered.unfinished = Some(sequence);
+            }
+            Some(())
+        })?;
         if scanned.rest_bytes > 0 {
             if index != last {
                 let what = format!("it ends in {} bytes that are no group", scanned.rest_bytes);
@@ -72,14 +89,10 @@ fn scan(
     path: &Path,
     bytes: &[u8],
     first_sequence: u64,
-    checkpoint: u64,
-    head: &Head,
+    apply: &mut dyn FnMut(u64, &[u8]) -> Option<()>,
 ) -> Result<Scanned, OpenError> {
     let scanned = segment::scan(path, bytes, &mut |sequence, _, payload| {
-        if sequence <= checkpoint {
-            return Ok(());
-        }
-        head.apply(payload).ok_or_else(|| {
+        apply(sequence, payload).ok_or_else(|| {
             segment::damaged(
                 path,
                 format!("group {sequence} holds records of an unknown kind"),

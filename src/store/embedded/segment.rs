@@ -210,12 +210,15 @@ impl LogWriter {
         Ok(self.closed.take())
     }
 
-    /// Tries whether `bytes` more find room behind the segment, and leaves it as it was. A group that is
-    /// small could go into what is left of its last block, though the disk is full.
+    /// Tries whether `bytes` more find room behind the segment, which is made if there is none, and
+    /// leaves it as it was. A group that is small could go into what is left of its last block, though
+    /// the disk is full.
     pub(super) fn try_room(&mut self, bytes: usize) -> Result<(), CommitError> {
-        let Some(segment) = &mut self.segment else {
-            return Ok(());
+        let segment = match self.segment.take() {
+            Some(segment) => segment,
+            None => self.create_segment()?,
         };
+        let segment = self.segment.insert(segment);
         let tried = segment.file.append(&vec![0; bytes]);
         segment.file.cut(segment.length)?;
         segment.prepared = 0;

@@ -30,7 +30,7 @@ fn write(directory: &Path, from: u64, to: u64, segment_bytes: u64) -> Vec<u64> {
 /// Replays; gives the number of the last group and the times found.
 fn replayed(directory: &Path, checkpoint: u64) -> Result<(u64, Vec<i64>), String> {
     let head = Head::new(0);
-    let recovered = replay(directory, checkpoint, &head).map_err(|error| error.to_string())?;
+    let recovered = replay(directory, checkpoint, 0, &head).map_err(|error| error.to_string())?;
     let pieces = head.readings(DEVICE).pieces;
     let times = pieces
         .iter()

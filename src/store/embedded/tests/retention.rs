@@ -66,6 +66,22 @@ fn old_readings_go_and_young_ones_stay() {
     assert_eq!(left, points[points.len() - left.len()..]);
 }
 
+/// More hours than are counted one by one.
+#[test]
+fn readings_of_more_than_half_a_year_go_by_age() {
+    let directory = TempDir::new().unwrap();
+    let opened = open(directory.path(), &keeping(days(200))).unwrap();
+    let now_ms = now_ms();
+    let hours = (0..6000).rev();
+    let points: Vec<_> = hours.map(|h| (now_ms - h * HOUR_MS, h)).collect();
+    write(&opened.store, &points);
+    let swept = || opened.store.status().swept_rows;
+    wait_until(&opened.store, "old ones go", || swept() >= 1199);
+    let left = history(&opened.store, ALL);
+    assert!((4800..=4801).contains(&left.len()), "{}", left.len());
+    assert_eq!(left, points[points.len() - left.len()..]);
+}
+
 #[test]
 fn the_latest_reading_of_a_key_stays_whatever_its_age() {
     let directory = TempDir::new().unwrap();
