@@ -117,6 +117,18 @@ impl TimerWheel {
             .is_some_and(|entry| entry.previous != NONE)
     }
 
+    /// Looks at the memory of the slot's timer; what comes out means nothing.
+    pub fn touch(&self, slot: u32) -> u64 {
+        let entry = self.entries.get(slot as usize);
+        entry.map_or(0, |entry| entry.tick.into())
+    }
+
+    /// Looks at the timers beside it in its list, which change when it is moved.
+    pub fn touch_neighbours(&self, slot: u32) -> u64 {
+        let entry = self.entries.get(slot as usize).unwrap_or(&IDLE);
+        self.touch(entry.next) ^ self.touch(entry.previous)
+    }
+
     /// When to call [`Self::pop_expired`] next: not after the earliest deadline, but perhaps before
     /// it (the start of its bucket). At most seven such calls find nothing before a timer fires.
     pub fn next_timeout(&self) -> Option<Instant> {

@@ -550,14 +550,22 @@ impl Association {
         }
     }
 
-    /// Whether the keys of the live session are expanded: it was used since they were forgotten.
-    pub fn has_expanded_keys(&self) -> bool {
+    /// Whether the keys of the live session stay expanded.
+    #[cfg(test)]
+    pub(crate) fn has_expanded_keys(&self) -> bool {
         let connection = self.connection.as_ref();
         connection.is_some_and(Connection::has_expanded_keys)
     }
 
-    /// Drops the expanded keys, several hundred bytes; they come back by themselves, at the price
-    /// of a key expansion. For sessions that have been silent for a while.
+    /// Keeps the keys of the live session expanded, several hundred bytes: each record of another
+    /// session expands the one that it needs.
+    pub fn keep_expanded_keys(&mut self) {
+        if let Some(connection) = &mut self.connection {
+            connection.keep_expanded_keys();
+        }
+    }
+
+    /// Drops the expanded keys. For sessions that others are busier than.
     pub fn forget_expanded_keys(&mut self) {
         if let Some(connection) = &mut self.connection {
             connection.forget_expanded_keys();

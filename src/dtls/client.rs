@@ -223,7 +223,7 @@ impl ClientConnection {
                         received.established = true;
                         received.resumed = connection.established().resumed;
                         self.session = handshake.take_session().map(Box::new);
-                        self.state = State::Established(*connection);
+                        self.establish(*connection);
                     }
                     Err(error) => {
                         if let Error::PeerAlert(description) = error {
@@ -378,11 +378,10 @@ impl ClientConnection {
         }
     }
 
-    /// Drops the expanded keys, several hundred bytes; they come back by themselves.
-    pub fn forget_expanded_keys(&mut self) {
-        if let State::Established(connection) = &mut self.state {
-            connection.forget_expanded_keys();
-        }
+    /// A client has one session, or a few: its keys stay expanded.
+    fn establish(&mut self, mut connection: Connection) {
+        connection.keep_expanded_keys();
+        self.state = State::Established(connection);
     }
 
     /// Sends close_notify and forgets everything.

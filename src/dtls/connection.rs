@@ -1,6 +1,6 @@
 //! An established connection: live keys with one peer (RFC 6347 section 4.1).
 //!
-//! Small, as a server holds many of them idle: plain data, the expanded keys as a cache behind a
+//! Small, as a server holds many of them idle: plain data, the expanded keys of busy ones behind a
 //! pointer, and for a while after the handshake what is needed to repeat the last flight. Nothing
 //! on the way of application data allocates, but for the expansion of keys that were forgotten.
 
@@ -147,8 +147,13 @@ impl Connection {
         self.protection.touch_keys()
     }
 
+    #[cfg(test)]
     pub(super) const fn has_expanded_keys(&self) -> bool {
         self.protection.has_expanded_keys()
+    }
+
+    pub(super) fn keep_expanded_keys(&mut self) {
+        self.protection.keep_expanded_keys();
     }
 
     pub(super) fn forget_expanded_keys(&mut self) {

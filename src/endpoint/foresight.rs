@@ -1,14 +1,15 @@
 //! A look ahead at the peers whose turn comes next.
 //!
-//! What is kept of a peer lies in half a dozen places: index, slot, message layer, its ring, keys. With
+//! What is kept of a peer lies in half a dozen places: index, slot, timer, message layer, its ring, keys. With
 //! many peers they are cold, and each tells where the next one is, so that a datagram that is handled
 //! by itself waits for one after the other. Looked at beforehand, for several peers step by step, the
 //! places do not depend on each other, and the processor fetches many at a time:
 //!
 //! ```text
 //! step 1   address -> index -> slot        of all that come next
-//! step 2   slot                            of all
-//! step 3   message layer, ring, keys       of all
+//! step 2   slot, timer                     of all
+//! step 3   message layer, ring, keys,
+//!          timers beside that              of all
 //! then     the datagrams, one by one       find it all in the cache
 //! ```
 //!
@@ -51,6 +52,7 @@ impl Endpoint {
             foresight,
             by_address,
             peers,
+            timers,
             ..
         } = self;
         *foresight = Foresight::default();
@@ -68,11 +70,13 @@ impl Endpoint {
         for (guess, slot) in foresight.guesses.iter_mut().flatten().zip(slots) {
             let key = slot.and_then(|slot| peers.key_of(slot));
             sum ^= key.and_then(|key| peers.get(key)).map_or(0, Peer::touch);
+            sum ^= slot.map_or(0, |slot| timers.touch(slot));
             guess.1 = key;
         }
         for (_, key) in foresight.guesses.iter().flatten() {
             let peer = key.and_then(|key| peers.get(key));
             sum ^= peer.map_or(0, Peer::touch_parts);
+            sum ^= key.map_or(0, |key| timers.touch_neighbours(key.slot));
         }
         black_box(sum);
     }

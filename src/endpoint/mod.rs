@@ -315,13 +315,13 @@ impl Endpoint {
         for _ in 0..refused {
             self.metrics.count_drop(DropReason::PathLimit);
         }
+        let ended = was_established && !association.is_established();
         if !received.plaintexts.is_empty() || received.established {
-            peer.last_activity = now.instant;
+            peer.on_heard(now, self.settings.coap.piggyback_timeout);
         }
         if !received.plaintexts.is_empty() {
             self.last_data = now.instant;
         }
-        let ended = was_established && !association.is_established();
         match received.failure {
             Some(error) if ended => {
                 out.note(Note::Failed(key.address, error));
@@ -367,6 +367,9 @@ impl Endpoint {
         } else {
             self.ask_credential(current, out);
             self.rearm(now, current);
+            if !received.plaintexts.is_empty() {
+                self.keep_hot(current);
+            }
             self.keep_handshake_memory(current);
         }
     }
@@ -393,8 +396,10 @@ impl Endpoint {
         let Some(peer) = self.peers.get_mut(key) else {
             return;
         };
-        peer.last_activity = now.instant;
         let secure = peer.association.is_some();
+        if !secure {
+            peer.on_heard(now, self.settings.coap.piggyback_timeout);
+        }
         let Peer {
             address,
             port,

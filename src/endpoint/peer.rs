@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use super::connection_id::index_keys;
 use super::half_open::handshake_memory;
+use super::hot::Heat;
 use super::path::{Path, allowance};
 use super::peer_address::PackedAddress;
 use super::{Endpoint, Outbox, PeerKey, Port};
@@ -34,6 +35,8 @@ pub(super) struct Peer {
     pub(super) waiting: u8,
     /// Whether a request of its session was answered 2.xx, other than what anybody may ask.
     pub(super) is_proven: bool,
+    /// Whether it was silent for a while before its last message.
+    pub(super) is_slow: bool,
     /// When the timer wheel will call; never later than what is due next.
     armed_at: Instant,
 }
@@ -135,6 +138,13 @@ impl Peer {
         layer ^ association.map_or(0, Association::touch_keys)
     }
 
+    /// Something of the peer was authentic; it is slow when it was silent for `pause` before.
+    pub(super) fn on_heard(&mut self, now: Now, pause: Duration) {
+        let silence = now.instant.saturating_duration_since(self.last_activity);
+        self.is_slow = silence >= pause;
+        self.last_activity = now.instant;
+    }
+
     fn next_timeout(&self) -> Option<Instant> {
         let association = self
             .association
@@ -187,6 +197,7 @@ impl Endpoint {
             since_s: seconds(now.instant),
             waiting: 0,
             is_proven: false,
+            is_slow: false,
             armed_at: NOT_ARMED,
         };
         let secure = peer.association.is_some();
@@ -269,8 +280,9 @@ impl Endpoint {
 
     /// Arms the wheel for what the peer is due next, unless it calls earlier anyway.
     ///
-    /// A timer that turned out too early costs one look at the peer; moving it on every request
-    /// would cost more.
+    /// A timer that turned out too early costs a look at the peer. Of a busy peer that is one in many
+    /// requests, and moving it for each would cost more. Of one that is heard now and then it is one for
+    /// each, at a time when nothing of the peer is in the cache: there it is moved.
     pub(super) fn rearm(&mut self, now: Now, key: Key) {
         let sweep = self.sweep_at;
         let Some(peer) = self.peers.get_mut(key) else {
@@ -287,25 +299,24 @@ impl Endpoint {
             None => now.instant + PLAIN_PEER_CHECK,
         };
         let due = peer.next_timeout().map_or(idle, |due| due.min(idle));
-        if due < peer.armed_at {
+        if due < peer.armed_at || (peer.is_slow && due > peer.armed_at) {
             peer.armed_at = due;
             self.timers.schedule(key.slot, due);
         }
-        self.keep_hot(key);
     }
 
-    /// Notes that a session was used, if it was; the one in its place forgets its expanded keys.
-    ///
-    /// Called after every step of a peer, so that no session has expanded keys without a place.
-    fn keep_hot(&mut self, key: Key) {
-        let peer = self.peers.get(key);
-        let association = peer.and_then(|peer| peer.association.as_ref());
-        if !association.is_some_and(Association::has_expanded_keys) {
+    /// Notes that a session was heard, and keeps its keys expanded if it is a busy one.
+    pub(super) fn keep_hot(&mut self, key: Key) {
+        let Heat::Hot(before) = self.hot.note(key) else {
             return;
-        }
-        let cold = self.hot.note(key).and_then(|key| self.peers.get_mut(key));
+        };
+        let cold = before.and_then(|key| self.peers.get_mut(key));
         if let Some(association) = cold.and_then(|peer| peer.association.as_mut()) {
             association.forget_expanded_keys();
+        }
+        let heard = self.peers.get_mut(key);
+        if let Some(association) = heard.and_then(|peer| peer.association.as_mut()) {
+            association.keep_expanded_keys();
         }
     }
 

@@ -48,6 +48,8 @@ pub(crate) struct PathCosts {
     pub(crate) silent: Cost,
     /// A request of a session whose keys are not expanded.
     pub(crate) cold: Cost,
+    /// Its answer.
+    pub(crate) cold_answer: Cost,
     /// What the codec crate alone allocates for decoding that request and encoding that answer.
     pub(crate) codec_allocations: f64,
     /// A ClientHello without a cookie in, HelloVerifyRequest out.
@@ -100,6 +102,7 @@ pub(crate) fn measure(suite: CipherSuite, quick: bool) -> Result<PathCosts, Stri
     turn_over(&mut world, WARM_UP, &mut Rounds::default())?;
     let mut rounds = Rounds::default();
     turn_over(&mut world, turns, &mut rounds)?;
+    let (cold, cold_answer) = cold(suite, turns)?;
     let mut silent = Rounds::default();
     for _ in 0..turns * BATCH / DEVICES {
         world.pass(SILENCE);
@@ -135,7 +138,8 @@ pub(crate) fn measure(suite: CipherSuite, quick: bool) -> Result<PathCosts, Stri
         answer: rounds.answer.cost(),
         nothing: rounds.nothing.cost(),
         silent: silent.request.cost(),
-        cold: cold(suite, turns)?,
+        cold,
+        cold_answer,
         codec_allocations: codec_allocations()?,
         hello: hello.cost(),
         one_way: one_way?,
@@ -144,14 +148,14 @@ pub(crate) fn measure(suite: CipherSuite, quick: bool) -> Result<PathCosts, Stri
     })
 }
 
-/// What a request costs where no session of the fleet keeps its expanded keys until its next one.
-fn cold(suite: CipherSuite, turns: usize) -> Result<Cost, String> {
-    let mut world = World::new(suite, 2 * DEVICES, BATCH)?;
+/// What a request and its answer cost where no session of the fleet, but one, keeps its keys expanded.
+fn cold(suite: CipherSuite, turns: usize) -> Result<(Cost, Cost), String> {
+    let mut world = World::new(suite, 2 * DEVICES, 1)?;
     world.connect(DEVICES)?;
     turn_over(&mut world, WARM_UP, &mut Rounds::default())?;
     let mut rounds = Rounds::default();
     turn_over(&mut world, turns, &mut rounds)?;
-    Ok(rounds.request.cost())
+    Ok((rounds.request.cost(), rounds.answer.cost()))
 }
 
 /// What the turns of requests cost.
@@ -220,6 +224,7 @@ pub(crate) fn text(costs: &PathCosts) -> String {
             costs.silent,
         ),
         ("the request of a session without expanded keys", costs.cold),
+        ("its answer", costs.cold_answer),
         (
             "ClientHello without cookie, HelloVerifyRequest",
             costs.hello,
@@ -253,6 +258,7 @@ mod tests {
             costs.nothing,
             costs.silent,
             costs.cold,
+            costs.cold_answer,
             costs.hello,
             costs.one_way,
             costs.mutual,

@@ -18,8 +18,8 @@
 //! We send `epoch | sequence` as explicit nonce, which never repeats as sequence numbers do not; a
 //! random one could. Received explicit nonces are taken as they come.
 //!
-//! [`Protection`] is plain data (keys, numbers, window) that could be stored, and a cache of the
-//! expanded keys that could be thrown away at any time.
+//! [`Protection`] is plain data (keys, numbers, window) that could be stored, and the expanded keys of
+//! one that is used often, which could be thrown away at any time: others expand a key for each record.
 
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
@@ -168,10 +168,19 @@ impl Drop for TrafficKeys {
     }
 }
 
-/// The cache: several hundred bytes of key schedules behind it.
+/// Several hundred bytes of key schedules behind it.
 struct ExpandedKeys {
     read: AeadKey,
     write: AeadKey,
+}
+
+impl ExpandedKeys {
+    const fn of(&self, direction: Direction) -> &AeadKey {
+        match direction {
+            Direction::Read => &self.read,
+            Direction::Write => &self.write,
+        }
+    }
 }
 
 /// The record state of one epoch with keys, in both directions.
@@ -271,12 +280,24 @@ impl Protection {
         })
     }
 
-    /// Whether the cache is there.
+    /// Whether the keys stay expanded.
+    #[cfg(test)]
     pub(in crate::dtls) const fn has_expanded_keys(&self) -> bool {
         self.expanded.is_some()
     }
 
-    /// Throws the cache away.
+    /// Keeps the keys expanded from now on, as they will be used again soon.
+    pub(in crate::dtls) fn keep_expanded_keys(&mut self) {
+        let algorithm = self.suite.aead();
+        self.expanded.get_or_insert_with(|| {
+            Box::new(ExpandedKeys {
+                read: self.keys.of(Direction::Read).expand(algorithm),
+                write: self.keys.of(Direction::Write).expand(algorithm),
+            })
+        });
+    }
+
+    /// Expands a key for each record from now on.
     pub(in crate::dtls) fn forget_expanded_keys(&mut self) {
         self.expanded = None;
     }
@@ -361,9 +382,9 @@ impl Protection {
             fixed.copy_from_slice(&header.encode(fragment_len));
             let (plaintext, tag) = rest.split_at_mut(plaintext_len);
             let aad = additional_data(header, plaintext_len);
-            self.expanded()
-                .write
-                .seal_in_place(&nonce, &aad, plaintext, tag);
+            self.with_key(Direction::Write, |key| {
+                key.seal_in_place(&nonce, &aad, plaintext, tag);
+            });
             return Ok(());
         }
         // RFC 9146 section 4: the real type is the last byte that is not zero; we do not pad.
@@ -377,9 +398,9 @@ impl Protection {
         let mut aad = [0; CID_AAD_MAX];
         let aad_len = cid_additional_data(&mut aad, header, cid, plaintext_len + 1);
         let (inner, tag) = rest.split_at_mut(plaintext_len + 1);
-        self.expanded()
-            .write
-            .seal_in_place(&nonce, &aad[..aad_len], inner, tag);
+        self.with_key(Direction::Write, |key| {
+            key.seal_in_place(&nonce, &aad[..aad_len], inner, tag);
+        });
         Ok(())
     }
 
@@ -429,13 +450,16 @@ impl Protection {
             let mut aad = [0; CID_AAD_MAX];
             let cid = self.connection_ids.local();
             let aad_len = cid_additional_data(&mut aad, header, cid, inner_len);
-            let key = &self.expanded().read;
-            key.open_in_place(&nonce, &aad[..aad_len], sealed)
+            self.with_key(Direction::Read, |key| {
+                key.open_in_place(&nonce, &aad[..aad_len], sealed).is_ok()
+            })
         } else {
             let aad = additional_data(header, inner_len);
-            self.expanded().read.open_in_place(&nonce, &aad, sealed)
+            self.with_key(Direction::Read, |key| {
+                key.open_in_place(&nonce, &aad, sealed).is_ok()
+            })
         };
-        if opened.is_err() {
+        if !opened {
             self.forged = self.forged.saturating_add(1);
             return Err(DropReason::RecordForged);
         }
@@ -468,14 +492,12 @@ impl Protection {
         }
     }
 
-    fn expanded(&mut self) -> &ExpandedKeys {
-        let algorithm = self.suite.aead();
-        self.expanded.get_or_insert_with(|| {
-            Box::new(ExpandedKeys {
-                read: self.keys.of(Direction::Read).expand(algorithm),
-                write: self.keys.of(Direction::Write).expand(algorithm),
-            })
-        })
+    /// Lets `work` use the expanded key of a direction.
+    fn with_key<T>(&self, direction: Direction, work: impl FnOnce(&AeadKey) -> T) -> T {
+        match &self.expanded {
+            Some(keys) => work(keys.of(direction)),
+            None => work(&self.keys.of(direction).expand(self.suite.aead())),
+        }
     }
 }
 

@@ -49,11 +49,16 @@ use io_uring::{IoUring, cqueue, opcode};
 use self::memory::{Memory, parse, sender};
 use super::{Counts, Handler, Received};
 use crate::endpoint::{AHEAD, Outbox, Port};
+use crate::shard::clock::Clock;
 use crate::shard::socket::{BATCH, Socket, event_descriptor};
 use crate::shard::wake::Wake;
+use crate::time::Instant;
 
 /// The one group of provided buffers.
 const GROUP: u16 = 0;
+/// Looks at the kernel's work in one turn: a run of it brings some 32 datagrams of a port at most, and the
+/// next run has to be asked for.
+const LOOKS_MAX: usize = 4;
 /// How long a shard rests at most while receiving on a port has failed, before it asks again.
 const DEAF_PAUSE: Duration = Duration::from_millis(10);
 
@@ -119,6 +124,8 @@ struct Arrival {
 struct RingPort {
     port: Port,
     armed: bool,
+    /// When receiving failed last.
+    failed_at: Option<Instant>,
 }
 
 /// A shard's sockets on a ring.
@@ -131,11 +138,14 @@ pub(in crate::shard) struct RingDriver {
     under_way: usize,
     /// The ring's own event descriptor, written by the kernel while [`Self::prepare_idle`] says so.
     event: File,
+    clock: Clock,
     wake: Arc<Wake>,
     wake_armed: bool,
     closing: bool,
     send_flags: i32,
     counts: Counts,
+    /// The completion queue was full when it was looked at last.
+    is_overflowing: bool,
     /// Completions that the kernel has said it dropped, as far as they have been seen to.
     dropped_known: u32,
     /// Times that completions were lost.
@@ -167,17 +177,23 @@ impl RingDriver {
             ring,
             ports: ports
                 .into_iter()
-                .map(|(port, _)| RingPort { port, armed: false })
+                .map(|(port, _)| RingPort {
+                    port,
+                    armed: false,
+                    failed_at: None,
+                })
                 .collect(),
             memory: ManuallyDrop::new(Memory::new(sizes.buffers)),
             arrivals: VecDeque::with_capacity(sizes.buffers.into()),
             under_way: 0,
             event,
+            clock: Clock::start(),
             wake,
             wake_armed: false,
             closing: false,
             send_flags: libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL,
             counts: Counts::default(),
+            is_overflowing: false,
             dropped_known: 0,
             losses: 0,
         };
@@ -225,12 +241,16 @@ impl RingDriver {
     /// Gives the datagrams that arrived, at most a batch, to `handler`.
     pub(super) fn receive(&mut self, handler: &mut dyn Handler) -> io::Result<Received> {
         self.reap();
-        if self.arrivals.is_empty() && self.has_kernel_work() {
+        let mut looks = 0;
+        while self.arrivals.len() < BATCH && looks < LOOKS_MAX && self.has_kernel_work() {
             self.enter(0, None)?;
+            looks += 1;
         }
+        // A port that is not received from may have anything in its socket.
+        let is_drained = looks < LOOKS_MAX && self.hears();
         let mut received = Received {
             datagrams: 0,
-            is_empty: self.arrivals.len() < BATCH,
+            is_empty: is_drained && self.arrivals.len() < BATCH,
         };
         while received.datagrams < BATCH && !self.arrivals.is_empty() {
             received.datagrams += self.receive_group(handler);
@@ -354,8 +374,9 @@ impl RingDriver {
     pub(super) fn prepare_idle(&mut self) -> io::Result<bool> {
         self.enter(0, None)?;
         if !self.hears() {
-            // Receiving failed at once; asked anew at once, it might fail without end.
-            self.enter(1, Some(DEAF_PAUSE))?;
+            if self.arrivals.is_empty() {
+                self.enter(1, Some(DEAF_PAUSE))?;
+            }
             return Ok(false);
         }
         self.ring.completion().enable_eventfd();
@@ -379,7 +400,11 @@ impl RingDriver {
             return;
         }
         for (number, port) in (0_u8..).zip(&mut self.ports) {
-            if port.armed {
+            // Asked for again at once, it might fail without end.
+            let is_paused = port
+                .failed_at
+                .is_some_and(|at| self.clock.instant().saturating_duration_since(at) < DEAF_PAUSE);
+            if port.armed || is_paused {
                 continue;
             }
             let header = &raw const *self.memory.header;
@@ -415,10 +440,12 @@ impl RingDriver {
     }
 
     fn enter_once(&mut self, want: usize, time: Option<Duration>) -> io::Result<Entered> {
-        if self.ring.submission().cq_overflow() {
+        let is_overflowing = self.ring.submission().cq_overflow();
+        if is_overflowing && !self.is_overflowing {
             // The kernel has kept them, and posts them now.
             self.counts.completions_overflowed += 1;
         }
+        self.is_overflowing = is_overflowing;
         let submitter = self.ring.submitter();
         let entered = match time {
             None => submitter.submit_and_wait(want),
@@ -460,6 +487,8 @@ impl RingDriver {
                         && let Some(port) = self.ports.get_mut(usize::from(port))
                     {
                         port.armed = false;
+                        let is_failure = !matches!(-result, libc::ENOBUFS | libc::ECANCELED);
+                        port.failed_at = (result < 0 && is_failure).then(|| self.clock.instant());
                     }
                 }
                 Some(Operation::Send { port, flight }) => {

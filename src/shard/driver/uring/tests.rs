@@ -55,6 +55,36 @@ fn when_the_buffers_run_out_datagrams_wait_in_the_socket() {
     }
 }
 
+/// What handshakes may take of the time depends on it.
+#[test]
+fn a_socket_counts_as_empty_only_when_nothing_is_left_in_it() {
+    for sizes in [
+        RingSizes::default(),
+        RingSizes {
+            buffers: 16,
+            submissions: 8,
+            completions: 32,
+        },
+    ] {
+        let (mut driver, client) = open(sizes);
+        for _ in 0..3 {
+            for number in 0..150 {
+                client.send(&[number; 40]).unwrap();
+            }
+            let mut taken = 0;
+            loop {
+                let received = driver.receive(&mut each(|_, _| {})).unwrap();
+                taken += received.datagrams;
+                if received.is_empty {
+                    break;
+                }
+                driver.wait(Duration::from_millis(1)).unwrap();
+            }
+            assert_eq!(taken, 150, "{sizes:?}");
+        }
+    }
+}
+
 #[test]
 fn when_the_completion_queue_is_full_the_kernel_keeps_the_rest() {
     let (mut driver, client) = open(RingSizes {
