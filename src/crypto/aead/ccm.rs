@@ -8,16 +8,18 @@ use aes::{Aes128Enc, Aes256Enc};
 #[cfg(target_arch = "x86_64")]
 use super::ccm_aesni::AesNiCcm;
 
-/// An expanded key with the length of its tags; 16 bytes here.
+/// An expanded key with the length of its tags; in place, as most sessions expand one for each record
+/// and throw it away, which should cost no allocation.
 pub(super) enum CcmKey {
     #[cfg(target_arch = "x86_64")]
-    AesNi128(Box<AesNiCcm<11>>),
+    AesNi128(AesNiCcm<11>),
     #[cfg(target_arch = "x86_64")]
-    AesNi256(Box<AesNiCcm<15>>),
+    AesNi256(AesNiCcm<15>),
     Portable(Portable),
 }
 
-/// The same by the `ccm` crate, which is right on every processor.
+/// The same by the `ccm` crate, which is right on every processor; on the heap, as it has room for every
+/// way to expand a key.
 pub(super) enum Portable {
     Aes128(Box<Ccm<Aes128Enc, U16, U12>>),
     Aes256(Box<Ccm<Aes256Enc, U16, U12>>),

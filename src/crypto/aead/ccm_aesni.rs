@@ -42,31 +42,31 @@ pub(super) struct AesNiCcm<const ROUND_KEYS: usize> {
 
 impl AesNiCcm<11> {
     /// Expands a key for tags of 8 or 16 bytes; `None` for others, and without AES-NI.
-    pub(super) fn aes_128(key: &[u8; 16], tag_len: usize) -> Option<Box<Self>> {
+    pub(super) fn aes_128(key: &[u8; 16], tag_len: usize) -> Option<Self> {
         if !is_available(tag_len) {
             return None;
         }
         // SAFETY: the processor was asked for AES-NI just now.
         let round_keys = unsafe { expand_128(key) };
-        Some(Box::new(Self {
+        Some(Self {
             round_keys,
             tag_len,
-        }))
+        })
     }
 }
 
 impl AesNiCcm<15> {
     /// The same for a key of 32 bytes.
-    pub(super) fn aes_256(key: &[u8; 32], tag_len: usize) -> Option<Box<Self>> {
+    pub(super) fn aes_256(key: &[u8; 32], tag_len: usize) -> Option<Self> {
         if !is_available(tag_len) {
             return None;
         }
         // SAFETY: the processor was asked for AES-NI just now.
         let round_keys = unsafe { expand_256(key) };
-        Some(Box::new(Self {
+        Some(Self {
             round_keys,
             tag_len,
-        }))
+        })
     }
 }
 
