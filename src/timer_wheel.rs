@@ -9,7 +9,8 @@
 //! A deadline sits on the level of the highest base-64 digit in which it differs from `elapsed`.
 //! So all buckets in use lie ahead of `elapsed` on their level, a lower level is due before a higher
 //! one, and the next bucket is the lowest bit of the first bitmap that is not zero. When `elapsed`
-//! reaches a bucket of a higher level its entries move down; each moves at most seven times.
+//! reaches a bucket of a higher level its entries move down, a few in each step, as it may hold the
+//! timers of a whole fleet; each moves at most seven times.
 //!
 //! A timer never fires early by the clock that [`TimerWheel::pop_expired`] is told, but for one
 //! case: a deadline 2^32 ms (49 days) or more after the last expiry is brought forward to that.
@@ -29,6 +30,8 @@ const HEAD: u32 = 1 << 31;
 /// Slots are below this: the top bit marks list heads.
 pub const SLOTS_MAX: u32 = HEAD;
 const TICK_US: u64 = 1000;
+/// Timers that one step moves.
+const MOVES_PER_STEP: usize = 16;
 
 /// Timers by slot number, at most one each.
 #[derive(Debug)]
@@ -39,7 +42,20 @@ pub struct TimerWheel {
     occupied: [u64; LEVELS],
     /// All ticks up to this one were expired.
     elapsed: u64,
+    /// The bucket that begins at `elapsed` and is not emptied yet.
+    emptying: Option<usize>,
     len: u32,
+}
+
+/// What a step of [`TimerWheel::step`] came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// The timer of this slot fired.
+    Fired(u32),
+    /// Timers were moved, and there is more to do.
+    Moved,
+    /// Nothing is due.
+    Idle,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -65,6 +81,7 @@ impl TimerWheel {
             heads: [NONE; DUE + 1],
             occupied: [0; LEVELS],
             elapsed: now.as_micros() / TICK_US,
+            emptying: None,
             len: 0,
         }
     }
@@ -132,7 +149,7 @@ impl TimerWheel {
     /// When to call [`Self::pop_expired`] next: not after the earliest deadline, but perhaps before
     /// it (the start of its bucket). At most seven such calls find nothing before a timer fires.
     pub fn next_timeout(&self) -> Option<Instant> {
-        if self.heads[DUE] != NONE {
+        if self.heads[DUE] != NONE || self.emptying.is_some() {
             return Some(from_tick(self.elapsed));
         }
         self.next_bucket().map(|(_, start)| from_tick(start))
@@ -141,23 +158,37 @@ impl TimerWheel {
     /// Takes one timer that is due at `now`; call until `None`. `now` that runs backwards is taken
     /// as the latest that was seen.
     pub fn pop_expired(&mut self, now: Instant) -> Option<u32> {
-        let now = (now.as_micros() / TICK_US).max(self.elapsed);
         loop {
-            let slot = self.heads[DUE];
-            if slot != NONE {
-                self.unlink(slot);
-                self.len -= 1;
-                return Some(slot);
+            match self.step(now) {
+                Step::Fired(slot) => return Some(slot),
+                Step::Moved => {}
+                Step::Idle => return None,
             }
-            match self.next_bucket() {
-                Some((bucket, start)) if start <= now => {
-                    self.elapsed = start;
-                    self.empty_bucket(bucket);
-                }
-                _ => {
-                    self.elapsed = now;
-                    return None;
-                }
+        }
+    }
+
+    /// The same in steps that are short, however many timers there are; call until [`Step::Idle`].
+    pub fn step(&mut self, now: Instant) -> Step {
+        let now = (now.as_micros() / TICK_US).max(self.elapsed);
+        let slot = self.heads[DUE];
+        if slot != NONE {
+            self.unlink(slot);
+            self.len -= 1;
+            return Step::Fired(slot);
+        }
+        if let Some(bucket) = self.emptying {
+            self.empty_bucket(bucket);
+            return Step::Moved;
+        }
+        match self.next_bucket() {
+            Some((bucket, start)) if start <= now => {
+                self.elapsed = start;
+                self.empty_bucket(bucket);
+                Step::Moved
+            }
+            _ => {
+                self.elapsed = now;
+                Step::Idle
             }
         }
     }
@@ -190,12 +221,13 @@ impl TimerWheel {
         level * BUCKETS + digit(tick, level)
     }
 
-    /// Moves the entries of a bucket that begins at `elapsed` to where they belong now.
+    /// Moves entries of a bucket that begins at `elapsed` to where they belong now. No other can come
+    /// into it meanwhile: on its level, it differs from `elapsed` in nothing.
     fn empty_bucket(&mut self, bucket: usize) {
-        loop {
+        for _ in 0..MOVES_PER_STEP {
             let slot = self.heads[bucket];
             if slot == NONE {
-                return;
+                break;
             }
             self.unlink(slot);
             let ahead = self.entries[slot as usize]
@@ -203,6 +235,7 @@ impl TimerWheel {
                 .wrapping_sub(low_half(self.elapsed));
             self.link(slot, self.bucket_of(self.elapsed + u64::from(ahead)));
         }
+        self.emptying = (self.heads[bucket] != NONE).then_some(bucket);
     }
 
     fn link(&mut self, slot: u32, bucket: usize) {
@@ -360,6 +393,41 @@ mod tests {
             }
             assert!(wakes <= 7, "{wakes} wakes for {after} ms");
         }
+    }
+
+    /// Moving the timers of a fleet to a lower level takes many steps, and what is scheduled, stopped
+    /// and asked in between is right.
+    #[test]
+    fn a_step_moves_few_timers() {
+        let mut wheel = TimerWheel::new(ms(0));
+        let slots = 10_000;
+        for slot in 0..slots {
+            wheel.schedule(slot, ms(70_000 + u64::from(slot % 50)));
+        }
+        let mut steps = 0;
+        let mut fired = Vec::new();
+        loop {
+            match wheel.step(ms(70_020)) {
+                Step::Fired(slot) => fired.push(slot),
+                Step::Moved => {
+                    assert!(wheel.next_timeout().unwrap() <= ms(70_021));
+                    let slot = slots + steps;
+                    wheel.schedule(slot, ms(70_010));
+                    wheel.schedule(steps % 20 + 30, ms(80_000));
+                    wheel.cancel(49);
+                    steps += 1;
+                }
+                Step::Idle => break,
+            }
+        }
+        assert!(steps >= slots / 16, "{steps}");
+        fired.sort_unstable();
+        let due = |slot: &u32| slot % 50 <= 20;
+        let expected: Vec<u32> = (0..slots).filter(due).chain(slots..slots + steps).collect();
+        assert_eq!(fired, expected);
+        let later = wheel.len();
+        assert_eq!(expired(&mut wheel, ms(70_049)).len(), later as usize - 19);
+        assert_eq!(expired(&mut wheel, ms(80_000)).len(), 19);
     }
 
     #[test]

@@ -87,7 +87,6 @@ impl Endpoint {
             self.metrics.count_drop(DropReason::VerdictStale);
             return;
         };
-        let handshake = association.handshake_memory();
         let was_established = association.is_established();
         let handshake_start = association.handshake_start();
         let ids = index_keys(Some(association));
@@ -125,7 +124,7 @@ impl Endpoint {
         if was_established && received.established {
             self.count_session_end(&received);
         }
-        self.count_handshake(key, handshake);
+        self.count_handshake(key);
         self.reindex(key, ids);
         let mut current = key;
         if received.established {

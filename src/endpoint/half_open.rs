@@ -13,7 +13,7 @@
 //! Memory counts as it is taken: what was put together of messages, the transcript, our flight. A
 //! usual handshake takes some 5 KB; one that fills all that it may, six times as much.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use super::Endpoint;
 use super::peer::Peer;
@@ -33,16 +33,24 @@ const LOOKS: usize = 8;
 /// The handshakes of a shard that are begun and not ended.
 #[derive(Debug, Default)]
 pub(super) struct HalfOpen {
-    count: usize,
+    /// Those of the peers in these slots. What is taken off is what was put here, whatever became of
+    /// the peer in between.
+    counted: BTreeMap<u32, Counted>,
     /// Memory of all of them.
     bytes: usize,
     /// When they began, oldest first; those that ended meanwhile are still listed.
-    order: VecDeque<(Key, Instant)>,
+    order: VecDeque<(u32, Instant)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Counted {
+    start: Instant,
+    bytes: usize,
 }
 
 impl HalfOpen {
-    pub(super) const fn count(&self) -> usize {
-        self.count
+    pub(super) fn count(&self) -> usize {
+        self.counted.len()
     }
 
     /// The memory that `handshakes_max` handshakes may take.
@@ -52,26 +60,47 @@ impl HalfOpen {
     }
 
     /// Whether another one may begin.
-    pub(super) const fn has_room(&self, handshakes_max: usize) -> bool {
-        self.count < handshakes_max && self.bytes < Self::bytes_max(handshakes_max)
+    pub(super) fn has_room(&self, handshakes_max: usize) -> bool {
+        self.count() < handshakes_max && self.bytes < Self::bytes_max(handshakes_max)
     }
 
     /// Whether so many are there that not everybody may begin as many as it likes.
-    pub(super) const fn is_crowded(&self, handshakes_max: usize) -> bool {
-        self.count >= handshakes_max.div_ceil(2)
+    pub(super) fn is_crowded(&self, handshakes_max: usize) -> bool {
+        self.count() >= handshakes_max.div_ceil(2)
     }
 
-    /// The memory of one peer's handshake was `before` and is `after`; `None` without one.
-    pub(super) fn count_change(&mut self, before: Option<usize>, after: Option<usize>) {
-        self.count -= usize::from(before.is_some());
-        self.count += usize::from(after.is_some());
-        let (before, after) = (before.unwrap_or_default(), after.unwrap_or_default());
-        self.bytes = self.bytes.saturating_sub(before) + after;
+    /// What is counted for the peer in `slot` is `now` from here on; returns what it was.
+    fn count_as(&mut self, slot: u32, now: Option<Counted>) -> Option<Counted> {
+        let before = match now {
+            Some(counted) => self.counted.insert(slot, counted),
+            None => self.counted.remove(&slot),
+        };
+        self.bytes += now.map_or(0, |counted| counted.bytes);
+        self.bytes -= before.map_or(0, |counted| counted.bytes);
+        before
+    }
+
+    fn is_listed(&self, (slot, start): (u32, Instant)) -> bool {
+        let counted = self.counted.get(&slot);
+        counted.is_some_and(|counted| counted.start == start)
+    }
+
+    /// Lists a handshake that begins.
+    fn list(&mut self, slot: u32, start: Instant, handshakes_max: usize) {
+        // Those that ended are sorted out when they are as many as there may be others.
+        if self.order.len() >= handshakes_max.saturating_mul(2) {
+            let mut order = std::mem::take(&mut self.order);
+            order.retain(|&listed| self.is_listed(listed));
+            self.order = order;
+        }
+        self.order.push_back((slot, start));
     }
 
     /// A peer goes, with its handshake if it is in one.
-    pub(super) fn on_removed(&mut self, peer: &Peer) {
-        self.count_change(handshake_memory(Some(peer)), None);
+    pub(super) fn on_removed(&mut self, key: Key, peer: &Peer) {
+        if peer.is_half_open {
+            self.count_as(key.slot, None);
+        }
     }
 
     pub(super) fn clear(&mut self) {
@@ -79,48 +108,39 @@ impl HalfOpen {
     }
 }
 
-/// The memory of the handshake of a peer, if it is in one.
-pub(super) fn handshake_memory(peer: Option<&Peer>) -> Option<usize> {
-    peer?.association.as_ref()?.handshake_memory()
+/// What a peer's handshake counts for, if it is in one.
+fn handshake_of(peer: &Peer) -> Option<Counted> {
+    let association = peer.association.as_ref()?;
+    Some(Counted {
+        start: association.handshake_start()?,
+        bytes: association.handshake_memory()?,
+    })
 }
 
 impl Endpoint {
-    /// Keeps the count of half-open handshakes in step with one peer's change; `before` is what
-    /// [`handshake_memory`] said.
-    pub(super) fn count_handshake(&mut self, key: Key, before: Option<usize>) {
-        let after = handshake_memory(self.peers.get(key));
-        if before == after {
-            return;
-        }
-        self.half_open.count_change(before, after);
-        match (before, after) {
-            (None, Some(_)) => {
-                self.metrics.increment(Counter::HandshakesStarted);
-                self.note_half_open(key);
-            }
-            (Some(_), Some(_)) => return,
-            _ => {}
-        }
-        self.publish_gauges();
-    }
-
-    /// Lists a handshake that begins.
-    pub(super) fn note_half_open(&mut self, key: Key) {
-        let Some(start) = self.handshake_start(key) else {
+    /// Keeps the count of half-open handshakes in step with one peer, whatever happened to it.
+    pub(super) fn count_handshake(&mut self, key: Key) {
+        let Some(peer) = self.peers.get_mut(key) else {
             return;
         };
-        // Those that ended are sorted out when they are as many as there may be others.
-        if self.half_open.order.len() >= self.settings.handshakes_max.saturating_mul(2) {
-            let mut order = std::mem::take(&mut self.half_open.order);
-            order.retain(|&(key, start)| self.handshake_start(key) == Some(start));
-            self.half_open.order = order;
+        let now = handshake_of(peer);
+        if now.is_none() && !peer.is_half_open {
+            return;
         }
-        self.half_open.order.push_back((key, start));
-    }
-
-    fn handshake_start(&self, key: Key) -> Option<Instant> {
-        let association = self.peers.get(key)?.association.as_ref()?;
-        association.handshake_start()
+        peer.is_half_open = now.is_some();
+        let before = self.half_open.count_as(key.slot, now);
+        if let Some(Counted { start, .. }) = now
+            && before.is_none_or(|before| before.start != start)
+        {
+            let handshakes_max = self.settings.handshakes_max;
+            self.half_open.list(key.slot, start, handshakes_max);
+        }
+        if before.is_none() {
+            self.metrics.increment(Counter::HandshakesStarted);
+        }
+        if before.is_some() != now.is_some() {
+            self.publish_gauges();
+        }
     }
 
     /// Makes room for a handshake when the budget is spent, if one has had its time.
@@ -129,19 +149,17 @@ impl Endpoint {
             if self.half_open.has_room(self.settings.handshakes_max) {
                 return;
             }
-            let Some((key, listed)) = self.half_open.order.pop_front() else {
+            let Some((slot, start)) = self.half_open.order.pop_front() else {
                 return;
             };
-            let Some(start) = self.handshake_start(key) else {
+            if !self.half_open.is_listed((slot, start)) {
                 continue;
-            };
-            if start != listed {
-                // The peer has begun anew since.
-                self.half_open.order.push_back((key, start));
-            } else if now.instant.saturating_duration_since(start) < GRACE {
-                self.half_open.order.push_front((key, start));
+            }
+            if now.instant.saturating_duration_since(start) < GRACE {
+                self.half_open.order.push_front((slot, start));
                 return;
-            } else {
+            }
+            if let Some(key) = self.peers.key_of(slot) {
                 self.displace_handshake(key);
             }
         }
@@ -150,7 +168,7 @@ impl Endpoint {
     /// Ends the handshake that a datagram just made too large for what is left of the memory.
     pub(super) fn keep_handshake_memory(&mut self, key: Key) {
         let is_over = self.half_open.bytes > HalfOpen::bytes_max(self.settings.handshakes_max);
-        if is_over && handshake_memory(self.peers.get(key)).is_some() {
+        if is_over && self.peers.get(key).is_some_and(|peer| peer.is_half_open) {
             self.displace_handshake(key);
         }
     }
@@ -158,7 +176,6 @@ impl Endpoint {
     /// Ends a handshake without a word: its client, if there is one, begins anew. A session beside it
     /// stays.
     fn displace_handshake(&mut self, key: Key) {
-        let before = handshake_memory(self.peers.get(key));
         let ids = self.index_keys_of(key);
         let peer = self.peers.get_mut(key);
         let Some(association) = peer.and_then(|peer| peer.association.as_mut()) else {
@@ -167,7 +184,7 @@ impl Endpoint {
         association.abandon_handshake();
         let is_over = !association.is_established();
         self.metrics.increment(Counter::HandshakesDisplaced);
-        self.count_handshake(key, before);
+        self.count_handshake(key);
         self.reindex(key, ids);
         if is_over {
             self.remove(key);

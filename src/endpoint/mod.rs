@@ -70,7 +70,7 @@ use crate::metrics::{Counter, ShardMetrics};
 use crate::random::Random;
 use crate::slab::{Key, Slab};
 use crate::time::{Duration, Instant, Now};
-use crate::timer_wheel::TimerWheel;
+use crate::timer_wheel::{Step, TimerWheel};
 
 /// Key of a peer: where its datagrams come from, and through which socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -306,7 +306,6 @@ impl Endpoint {
         let Some(association) = peer.association.as_mut() else {
             return;
         };
-        let handshake = association.handshake_memory();
         let was_established = association.is_established();
         let handshake_start = association.handshake_start();
         let ids = connection_id::index_keys(Some(association));
@@ -336,7 +335,7 @@ impl Endpoint {
             self.metrics.increment(Counter::AlertsReceived);
             out.note(Note::Alert(key.address, alert));
         }
-        self.count_handshake(known, handshake);
+        self.count_handshake(known);
         self.reindex(known, ids);
         if received.newest {
             let arrival = Arrival {
@@ -470,12 +469,14 @@ impl Endpoint {
         self.bound_bodies(key, begins);
     }
 
-    /// Does what is due, a bounded number of peers of it; call again while
+    /// Does a bounded part of what is due; call again while
     /// [`Self::next_timeout`] is in the past. Returns the report of a sweep that ended.
     pub fn handle_timeout(&mut self, now: Now, out: &mut Outbox) -> Option<SweepReport> {
         for _ in 0..TIMEOUTS_PER_STEP {
-            let Some(slot) = self.timers.pop_expired(now.instant) else {
-                return self.end_sweep(now);
+            let slot = match self.timers.step(now.instant) {
+                Step::Fired(slot) => slot,
+                Step::Moved => continue,
+                Step::Idle => return self.end_sweep(now),
             };
             if let Some(key) = self.peers.key_of(slot) {
                 self.handle_peer_timeout(now, key, out);
@@ -569,7 +570,7 @@ impl Endpoint {
 /// is due at the sweep itself.
 const SWEEP_GRACE: Duration = Duration::from_millis(2);
 
-/// Peers looked at in one call of [`Endpoint::handle_timeout`].
+/// Steps of the timer wheel, so at most that many peers looked at, in one call of [`Endpoint::handle_timeout`].
 const TIMEOUTS_PER_STEP: usize = 256;
 
 /// What a sweep over idle sessions did.

@@ -4,7 +4,6 @@ use std::borrow::Cow;
 use std::net::SocketAddr;
 
 use super::connection_id::index_keys;
-use super::half_open::handshake_memory;
 use super::hot::Heat;
 use super::path::{Path, allowance};
 use super::peer_address::PackedAddress;
@@ -35,6 +34,8 @@ pub(super) struct Peer {
     pub(super) waiting: u8,
     /// Whether a request of its session was answered 2.xx, other than what anybody may ask.
     pub(super) is_proven: bool,
+    /// Whether its handshake is counted among the half-open ones.
+    pub(super) is_half_open: bool,
     /// Whether it was silent for a while before its last message.
     pub(super) is_slow: bool,
     /// When the timer wheel will call; never later than what is due next.
@@ -176,7 +177,6 @@ impl Endpoint {
         association: Association,
     ) -> Option<Key> {
         let peer = self.insert(key, Some(association), now)?;
-        self.metrics.increment(Counter::HandshakesStarted);
         self.rearm(now, peer);
         Some(peer)
     }
@@ -197,17 +197,16 @@ impl Endpoint {
             since_s: seconds(now.instant),
             waiting: 0,
             is_proven: false,
+            is_half_open: false,
             is_slow: false,
             armed_at: NOT_ARMED,
         };
         let secure = peer.association.is_some();
-        let handshake = handshake_memory(Some(&peer));
         let ids = index_keys(peer.association.as_ref());
         let peer = self.peers.insert(peer).ok()?;
         self.connection_ids.rekey(ids, peer);
-        self.half_open.count_change(None, handshake);
         self.secure_peers += usize::from(secure);
-        self.note_half_open(peer);
+        self.count_handshake(peer);
         self.list(&key, peer);
         self.publish_gauges();
         Some(peer)
@@ -231,7 +230,7 @@ impl Endpoint {
         self.by_address.remove(&peer.place(), key.slot);
         let ids = index_keys(peer.association.as_ref());
         self.connection_ids.update(key, ids, [None; 2]);
-        self.half_open.on_removed(&peer);
+        self.half_open.on_removed(key, &peer);
         self.secure_peers -= usize::from(peer.association.is_some());
         self.publish_gauges();
     }
@@ -329,7 +328,7 @@ impl Endpoint {
             return;
         };
         peer.armed_at = NOT_ARMED;
-        let handshake = handshake_memory(Some(peer));
+        let was_half_open = peer.is_half_open;
         let Peer {
             address,
             port,
@@ -356,7 +355,7 @@ impl Endpoint {
                 drops: &mut drops,
             };
             alive = association.handle_timeout(now, &mut context);
-            if handshake.is_some() && !association.is_handshaking() {
+            if was_half_open && !association.is_handshaking() {
                 self.metrics.increment(Counter::HandshakesTimedOut);
             }
             let idle = now.instant.saturating_duration_since(*last_activity);
@@ -406,7 +405,7 @@ impl Endpoint {
         if *port == Port::Plain && coap.is_none() {
             alive = false;
         }
-        self.count_handshake(key, handshake);
+        self.count_handshake(key);
         self.reindex(key, ids);
         if alive {
             self.rearm(now, key);

@@ -156,3 +156,18 @@ fn the_memory_of_handshakes_has_a_budget() {
     let asked = served.seal(POST);
     assert_eq!(bench.talk(&mut served, vec![asked]).len(), 1);
 }
+
+/// A session that is ended by us takes the handshake beside it along, and its place in the budget.
+#[test]
+fn a_session_that_is_closed_gives_back_the_place_of_the_handshake_beside_it() {
+    let mut bench = bench();
+    for _ in 0..2 * PLACES {
+        let device = bench.connect(1, None);
+        begin(&mut bench, device.address);
+        assert_eq!(bench.metrics.value(Counter::HandshakesOpen), 1);
+        let key = bench.endpoint.peers.key_of(0).unwrap();
+        bench.endpoint.close_peer(key, &mut Outbox::default());
+        assert_eq!(bench.metrics.value(Counter::HandshakesOpen), 0);
+        assert_eq!(bench.metrics.value(Counter::Sessions), 0);
+    }
+}
