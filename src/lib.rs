@@ -24,6 +24,7 @@ pub mod doctor;
 pub mod drop_reason;
 pub mod dtls;
 pub mod endpoint;
+pub mod histogram;
 pub mod logging;
 pub mod metrics;
 pub mod pace;

@@ -7,11 +7,8 @@
 //! Names start with `tidegate_`, counters end with `_total`, units are base units. Labels come from
 //! the tables in this file only: nothing that a peer chooses ever becomes a label.
 
-mod histogram;
-
-pub use histogram::{Histogram, HistogramSum};
-
 use crate::drop_reason::DropReason;
+use crate::histogram::{Histogram, HistogramSum, bump};
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -139,7 +136,13 @@ counters! {
         /// One turn of a shard's loop that received something.
         ReceiveBatches "",
     }
-    Counter "tidegate_driver_trouble_total" true "Times that the way of datagrams through the kernel was not clear; what is lost by it is among the drops." {
+    Counter "tidegate_socket_drops_total" true "Datagrams that the kernel dropped because a socket's buffer was full." {
+        /// Those for the plain CoAP port.
+        SocketDropsCoap r#"port="coap""#,
+        /// Those for the CoAPS port.
+        SocketDropsCoaps r#"port="coaps""#,
+    }
+    Counter "tidegate_driver_trouble_total" true "Times that the way of datagrams through the kernel was not clear." {
         /// All receive buffers of the ring were full; what came waited in the socket's own.
         BuffersExhausted r#"what="receive_buffers_full""#,
         /// The ring's completion queue was full; what completed waited in the kernel, or was lost.
@@ -404,12 +407,6 @@ impl ShardMetrics {
     pub fn histogram(&self, latency: Latency) -> &Histogram {
         &self.latencies[latency as usize]
     }
-}
-
-/// Adds to a cell that this thread alone writes: no read-modify-write instruction is needed.
-#[inline]
-fn bump(cell: &AtomicU64, amount: u64) {
-    cell.store(cell.load(Relaxed).wrapping_add(amount), Relaxed);
 }
 
 /// Writes the Prometheus text format (version 0.0.4).

@@ -4,7 +4,8 @@
 //! once, and any number of open pages costs the shards nothing: their counters are read once a second.
 
 use crate::admin::StatusSource;
-use crate::metrics::{Counter, HistogramSum, Latency, ShardMetrics};
+use crate::histogram::HistogramSum;
+use crate::metrics::{Counter, Latency, ShardMetrics};
 use serde::Serialize;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

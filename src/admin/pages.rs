@@ -1,7 +1,8 @@
 //! The pages for monitoring and for people.
 
 use crate::admin::StatusSource;
-use crate::metrics::{self, Encoder, HistogramSum, Latency};
+use crate::histogram::HistogramSum;
+use crate::metrics::{self, Encoder, Latency};
 use std::fmt::Write as _;
 
 /// `/metrics`.

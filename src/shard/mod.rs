@@ -18,6 +18,7 @@ pub mod clock;
 mod downlink;
 mod driver;
 mod handover;
+mod losses;
 pub mod memory;
 mod share;
 pub mod socket;
@@ -41,6 +42,7 @@ use self::clock::Clock;
 use self::downlink::Downlink;
 use self::driver::{Driver, Sleeper};
 use self::handover::Neighbours;
+use self::losses::Losses;
 use self::share::HandshakeShare;
 use self::socket::Socket;
 use self::wake::Wake;
@@ -124,9 +126,10 @@ pub fn spawn(parts: ShardParts) -> io::Result<ExecutorJoinHandle<io::Result<()>>
 
 async fn run(parts: ShardParts) -> io::Result<()> {
     let wake = Arc::new(Wake::new()?);
+    let now = parts.clock.now();
+    let losses = Losses::watch(&parts.sockets, now.instant)?;
     let driver = Driver::open(parts.driver, parts.sockets, Arc::clone(&wake))?;
     let mut sleeper = driver.sleeper()?;
-    let now = parts.clock.now();
     let endpoint = Endpoint::new(
         parts.index,
         parts.settings,
@@ -136,6 +139,7 @@ async fn run(parts: ShardParts) -> io::Result<()> {
     );
     let neighbours = Neighbours::new(parts.index, parts.inboxes, parts.connection_ids);
     let mut state = State::new(endpoint, driver, neighbours, now.instant);
+    state.losses = losses;
     let runner = Runner {
         shard: Shard {
             index: parts.index,
@@ -180,6 +184,7 @@ struct State {
     full_batches: u32,
     driver: Driver,
     neighbours: Neighbours,
+    losses: Losses,
     downlink: Downlink,
     /// Of the inbox, looked at together.
     verdicts: Vec<Verdict>,
@@ -200,6 +205,7 @@ impl State {
             full_batches: 0,
             driver,
             neighbours,
+            losses: Losses::default(),
             downlink: Downlink::default(),
             verdicts: Vec::with_capacity(AHEAD),
             report_due: downlink::NEVER,
@@ -260,6 +266,9 @@ impl Runner {
             return Ok(());
         }
         let is_idle = now.saturating_duration_since(state.last_work) >= LINGER;
+        if is_idle {
+            state.losses.on_idle(now, &self.shard.metrics);
+        }
         self.wake.sleep_in_executor(is_idle);
         if self.shard.inbox.prepare_sleep() && !self.stop.load(Ordering::Acquire) {
             if !is_idle {

@@ -25,6 +25,12 @@ pub const DATAGRAM_MAX: usize = 4096;
 /// Bytes that the kernel is asked to hold for a socket between two receive calls.
 const KERNEL_BUFFER_BYTES: usize = 4 << 20;
 
+/// Numbers that SO_MEMINFO tells, and which of them is that of dropped datagrams (SK_MEMINFO_DROPS).
+const MEMINFO_VALUES: usize = 9;
+const MEMINFO_DROPS: usize = 8;
+#[expect(clippy::cast_possible_truncation, reason = "36 bytes")]
+const MEMINFO_LENGTH: libc::socklen_t = size_of::<[u32; MEMINFO_VALUES]>() as libc::socklen_t;
+
 /// One member of a reuseport group.
 #[derive(Debug)]
 pub struct Socket(Socket2);
@@ -78,6 +84,30 @@ impl Socket {
     /// When the process has no descriptor left.
     pub fn try_clone(&self) -> io::Result<Self> {
         self.0.try_clone().map(Self)
+    }
+
+    /// Datagrams that the kernel dropped since the socket was made, modulo 2^32, mostly as its buffer was
+    /// full.
+    ///
+    /// # Errors
+    /// When the kernel does not say (SO_MEMINFO is there since Linux 4.12).
+    pub fn drops(&self) -> io::Result<u32> {
+        let mut values = [0_u32; MEMINFO_VALUES];
+        let mut length = MEMINFO_LENGTH;
+        // SAFETY: the kernel writes at most `length` bytes to `values`, which is as long.
+        let result = unsafe {
+            libc::getsockopt(
+                self.0.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_MEMINFO,
+                values.as_mut_ptr().cast(),
+                &raw mut length,
+            )
+        };
+        match result {
+            0 => Ok(values[MEMINFO_DROPS]),
+            _ => Err(io::Error::last_os_error()),
+        }
     }
 
     /// Takes the datagrams that are there, at most [`BATCH`], and returns how many.

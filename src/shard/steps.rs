@@ -69,6 +69,7 @@ impl Shard {
             full_batches,
             driver,
             neighbours,
+            losses,
             ..
         } = state;
         endpoint.begin_turn(*full_batches > PRESSURE_BATCHES);
@@ -102,6 +103,7 @@ impl Shard {
             metrics.add(Counter::BytesReceivedCoap, bytes[0]);
             metrics.add(Counter::BytesReceivedCoaps, bytes[1]);
             neighbours.hand_over(&mut outbox.handovers, metrics);
+            losses.on_received(now.instant, metrics);
             self.submit(now, endpoint, outbox);
         }
         Ok((now, received))

@@ -12,7 +12,7 @@ pub mod value;
 pub use batch::Batch;
 pub use value::{Value, ValueRef};
 
-use crate::metrics::HistogramSum;
+use crate::histogram::HistogramSum;
 use crate::registry::DeviceId;
 use std::ops::ControlFlow;
 

@@ -11,6 +11,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("pace.rs", &["time"]),
     ("random.rs", &[]),
     ("drop_reason.rs", &[]),
+    ("histogram.rs", &[]),
     ("buffer.rs", &[]),
     ("slab.rs", &["random"]),
     ("timer_wheel.rs", &["time", "random"]),
@@ -52,7 +53,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         "auth",
         &["auth", "coap", "crypto", "queue", "registry", "store"],
     ),
-    ("store", &["store", "registry", "crypto"]),
+    ("store", &["store", "registry", "crypto", "histogram"]),
     ("registry", &["registry", "store", "crypto", "random"]),
 ];
 

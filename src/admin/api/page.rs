@@ -8,7 +8,8 @@ use crate::admin::glance::{Percentiles, Sample, total};
 use crate::admin::operations::ErrorKind;
 use crate::admin::pages;
 use crate::drop_reason::DropReason;
-use crate::metrics::{Counter, HistogramSum, Latency, ShardMetrics};
+use crate::histogram::HistogramSum;
+use crate::metrics::{Counter, Latency, ShardMetrics};
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -203,7 +204,7 @@ async fn status(
 }
 
 /// What of the counters tells of trouble, beside the discarded input.
-const TROUBLES: [(&str, &str, Counter); 9] = [
+const TROUBLES: [(&str, &str, Counter); 11] = [
     ("handshake", "refused", Counter::HandshakesRefused),
     (
         "handshake",
@@ -221,6 +222,8 @@ const TROUBLES: [(&str, &str, Counter); 9] = [
     ("queue", "full", Counter::QueueFull),
     ("session", "limit reached", Counter::SessionsExhausted),
     ("shard", "panic", Counter::Panics),
+    ("socket", "coap full", Counter::SocketDropsCoap),
+    ("socket", "coaps full", Counter::SocketDropsCoaps),
 ];
 
 /// All that went wrong at least once.

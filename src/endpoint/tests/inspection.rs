@@ -4,7 +4,8 @@ use std::sync::mpsc;
 
 use super::secure::{Bench, credentials};
 use super::*;
-use crate::metrics::{HistogramSum, Latency};
+use crate::histogram::HistogramSum;
+use crate::metrics::Latency;
 
 fn list(
     bench: &mut Bench,

@@ -21,7 +21,7 @@
 
 use super::head::Head;
 use super::segment::{ClosedSegment, CommitError, LogWriter};
-use crate::metrics::Histogram;
+use crate::histogram::Histogram;
 use crate::store::{Batch, Completion, Overloaded, StoreError};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -27,7 +27,7 @@ mod series;
 mod spare;
 mod writer;
 
-use crate::metrics::HistogramSum;
+use crate::histogram::HistogramSum;
 use crate::registry::DeviceId;
 use crate::registry::embedded::EmbeddedRegistry;
 use crate::registry::packages::Packages;

@@ -1,6 +1,5 @@
 //! Times taken: buckets that a shard counts in, and what a reader makes of them.
 
-use super::bump;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -19,10 +18,10 @@ impl Default for Histogram {
 }
 
 impl Histogram {
-    pub(super) const OCTAVES: usize = 26;
-    pub(super) const PER_OCTAVE: usize = 4;
+    const OCTAVES: usize = 26;
+    const PER_OCTAVE: usize = 4;
     /// The last one holds all that took 2^26 microseconds or longer.
-    pub(super) const BUCKETS: usize = Self::OCTAVES * Self::PER_OCTAVE + 1;
+    const BUCKETS: usize = Self::OCTAVES * Self::PER_OCTAVE + 1;
 
     /// Empty.
     pub const fn new() -> Self {
@@ -40,7 +39,7 @@ impl Histogram {
 
     /// The bucket of `micros`: its power of two, and the two bits below the leading one.
     #[inline]
-    pub(super) fn index(micros: u64) -> usize {
+    fn index(micros: u64) -> usize {
         let micros = micros.max(1);
         let octave = micros.ilog2() as usize;
         if octave >= Self::OCTAVES {
@@ -52,7 +51,7 @@ impl Histogram {
     }
 
     /// The first number of microseconds that lies above the bucket; `None` for the last one.
-    pub(super) fn upper_bound_micros(index: usize) -> Option<u64> {
+    fn upper_bound_micros(index: usize) -> Option<u64> {
         let octave = index / Self::PER_OCTAVE;
         let quarter = (index % Self::PER_OCTAVE) as u64;
         (octave < Self::OCTAVES).then(|| ((5 + quarter) << octave).div_ceil(4))
@@ -113,7 +112,7 @@ impl HistogramSum {
     }
 
     /// How many records there are up to each doubling, and above the one before; `None`: above all.
-    pub(super) fn octaves(&self) -> impl Iterator<Item = (Option<Duration>, u64)> {
+    pub(crate) fn octaves(&self) -> impl Iterator<Item = (Option<Duration>, u64)> {
         let octaves = self.buckets.chunks(Histogram::PER_OCTAVE);
         octaves.enumerate().map(|(octave, buckets)| {
             let last = octave * Histogram::PER_OCTAVE + buckets.len() - 1;
@@ -153,5 +152,66 @@ impl HistogramSum {
     pub fn quantile(&self, quantile: f64) -> Option<Duration> {
         let [time] = self.quantiles([quantile]);
         time
+    }
+}
+
+/// Adds to a cell that this thread alone writes: no read-modify-write instruction is needed.
+#[inline]
+pub(crate) fn bump(cell: &AtomicU64, amount: u64) {
+    cell.store(cell.load(Relaxed).wrapping_add(amount), Relaxed);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_lies_below_the_bound_of_its_bucket_by_a_quarter_at_most() {
+        let indices: Vec<_> = (0..100_000).map(Histogram::index).collect();
+        assert!(indices.is_sorted());
+        for micros in (0..100_000).chain((0..4000).map(|step| step * 16_777)) {
+            let index = Histogram::index(micros);
+            let Some(bound) = Histogram::upper_bound_micros(index) else {
+                assert!(micros >= 1 << Histogram::OCTAVES);
+                continue;
+            };
+            assert!(micros < bound, "{micros} in {index}");
+            assert!(
+                bound <= (micros + 1) * 5 / 4 + 1,
+                "{micros} in {index}: {bound}"
+            );
+        }
+        assert_eq!(Histogram::index(u64::MAX), Histogram::BUCKETS - 1);
+        assert_eq!(Histogram::index((1 << 26) - 1), Histogram::BUCKETS - 2);
+        assert_eq!(Histogram::index(1 << 26), Histogram::BUCKETS - 1);
+    }
+
+    #[test]
+    fn quantiles_are_upper_bounds() {
+        let histograms = [Histogram::new(), Histogram::new()];
+        let empty = HistogramSum::of(&histograms);
+        assert_eq!((empty.count(), empty.quantile(0.5)), (0, None));
+        for micros in 1..=1000 {
+            histograms[micros % 2].record(Duration::from_micros(micros as u64));
+        }
+        let sum = HistogramSum::of(&histograms);
+        assert_eq!(sum.count(), 1000);
+        for (quantile, exact) in [(0.0, 1), (0.5, 500), (0.99, 990), (1.0, 1000)] {
+            let found = sum.quantile(quantile).unwrap().as_micros();
+            assert!(
+                found > exact && found <= exact * 1251 / 1000 + 1,
+                "{quantile}: {found}"
+            );
+        }
+        let before = sum;
+        histograms[1].record(Duration::from_micros(7000));
+        let since = HistogramSum::of(&histograms).since(&before);
+        assert_eq!((since.count(), since.total().as_micros()), (1, 7000));
+        let only = since.quantiles([0.1, 0.5, 1.0]);
+        assert!(only.iter().all(|found| *found == only[0]), "{only:?}");
+        assert!((7000..8192 + 9).contains(&only[0].unwrap().as_micros()));
+        histograms[0].record(Duration::MAX);
+        let sum = HistogramSum::of(&histograms);
+        assert_eq!(sum.quantile(1.0), None, "beyond the last bound");
     }
 }
