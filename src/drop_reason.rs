@@ -87,7 +87,7 @@ drop_reasons! {
     CoapCode = "coap_code",
     /// A repetition of a message; what it was answered before was sent again.
     CoapDuplicate = "coap_duplicate",
-    /// The peer has as many requests in work as it may.
+    /// The peer has as many requests in work as it may; where it could be, it was answered 5.03.
     CoapPeerBusy = "coap_peer_busy",
     /// A NON request with a critical option that is not known (RFC 7252 section 5.4.1).
     CoapOption = "coap_option",

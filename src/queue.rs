@@ -349,7 +349,7 @@ impl WorkerQueues {
         self.shared.blocked.fetch_add(1, Ordering::SeqCst);
         let _unblock = Unblock(&self.shared.blocked);
         fence(Ordering::SeqCst);
-        if !self.shared.is_empty() {
+        if !self.shared.is_idle() {
             self.shared.wake_one();
         }
         work()

@@ -109,7 +109,7 @@ pub struct Endpoint {
     bodies: Bodies,
     revocation_search: Option<revocation::Search>,
     waiting: WaitingHandshakes,
-    /// When a session last sent data.
+    /// When a session, or a plain peer that proved who it is, last sent data.
     last_data: Instant,
     /// Sessions dropped as idle since the last report, and when the sweep that counts them ends.
     idle_dropped: u64,
@@ -398,6 +398,9 @@ impl Endpoint {
         let secure = peer.association.is_some();
         if !secure {
             peer.on_heard(now, self.settings.coap.piggyback_timeout);
+            if peer.is_proven {
+                self.last_data = now.instant;
+            }
         }
         let Peer {
             address,
@@ -444,13 +447,11 @@ impl Endpoint {
                     });
                 } else {
                     self.metrics.increment(Counter::QueueFull);
-                    count_response(&self.metrics, SERVICE_UNAVAILABLE);
                     context.buffers.put(message.into_buffer());
                     let refusal = overloaded();
-                    if let Err(reason) =
-                        layer.respond(now.instant, exchange, &refusal, &mut context)
-                    {
-                        self.metrics.count_drop(reason);
+                    match layer.respond(now.instant, exchange, &refusal, &mut context) {
+                        Ok(()) => count_response(&self.metrics, SERVICE_UNAVAILABLE),
+                        Err(reason) => self.metrics.count_drop(reason),
                     }
                 }
             }
@@ -509,7 +510,7 @@ impl Endpoint {
             .map_or(sweep, |due| due.min(sweep))
     }
 
-    /// When a session last sent data.
+    /// When a session, or a plain peer that proved who it is, last sent data.
     pub const fn last_data(&self) -> Instant {
         self.last_data
     }
