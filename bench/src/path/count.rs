@@ -44,6 +44,7 @@ const OPERATIONS: [(&str, &str); 7] = [
 pub(crate) fn child() -> Result<String, String> {
     let mut world = World::new(CipherSuite::ALL[0], 8 * BATCH, HOT_SESSIONS)?;
     world.connect(BATCH)?;
+    world.warm_up(0);
     let (mut requests, mut answers, mut hellos, mut handshakes) = (0, 0, 0, 0);
     for turn in 0..TURNS {
         world.pass_time();

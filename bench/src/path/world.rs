@@ -279,6 +279,17 @@ impl World {
         self.shard.turn().expect("there is no kernel to fail")
     }
 
+    /// A request of each of [`BATCH`] devices, beginning with device `first`, and its answer, not measured:
+    /// afterwards their keys are expanded and their peers have all that they keep.
+    pub(super) fn warm_up(&mut self, first: usize) {
+        let batch = self.requests(first);
+        self.arrive(&batch);
+        self.turn();
+        self.answer_requests();
+        self.turn();
+        self.take_sent();
+    }
+
     /// Measured: datagrams of established sessions in, requests in the queue to the pool.
     #[inline(never)]
     pub(super) fn counted_requests(&mut self) {

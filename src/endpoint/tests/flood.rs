@@ -98,15 +98,16 @@ fn what_waits_is_bounded_and_a_running_handshake_comes_first() {
             }
         }
     }
-    assert_eq!(
-        bench.metrics.drops(DropReason::HandshakeBudget),
-        knocked - 4096
-    );
+    // A few of so many may share the counters of busier ones: the hash has another key each time.
+    let limited = bench.metrics.drops(DropReason::AddressLimit);
+    assert!(limited <= 10, "{limited}");
+    let beyond = knocked - 4096 - limited;
+    assert_eq!(bench.metrics.drops(DropReason::HandshakeBudget), beyond);
     // A peer cannot fill the room of the others with what looks like its handshake.
     for _ in 0..100 {
         deliver_only(&mut bench, peer(1), &flight_5[0]);
     }
-    let dropped = bench.metrics.drops(DropReason::HandshakeBudget) - (knocked - 4096);
+    let dropped = bench.metrics.drops(DropReason::HandshakeBudget) - beyond;
     assert!(dropped >= 100 - 16, "{dropped}");
     // The first bit of time goes to the handshake that can be finished.
     let mut out = Outbox::default();
