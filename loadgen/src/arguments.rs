@@ -2,6 +2,7 @@
 
 mod check;
 
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use clap::error::ErrorKind;
@@ -129,6 +130,8 @@ Examples:
   What a full, and a resumed, handshake costs the server:
     tidegate-loadgen --target coaps://127.0.0.1:5684 --scenario handshake --count 10000 --server-pid $(pidof tidegate)
     tidegate-loadgen --target coaps://127.0.0.1:5684 --scenario resume --count 10000 --server-pid $(pidof tidegate)
+  As many full handshakes as one core of this generator can ask for:
+    tidegate-loadgen --target coaps://127.0.0.1:5684 --scenario handshake --threads 1 --verify-one-in 16
   Devices whose source port changes every 5 s under a connection id:
     tidegate-loadgen --target coaps://127.0.0.1:5684 --scenario rebind --rebind-every 5s --rate 500
   A fleet alone for 10 s, and then for 30 s under a storm of handshakes:
@@ -231,6 +234,11 @@ struct Arguments {
     /// Offer only this cipher suite (IANA name)
     #[arg(long, value_name = "NAME", value_parser = parse_suite)]
     suite: Option<CipherSuite>,
+    /// Verify the server's signature in one full handshake of N, chosen at random, and not in each:
+    /// verifying costs the generator more than signing costs the server, so this lets one core keep a
+    /// server busy with handshakes
+    #[arg(long, value_name = "N")]
+    verify_one_in: Option<NonZeroU32>,
     /// Request method
     #[arg(long, default_value = "POST", value_parser = parse_method, value_name = "METHOD")]
     method: u8,
@@ -349,6 +357,8 @@ pub(crate) struct Plan {
     pub(crate) threads: usize,
     pub(crate) seed: u64,
     pub(crate) suite: Option<CipherSuite>,
+    /// In one handshake of how many the server's signature is verified; in each if this is `None`.
+    pub(crate) verify_one_in: Option<NonZeroU32>,
     pub(crate) method: u8,
     pub(crate) path: String,
     pub(crate) payload: Vec<u8>,
@@ -436,6 +446,7 @@ impl Plan {
             threads: arguments.threads.map_or_else(cores, usize::from),
             seed: arguments.seed,
             suite: arguments.suite,
+            verify_one_in: arguments.verify_one_in,
             method,
             path,
             payload,

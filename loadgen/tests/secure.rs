@@ -284,9 +284,13 @@ fn full_handshakes_are_made_over_and_over_until_their_number() {
             "50",
             "--duration",
             "60s",
+            "--verify-one-in",
+            "4",
         ],
     );
     assert!(output.status.success(), "{}", text(&output));
+    assert!(text(&output).contains("verified in one handshake of 4"));
+    assert_eq!(report["config"]["verify_one_in"], 4);
     let counts = server.stop();
     assert_eq!((counts.handshakes, counts.with_certificate), (50, 50));
     assert_eq!((counts.closed, counts.requests), (50, 0));

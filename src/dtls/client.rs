@@ -1,5 +1,6 @@
 //! The client, for the load generator and the tests.
 
+use std::num::NonZeroU32;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -28,6 +29,10 @@ use crate::wire::DatagramSink;
 pub enum ServerVerification {
     /// Any certificate whose key the server proves. For load and tests only.
     None,
+    /// Any certificate, and the signature by which the server proves its key is verified in one
+    /// handshake of so many: those that the client's random chooses. For load only, where verifying
+    /// would cost the client more than signing costs the server.
+    OneIn(NonZeroU32),
     /// A leaf that equals one of these, in DER.
     Certificates(Vec<Vec<u8>>),
 }
@@ -82,6 +87,19 @@ pub struct ClientConfig {
     pub max_transmission_unit: usize,
     /// Time from the first ClientHello to Finished.
     pub handshake_timeout: Duration,
+}
+
+impl ServerVerification {
+    /// Whether the server's signature is verified in the handshake of this client random.
+    pub(super) fn includes(&self, client_random: &[u8; 32]) -> bool {
+        match self {
+            Self::None | Self::Certificates(_) => true,
+            Self::OneIn(every) => {
+                let [.., a, b, c, d] = *client_random;
+                u32::from_be_bytes([a, b, c, d]).is_multiple_of(every.get())
+            }
+        }
+    }
 }
 
 impl Default for ClientConfig {

@@ -1,5 +1,6 @@
 //! Every suite, group, kind of key and way to authenticate, over a clean link.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use tidegate::crypto::fingerprint::device_fingerprint;
@@ -158,4 +159,39 @@ fn a_server_that_is_not_trusted_is_refused_by_the_client() {
     assert!(world.server.association.as_ref().unwrap().is_handshaking());
     while world.step() {}
     assert!(world.server.association.is_none());
+}
+
+/// RFC 5246 section 7.4.3: the signature of the ServerKeyExchange proves the certificate's key. A
+/// client that verifies one of several takes an impostor now and then, and only then.
+#[test]
+fn a_server_without_the_key_of_its_certificate_is_refused_by_the_client() {
+    let (shown, own) = (Keys::generate().p256, Keys::generate().p256);
+    let own = Arc::into_inner(own).unwrap();
+    let impostor = Arc::new(Credentials {
+        chain: shown.chain.clone(),
+        key: own.key,
+    });
+    let taken = |verification: ServerVerification| {
+        let config = Arc::new(ClientConfig {
+            verification,
+            ..ClientConfig::default()
+        });
+        let taken = |&seed: &u64| {
+            let mut server = server_config();
+            server.credentials = Arc::clone(&impostor);
+            let mut world = World::new(seed, server, &config);
+            world.settle();
+            let taken = world.client.failures.is_empty();
+            assert!(taken || world.client.failures == [Error::BadSignature]);
+            taken
+        };
+        (0..40).filter(taken).count()
+    };
+    let one_in = |every| ServerVerification::OneIn(NonZeroU32::new(every).unwrap());
+    let chain = shown.chain.clone();
+    assert_eq!(taken(ServerVerification::None), 0);
+    assert_eq!(taken(ServerVerification::Certificates(chain)), 0);
+    assert_eq!(taken(one_in(1)), 0);
+    let taken = taken(one_in(4));
+    assert!((20..=36).contains(&taken), "{taken} of 40, about 30 wanted");
 }

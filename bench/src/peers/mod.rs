@@ -9,7 +9,7 @@ use std::path::Path;
 use crate::system::load::{Load, Report, troubles};
 use crate::system::tidegate::{SHARED_TOKEN, Tidegate};
 use crate::system::{
-    Costs, DEVICES, HANDSHAKE_DEVICES, Mode, PAYLOAD, ROUNDS, SUITE, System, cheapest, ratio,
+    Costs, DEVICES, HANDSHAKES, Mode, PAYLOAD, ROUNDS, SUITE, System, cheapest, ratio,
 };
 use crate::table::{Figure, Row, Target, number};
 
@@ -138,17 +138,8 @@ fn handshakes(
     peer: &Peer,
     auth: &str,
 ) -> Result<Report, String> {
-    let arguments = [
-        "--scenario",
-        "handshake",
-        "--auth",
-        auth,
-        "--closed",
-        "--sockets",
-        "each",
-        "--devices",
-        HANDSHAKE_DEVICES,
-    ];
+    let mut arguments = vec!["--scenario", "handshake", "--auth", auth];
+    arguments.extend(HANDSHAKES);
     run(load, name, peer, &mode.duration(), &arguments)
 }
 
@@ -219,16 +210,8 @@ pub(crate) fn measure_ours(system: &System, mode: Mode, directory: &Path) -> Res
     ours.set_requests(&cheapest((0..ROUNDS).map(|_| requests()))?);
     let handshake = |auth| {
         let name = format!("handshake-{auth}");
-        let arguments = [
-            "--scenario",
-            "handshake",
-            "--sockets",
-            "each",
-            "--devices",
-            HANDSHAKE_DEVICES,
-            "--auth",
-            auth,
-        ];
+        let mut arguments = vec!["--scenario", "handshake", "--auth", auth];
+        arguments.extend(HANDSHAKES);
         run(&name, &arguments)
     };
     let (one_way, mutual) = (handshake("none")?, handshake("x509")?);

@@ -34,7 +34,19 @@ pub(crate) const PAYLOAD: &str = r#"{"temperature":21.523,"humidity":48.251}"#;
 /// have one each too: what the kernel does for a socket more is in both.
 pub(crate) const DEVICES: &str = "500";
 /// Devices that make handshakes: enough that the server always has some to do.
-pub(crate) const HANDSHAKE_DEVICES: &str = "64";
+const HANDSHAKE_DEVICES: &str = "64";
+/// In one handshake of how many the generator verifies the server's signature. In each, it would be the
+/// generator's core that limits them, and a server that waits pays the kernel more for each.
+const VERIFY_ONE_IN: &str = "16";
+/// What all loads of handshakes have in common; they are closed loops, as is the default.
+pub(crate) const HANDSHAKES: [&str; 6] = [
+    "--sockets",
+    "each",
+    "--devices",
+    HANDSHAKE_DEVICES,
+    "--verify-one-in",
+    VERIFY_ONE_IN,
+];
 /// How often the request is measured, in turn with the echo. Of both the least counts.
 pub(crate) const ROUNDS: usize = 3;
 /// How many times its capacity a server is stormed with.
@@ -314,16 +326,12 @@ impl System {
             &target,
             "--server-pid",
             &id,
-            "--sockets",
-            "each",
-            "--devices",
-            HANDSHAKE_DEVICES,
-            "--closed",
             "--duration",
             &duration,
             "--suite",
             SUITE,
         ];
+        all.extend(HANDSHAKES);
         all.extend(arguments);
         let report = self.load.run(name, &all)?;
         let after = server.counted()?;
@@ -447,6 +455,8 @@ impl System {
                 &self.mode.duration(),
                 "--storm-devices",
                 HANDSHAKE_DEVICES,
+                "--verify-one-in",
+                VERIFY_ONE_IN,
                 "--storm-spoofed",
                 &hellos.to_string(),
                 "--suite",

@@ -42,6 +42,9 @@ pub(super) fn check(arguments: &Arguments) -> Result<(), String> {
         if arguments.suite.is_some() {
             return Err("--suite needs a coaps:// target".into());
         }
+        if arguments.verify_one_in.is_some() {
+            return Err("--verify-one-in needs a coaps:// target: it is about handshakes".into());
+        }
         if arguments.cid.is_some() {
             return Err("--cid needs a coaps:// target: connection ids are part of DTLS".into());
         }
@@ -53,6 +56,9 @@ pub(super) fn check(arguments: &Arguments) -> Result<(), String> {
                 "--auth psk goes with suites with PSK in their names, and they with it".into(),
             );
         }
+    }
+    if arguments.verify_one_in.is_some() && arguments.auth == Authentication::Psk {
+        return Err("--verify-one-in has no meaning with --auth psk: servers sign nothing".into());
     }
     let path = arguments.path.as_ref().or(arguments.target.path.as_ref());
     if arguments.auth == Authentication::None && telemetry && path.is_none() {

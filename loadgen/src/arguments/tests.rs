@@ -125,6 +125,18 @@ fn combinations_that_make_no_sense_are_refused_with_the_reason() {
             "--admin",
         ),
         ("--target coap://127.0.0.1 --token T --cid 4", "coaps://"),
+        (
+            "--target coap://127.0.0.1 --token T --verify-one-in 4",
+            "coaps://",
+        ),
+        (
+            "--target coaps://127.0.0.1 --auth psk --verify-one-in 4",
+            "sign nothing",
+        ),
+        (
+            "--target coaps://127.0.0.1 --token T --verify-one-in 0",
+            "zero",
+        ),
         ("--target coaps://127.0.0.1 --cid 256", "0..=255"),
         (
             "--target coaps://127.0.0.1 --rebind-every 1s",
@@ -299,7 +311,7 @@ fn every_option_is_in_the_results_or_changes_none() {
     for arguments in [
         format!("{common} --rate 5 --scenario rebind"),
         format!("{common} --in-flight 5 --count 7"),
-        format!("{common} --scenario resume"),
+        format!("{common} --scenario resume --verify-one-in 4"),
         format!("{common} --scenario storm"),
         observe.to_owned(),
     ] {

@@ -13,7 +13,7 @@ use tidegate::coap::client::{RequestParts, RequestTemplate};
 use tidegate::crypto::pre_shared_key::PreSharedKey;
 use tidegate::crypto::suite::{self, CipherSuite};
 use tidegate::dtls::Credentials;
-use tidegate::dtls::client::{ClientConfig, ClientPreSharedKey};
+use tidegate::dtls::client::{ClientConfig, ClientPreSharedKey, ServerVerification};
 use tidegate::random::{Random, SeededRandom};
 
 use crate::arguments::{Authentication, CredentialSource, Plan, ResumeBy, Scenario};
@@ -190,6 +190,9 @@ fn client_config(plan: &Plan, identity: &Identity) -> ClientConfig {
         cipher_suites: plan
             .suite
             .map_or_else(|| suites.collect(), |suite| vec![suite]),
+        verification: plan
+            .verify_one_in
+            .map_or(ServerVerification::None, ServerVerification::OneIn),
         session_tickets: plan.resume_by == Some(ResumeBy::Ticket),
         keep_session: plan.resume_by.is_some(),
         // Each device has a socket of its own, so they need not differ.

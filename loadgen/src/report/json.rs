@@ -176,6 +176,9 @@ fn config(report: &Report<'_>) -> Map<String, Value> {
     if let Some(suite) = plan.suite {
         set("suite", suite.name().into());
     }
+    if let Some(every) = plan.verify_one_in {
+        set("verify_one_in", every.get().into());
+    }
     set("method", method_name(plan.method).into());
     set("path", plan.path.clone().into());
     let payload = String::from_utf8_lossy(&plan.payload);

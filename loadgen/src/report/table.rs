@@ -93,6 +93,13 @@ fn headline(report: &Report<'_>, text: &mut String) {
     if report.plan.load.is_closed() {
         let _ = writeln!(text, "{}", report.honesty());
     }
+    if let Some(every) = report.plan.verify_one_in.filter(|every| every.get() > 1) {
+        let _ = writeln!(
+            text,
+            "The server's signature is verified in one handshake of {every}, at random: an impostor may go \
+             unnoticed."
+        );
+    }
 }
 
 fn percentiles(name: &str, histogram: &Histogram<u64>, text: &mut String) {

@@ -408,13 +408,15 @@ impl ExpectServerKeyExchange {
             return Err(Error::IllegalParameter);
         }
         let scheme = SignatureScheme::from_id(scheme).ok_or(Error::IllegalParameter)?;
-        let signed = ecdh.signed_bytes(&parameters.randoms.client, &parameters.randoms.server);
-        server_key
-            .verify(scheme, &signed, signature)
-            .map_err(|error| match error {
+        let Randoms { client, server } = &parameters.randoms;
+        if config.verification.includes(client) {
+            let signed = ecdh.signed_bytes(client, server);
+            let verified = server_key.verify(scheme, &signed, signature);
+            verified.map_err(|error| match error {
                 CryptoError::Unsupported => Error::IllegalParameter,
                 _ => Error::BadSignature,
             })?;
+        }
         parameters.transcript.add(message);
         let server_public_key = ecdh.public_key.to_vec();
         Ok(ExpectCertificateRequest {
