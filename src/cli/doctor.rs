@@ -11,7 +11,7 @@ pub(super) fn run(arguments: &DoctorArguments) -> Result<(), Failure> {
     let needs = Needs {
         shards: usize::from(config.tidegate.shards),
         driver: config.tidegate.driver,
-        binds: [config.coap.bind, config.dtls.bind],
+        ports: [config.coap.bind.port(), config.dtls.bind.port()],
     };
     let findings = examine(&Host::of_machine(), needs);
     let stops = count(&findings, Severity::Stops);

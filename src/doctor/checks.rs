@@ -29,7 +29,6 @@ pub(super) fn all(host: &Host, needs: Needs) -> Vec<Finding> {
         socket_buffer(host, "receive buffer", "rmem_max"),
         socket_buffer(host, "send buffer", "wmem_max"),
         busy_polling(host, needs),
-        addresses(host, needs),
         governor(host),
         clock(host),
         memory_nodes(host),
@@ -237,40 +236,6 @@ fn open_files(host: &Host, needs: Needs) -> Finding {
     }
 }
 
-/// A socket bound to all addresses answers from the one that the route to the device prefers.
-fn addresses(host: &Host, needs: Needs) -> Finding {
-    let subject = "addresses";
-    let mut settings = ["COAP_BIND_ADDRESS", "COAP_DTLS_BIND_ADDRESS"]
-        .into_iter()
-        .zip(needs.binds)
-        .filter(|(_, bind)| bind.ip().is_unspecified())
-        .peekable();
-    // Bound to all of IPv6 is bound to all of IPv4, too.
-    let serves_v6 = settings.clone().any(|(_, bind)| bind.is_ipv6());
-    let list = |is_v6: bool| -> Vec<_> {
-        let of_family = host.addresses().into_iter();
-        of_family.filter(|one| one.is_ipv6() == is_v6).collect()
-    };
-    let families = [list(false), if serves_v6 { list(true) } else { Vec::new() }];
-    let many: Vec<_> = families.iter().filter(|of_it| of_it.len() > 1).collect();
-    if settings.peek().is_none() || many.is_empty() {
-        return fine(subject, "a device is answered from where it sent to");
-    }
-    let words = many.into_iter().flatten().map(ToString::to_string);
-    let lines = settings.map(|(name, _)| format!("{name}=ADDRESS"));
-    bad(
-        Severity::Hint,
-        subject,
-        format!("bound to all of {}", words.collect::<Vec<_>>().join(", ")),
-        "an answer leaves from the address that the route to the device prefers, and a device that \
-         sent to another one does not know it",
-        format!(
-            "# where devices send to another than the first of the way out, say to which:\n{}",
-            lines.collect::<Vec<_>>().join("\n")
-        ),
-    )
-}
-
 fn describe(limit: Option<Limit>, unit: &str) -> String {
     match limit {
         None => "unknown".to_owned(),
@@ -396,12 +361,12 @@ fn connection_tracking(host: &Host, needs: Needs) -> Option<Finding> {
     let subject = "connection tracking";
     let tracked = host.number("/proc/sys/net/netfilter/nf_conntrack_count")?;
     let max = host.number("/proc/sys/net/netfilter/nf_conntrack_max")?;
-    let ours = host.tracked_flows(needs.ports());
+    let ours = host.tracked_flows(needs.ports);
     let found = match ours {
         Some(ours) => format!("{tracked} of {max} entries in use, {ours} of them for our ports"),
         None => format!("{tracked} of {max} entries in use; whose they are cannot be seen"),
     };
-    let [coap, coaps] = needs.ports();
+    let [coap, coaps] = needs.ports;
     let remedy = format!(
         "nft add table raw\n\
          nft add chain raw prerouting '{{ type filter hook prerouting priority raw; }}'\n\

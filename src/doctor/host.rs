@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
 use crate::shard::DriverKind;
@@ -170,31 +169,6 @@ impl Host {
             line.contains(" udp ") && words.any(|word| ours.iter().any(|port| port == word))
         };
         Some(table.lines().filter(is_ours).count())
-    }
-
-    /// The addresses that others can send to, in order: no loopback, none of the link alone.
-    pub(super) fn addresses(&self) -> Vec<IpAddr> {
-        let trie = self.text("/proc/net/fib_trie").unwrap_or_default();
-        let lines = trie.lines().map(str::trim);
-        // An address stands in a line of its own, what it is in the next one.
-        let v4 = lines.clone().zip(lines.skip(1)).filter_map(|pair| {
-            let ("/32 host LOCAL", address) = (pair.1, pair.0.strip_prefix("|-- ")?) else {
-                return None;
-            };
-            let address: Ipv4Addr = address.parse().ok()?;
-            (!address.is_loopback() && !address.is_link_local()).then_some(IpAddr::V4(address))
-        });
-        let list = self.text("/proc/net/if_inet6").unwrap_or_default();
-        let v6 = list.lines().filter_map(|line| {
-            let bits = u128::from_str_radix(line.split_whitespace().next()?, 16).ok()?;
-            let address = Ipv6Addr::from_bits(bits);
-            let is_global = !address.is_loopback() && !address.is_unicast_link_local();
-            is_global.then_some(IpAddr::V6(address))
-        });
-        let mut addresses: Vec<_> = v4.chain(v6).collect();
-        addresses.sort_unstable();
-        addresses.dedup();
-        addresses
     }
 
     /// Interfaces that are up, with a device behind them: no loopback, no bridges.

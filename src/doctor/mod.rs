@@ -12,7 +12,6 @@ mod tests;
 pub use host::Host;
 
 use crate::config::value::DriverChoice;
-use std::net::SocketAddr;
 
 /// How much a finding matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -49,15 +48,8 @@ pub struct Needs {
     pub shards: usize,
     /// How datagrams are to travel.
     pub driver: DriverChoice,
-    /// Where CoAP and CoAPS are bound.
-    pub binds: [SocketAddr; 2],
-}
-
-impl Needs {
     /// UDP ports of CoAP and of CoAPS.
-    fn ports(self) -> [u16; 2] {
-        self.binds.map(|bind| bind.port())
-    }
+    pub ports: [u16; 2],
 }
 
 /// Looks at everything, what matters most first.

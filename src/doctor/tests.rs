@@ -2,7 +2,6 @@
 
 use super::*;
 use std::fs;
-use std::net::Ipv6Addr;
 use std::path::Path;
 use tempfile::TempDir;
 
@@ -42,29 +41,14 @@ fn good() -> TempDir {
     }
     write(at, "sys/class/net/eth0/device/numa_node", "-1\n");
     write(at, "sys/class/net/lo/queues/rx-0/rps_cpus", "0\n");
-    write(at, "proc/net/fib_trie", &addresses(&["192.0.2.2"]));
-    let local = "fe8000000000000000fc00fffe000001 04 40 20 80     eth0\n";
-    write(at, "proc/net/if_inet6", local);
     root
-}
-
-/// The kernel's table of routes of a host that has these addresses.
-fn addresses(of_host: &[&str]) -> String {
-    let mut text =
-        "Local:\n  +-- 0.0.0.0/0 3 0 5\n     |-- 127.0.0.1\n        /32 host LOCAL\n".to_owned();
-    for address in of_host {
-        text += &format!("     |-- {address}\n        /32 host LOCAL\n");
-        text += "     |-- 192.0.2.255\n        /32 link BROADCAST\n";
-    }
-    // The main table has them a second time, where it is not merged with the local one.
-    text.clone() + &text
 }
 
 fn needs(shards: usize) -> Needs {
     Needs {
         shards,
         driver: DriverChoice::Auto,
-        binds: [5683, 5684].map(|port| SocketAddr::from(([0, 0, 0, 0], port))),
+        ports: [5683, 5684],
     }
 }
 
@@ -422,48 +406,4 @@ fn busy_polling_is_a_hint_where_a_shard_could_use_it() {
     assert!(ring.found.contains("use neither"), "{ring:?}");
     write(root.path(), "proc/sys/net/core/busy_poll", "50");
     assert_eq!(of(DriverChoice::Mmsg).severity, Severity::Fine);
-}
-
-/// RFC 7252 section 5.3.2: an answer comes from where its request went.
-#[test]
-fn several_addresses_behind_a_server_that_is_bound_to_none_are_told() {
-    let examine_with = |root: &TempDir, binds| {
-        let needs = Needs { binds, ..needs(1) };
-        examine(&Host::pretended(root.path(), Ok(()), Ok(())), needs)
-    };
-    let any = needs(1).binds;
-    let two = good();
-    let listed = addresses(&["192.0.2.2", "198.51.100.7"]);
-    write(two.path(), "proc/net/fib_trie", &listed);
-    let found = examine_with(&two, any);
-    let finding = one(&found, "addresses");
-    assert_eq!(finding.severity, Severity::Hint);
-    assert_eq!(finding.found, "bound to all of 192.0.2.2, 198.51.100.7");
-    assert!(finding.remedy.contains("COAP_BIND_ADDRESS="));
-    assert!(finding.remedy.contains("COAP_DTLS_BIND_ADDRESS="));
-    // Only one of the ports is bound to all.
-    let [coap, mut coaps] = any;
-    coaps.set_ip([198, 51, 100, 7].into());
-    let found = examine_with(&two, [coap, coaps]);
-    let remedy = &one(&found, "addresses").remedy;
-    assert!(remedy.contains("COAP_BIND_ADDRESS=") && !remedy.contains("COAP_DTLS"));
-    let found = examine_with(&two, [coaps, coaps]);
-    assert_eq!(one(&found, "addresses").severity, Severity::Fine);
-    // Those of IPv6 count where they are served.
-    let both = good();
-    let global = "fd000000000000000000000000000002 04 40 00 82     eth0\n";
-    write(both.path(), "proc/net/if_inet6", global);
-    let found = examine_with(&both, any);
-    assert_eq!(one(&found, "addresses").severity, Severity::Fine);
-    let any_v6 = any.map(|bind| (Ipv6Addr::UNSPECIFIED, bind.port()).into());
-    // One of each family: the family says which one is meant.
-    let found = examine_with(&both, any_v6);
-    assert_eq!(one(&found, "addresses").severity, Severity::Fine);
-    let more = "fd000000000000000000000000000003 04 40 00 82     eth0\n";
-    write(both.path(), "proc/net/if_inet6", &format!("{global}{more}"));
-    let found = examine_with(&both, any_v6);
-    assert_eq!(
-        one(&found, "addresses").found,
-        "bound to all of fd00::2, fd00::3"
-    );
 }

@@ -11,7 +11,7 @@ use super::peer_address::PackedAddress;
 use super::slot_index::SlotIndex;
 use crate::slab::{Key, Slab};
 
-/// Peers by address and port.
+/// Peers by their address and ours.
 #[derive(Debug)]
 pub(super) struct AddressIndex {
     slots: SlotIndex,
@@ -33,7 +33,7 @@ impl AddressIndex {
         self.slots.find(self.hash(place), |slot| {
             found = peers.key_of(slot).filter(|&key| {
                 let peer = peers.get(key);
-                peer.is_some_and(|peer| peer.address == address && peer.port == place.port)
+                peer.is_some_and(|peer| peer.address == address && peer.local == place.local)
             });
             found.is_some()
         })?;
@@ -67,7 +67,7 @@ impl AddressIndex {
     fn hash(&self, place: &PeerKey) -> u32 {
         let address = PackedAddress::from(place.address);
         let mut hasher = self.hasher.build_hasher();
-        hasher.write(&address.to_bytes(place.port as u8));
+        hasher.write(&address.to_bytes(place.local));
         let hash = hasher.finish();
         // Half of it is as good.
         u32::try_from(hash & u64::from(u32::MAX)).unwrap_or(0)

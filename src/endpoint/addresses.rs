@@ -16,6 +16,7 @@
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::{IpAddr, SocketAddr};
 
+use super::Port;
 use super::peer_address::PackedAddress;
 use crate::time::{Duration, Instant};
 
@@ -120,7 +121,7 @@ impl AddressLimits {
         let is_v4 = from.is_ipv4();
         let of_address = self.hasher.hash_one((is_v4, prefix));
         let mut of_port = self.hasher.build_hasher();
-        of_port.write(&PackedAddress::from(from).to_bytes(0));
+        of_port.write(&PackedAddress::from(from).to_bytes(Port::Secure.into()));
         let of_port = of_port.finish();
         let port = Rate::every(PORT_INTERVAL, PORT_BURST);
         let port_has_room = add(&mut self.ports, of_port, now, port);

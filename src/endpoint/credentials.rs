@@ -90,7 +90,7 @@ impl Endpoint {
         let was_established = association.is_established();
         let handshake_start = association.handshake_start();
         let ids = index_keys(Some(association));
-        let mut sink = out.limited(peer.address.into(), peer.port, allowance(&peer.path));
+        let mut sink = out.limited(peer.address.into(), peer.local, allowance(&peer.path));
         let mut drops = |reason| self.metrics.count_drop(reason);
         let mut context = dtls::Context {
             config,

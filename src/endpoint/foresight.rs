@@ -20,7 +20,7 @@ use std::net::SocketAddr;
 
 use super::peer::Peer;
 use super::peer_address::{PackedAddress, canonical};
-use super::{Endpoint, PeerKey, Port};
+use super::{Endpoint, Local, PeerKey};
 use crate::auth::request::Verdict;
 use crate::slab::Key;
 
@@ -47,7 +47,7 @@ impl Foresight {
 
 impl Endpoint {
     /// Looks at the peers of the datagrams that come next, in this order, at most [`AHEAD`] of them.
-    pub fn foresee(&mut self, arrivals: &mut dyn Iterator<Item = (SocketAddr, Port)>) {
+    pub fn foresee(&mut self, arrivals: &mut dyn Iterator<Item = (SocketAddr, Local)>) {
         let Self {
             foresight,
             by_address,
@@ -58,10 +58,10 @@ impl Endpoint {
         *foresight = Foresight::default();
         let mut slots = [None; AHEAD];
         let guesses = foresight.guesses.iter_mut();
-        for (((from, port), guess), slot) in arrivals.zip(guesses).zip(&mut slots) {
+        for (((from, local), guess), slot) in arrivals.zip(guesses).zip(&mut slots) {
             let place = PeerKey {
                 address: canonical(from),
-                port,
+                local,
             };
             *slot = by_address.guess(&place);
             *guess = Some((place, None));
@@ -99,7 +99,7 @@ impl Endpoint {
     pub(super) fn find_guessed(&self, place: &PeerKey, guess: Option<Key>) -> Option<Key> {
         let is_there = |key: &Key| {
             self.peers.get(*key).is_some_and(|peer| {
-                peer.port == place.port && peer.address == PackedAddress::from(place.address)
+                peer.local == place.local && peer.address == PackedAddress::from(place.address)
             })
         };
         guess

@@ -20,6 +20,7 @@ mod goodbye;
 mod half_open;
 mod hot;
 mod inspection;
+mod local;
 mod observe;
 mod outbox;
 mod path;
@@ -49,8 +50,9 @@ use half_open::HalfOpen;
 pub use hot::HOT_SESSIONS;
 use hot::HotSessions;
 pub use inspection::{Inspection, SESSIONS_MAX, SessionInfo, SessionPart};
+pub use local::{Local, LocalAddress, Port};
 use observe::RelationEvents;
-pub use outbox::{Handover, Note, Outbox, PeerSink, Port, Transmit};
+pub use outbox::{Handover, Note, Outbox, PeerSink, Transmit};
 use path::{AMPLIFICATION_MAX, Arrival};
 use peer::{Peer, Transmission, coap_output, coap_settings};
 use peer_address::{AddressBytes, canonical};
@@ -72,11 +74,11 @@ use crate::slab::{Key, Slab};
 use crate::time::{Duration, Instant, Now};
 use crate::timer_wheel::{Step, TimerWheel};
 
-/// Key of a peer: where its datagrams come from, and through which socket.
+/// Key of a peer: where its datagrams come from, and where of ours they arrive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct PeerKey {
     address: SocketAddr,
-    port: Port,
+    local: Local,
 }
 
 /// The state machine of one shard.
@@ -175,17 +177,18 @@ impl Endpoint {
         &mut self,
         now: Now,
         from: SocketAddr,
-        port: Port,
+        local: impl Into<Local>,
         datagram: &mut [u8],
         out: &mut Outbox,
     ) {
+        let local = local.into();
         let key = PeerKey {
             address: canonical(from),
-            port,
+            local,
         };
         self.in_hand = None;
         self.guess = self.foresight.take(&key);
-        match port {
+        match local.port {
             Port::Plain => self.handle_plain(now, key, datagram, out),
             Port::Secure => self.handle_secure(now, key, datagram, out),
         }
@@ -247,7 +250,7 @@ impl Endpoint {
                     out.handovers.push(Handover {
                         shard,
                         from: key.address,
-                        port: key.port,
+                        local: key.local,
                         datagram: Box::from(&*datagram),
                     });
                     return;
@@ -271,7 +274,7 @@ impl Endpoint {
             }),
         };
         let mut drops = |reason| self.metrics.count_drop(reason);
-        let mut sink = out.limited(key.address, key.port, allowance);
+        let mut sink = out.limited(key.address, key.local, allowance);
         let mut context = dtls::Context {
             config,
             cookies: &self.settings.cookies,
@@ -404,7 +407,7 @@ impl Endpoint {
         }
         let Peer {
             address,
-            port,
+            local,
             association,
             coap,
             path,
@@ -418,7 +421,7 @@ impl Endpoint {
             })
         });
         let mut request = None;
-        let way = ((*address).into(), *port, path);
+        let way = ((*address).into(), *local, path);
         let again = Transmission::MayBeAgain;
         let mut send = coap_output(way, again, association, out, &self.metrics);
         let mut context = coap::Context {
@@ -432,7 +435,7 @@ impl Endpoint {
             Input::Dropped(reason) => self.metrics.count_drop(reason),
             Input::Answered(code) => count_response(&self.metrics, code),
             Input::Request { exchange, message } => {
-                self.metrics.increment(match port {
+                self.metrics.increment(match local.port {
                     Port::Plain => Counter::RequestsCoap,
                     Port::Secure => Counter::RequestsCoaps,
                 });
@@ -521,12 +524,12 @@ impl Endpoint {
     }
 
     /// Forgets a peer whose datagram made the endpoint panic, as far as it is known.
-    pub fn forget(&mut self, from: SocketAddr, port: Port) {
+    pub fn forget(&mut self, from: SocketAddr, local: impl Into<Local>) {
         self.metrics.count_drop(DropReason::Panicked);
         self.metrics.increment(Counter::Panics);
         let place = PeerKey {
             address: canonical(from),
-            port,
+            local: local.into(),
         };
         let at_address = self.by_address.find(&place, &self.peers);
         if let Some(key) = self.in_hand.take().or(at_address) {

@@ -112,7 +112,7 @@ impl Endpoint {
         };
         let super::Peer {
             address,
-            port,
+            local,
             association,
             coap: Some(layer),
             path,
@@ -123,7 +123,7 @@ impl Endpoint {
             return;
         };
         let settings = coap_settings(&self.settings.coap, association.as_ref());
-        let way = ((*address).into(), *port, path);
+        let way = ((*address).into(), *local, path);
         let mut send = coap_output(way, Transmission::First, association, out, &self.metrics);
         let mut context = coap::Context {
             settings: &settings,

@@ -5,32 +5,24 @@
 //!
 //! ```text
 //! bytes:     | datagram 0 | datagram 1 | datagram 2 ...
-//! transmits:   {to, port, 0..a}  {to, port, a..b}  ...
+//! transmits:   {to, local, 0..a} {to, local, a..b} ...
 //! ```
 
 use std::net::SocketAddr;
 use std::ops::Range;
 
+use super::Local;
 use crate::auth::request::{CredentialRequest, Request};
 use crate::dtls;
 use crate::wire::DatagramSink;
-
-/// Which of the server's sockets a datagram belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Port {
-    /// CoAP without protection.
-    Plain,
-    /// CoAP over DTLS.
-    Secure,
-}
 
 /// One datagram to send.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transmit {
     /// The peer.
     pub to: SocketAddr,
-    /// The socket that sends it.
-    pub port: Port,
+    /// The socket that sends it, and the address that it is sent from.
+    pub local: Local,
     /// Where its bytes lie in the outbox.
     pub range: Range<usize>,
 }
@@ -42,8 +34,8 @@ pub struct Handover {
     pub shard: u16,
     /// Who sent the datagram.
     pub from: SocketAddr,
-    /// The socket that it came to.
-    pub port: Port,
+    /// The socket and the address that it came to.
+    pub local: Local,
     /// Its bytes, as they came.
     pub datagram: Box<[u8]>,
 }
@@ -113,7 +105,7 @@ impl Outbox {
     pub fn push_with<E>(
         &mut self,
         to: SocketAddr,
-        port: Port,
+        local: impl Into<Local>,
         length: usize,
         write: impl FnOnce(&mut [u8]) -> Result<(), E>,
     ) -> Result<(), E> {
@@ -123,7 +115,7 @@ impl Outbox {
             Ok(()) => {
                 self.transmits.push(Transmit {
                     to,
-                    port,
+                    local: local.into(),
                     range: start..start + length,
                 });
                 Ok(())
@@ -136,12 +128,12 @@ impl Outbox {
     }
 
     /// Adds a finished datagram.
-    pub fn push(&mut self, to: SocketAddr, port: Port, datagram: &[u8]) {
+    pub fn push(&mut self, to: SocketAddr, local: impl Into<Local>, datagram: &[u8]) {
         let start = self.bytes.len();
         self.bytes.extend_from_slice(datagram);
         self.transmits.push(Transmit {
             to,
-            port,
+            local: local.into(),
             range: start..self.bytes.len(),
         });
     }
@@ -161,16 +153,16 @@ impl Outbox {
     }
 
     /// A sink whose datagrams all go to one peer.
-    pub fn to(&mut self, to: SocketAddr, port: Port) -> PeerSink<'_> {
-        self.limited(to, port, usize::MAX)
+    pub fn to(&mut self, to: SocketAddr, local: Local) -> PeerSink<'_> {
+        self.limited(to, local, usize::MAX)
     }
 
     /// The same, for no more than `allowance` bytes: a datagram that is too long is refused.
-    pub fn limited(&mut self, to: SocketAddr, port: Port, allowance: usize) -> PeerSink<'_> {
+    pub fn limited(&mut self, to: SocketAddr, local: Local, allowance: usize) -> PeerSink<'_> {
         PeerSink {
             outbox: self,
             to,
-            port,
+            local,
             allowance,
             sent: 0,
             refused: 0,
@@ -183,7 +175,7 @@ impl Outbox {
 pub struct PeerSink<'a> {
     outbox: &'a mut Outbox,
     to: SocketAddr,
-    port: Port,
+    local: Local,
     allowance: usize,
     sent: usize,
     refused: u32,
@@ -208,12 +200,13 @@ impl DatagramSink for PeerSink<'_> {
             return;
         }
         self.sent += datagram.len();
-        self.outbox.push(self.to, self.port, datagram);
+        self.outbox.push(self.to, self.local, datagram);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::Port;
     use super::*;
 
     #[test]
@@ -234,7 +227,7 @@ mod tests {
         let sent: Vec<_> = outbox
             .transmits()
             .iter()
-            .map(|t| (t.port, outbox.datagram(t)))
+            .map(|t| (t.local.port, outbox.datagram(t)))
             .collect();
         assert_eq!(
             sent,

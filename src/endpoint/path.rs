@@ -50,7 +50,7 @@ const CHALLENGE_INTERVALS: [Duration; 3] = [
 #[derive(Debug)]
 pub(super) struct Path {
     /// The last one that was.
-    previous: SocketAddr,
+    previous: PeerKey,
     received: usize,
     sent: usize,
     /// A confirmable message that was first sent here.
@@ -147,8 +147,15 @@ impl Endpoint {
             return;
         };
         let from = arrival.from;
-        let address = SocketAddr::from(peer.address);
-        if address == from.address {
+        let current = peer.place();
+        if current.address == from.address {
+            if current.local != from.local {
+                // It asks at another address of ours, and is to be answered from there.
+                self.readdress(key, from);
+            }
+            let Some(peer) = self.peers.get_mut(key) else {
+                return;
+            };
             let Some(path) = &mut peer.path else { return };
             path.on_received(arrival.received);
             path.on_sent(arrival.sent);
@@ -160,15 +167,15 @@ impl Endpoint {
         }
         let confirmed = match peer.path.take() {
             Some(path) => path.previous,
-            None => address,
+            None => current,
         };
         self.metrics.increment(Counter::AddressChanges);
-        self.readdress(key, from.address);
+        self.readdress(key, from);
         let Some(peer) = self.peers.get_mut(key) else {
             return;
         };
         // Back where it was confirmed before: nothing to be shown.
-        if from.address == confirmed {
+        if from.address == confirmed.address {
             return;
         }
         peer.path = Some(Box::new(Path {
@@ -242,7 +249,7 @@ impl Endpoint {
         let cookie = *cookie;
         check.sent += 1;
         check.due = now.instant + interval;
-        let mut sink = out.limited(peer.address.into(), peer.port, path.allowance());
+        let mut sink = out.limited(peer.address.into(), peer.local, path.allowance());
         association.send_path_challenge(&cookie, &mut sink);
         let (sent, refused) = (sink.sent(), sink.refused());
         path.on_sent(sent);
@@ -265,14 +272,14 @@ impl Endpoint {
         }
     }
 
-    /// Gives a peer another address, in the index too.
-    fn readdress(&mut self, key: Key, address: SocketAddr) {
+    /// Gives a peer another place, in the index too.
+    fn readdress(&mut self, key: Key, place: PeerKey) {
         let Some(peer) = self.peers.get_mut(key) else {
             return;
         };
         self.by_address.remove(&peer.place(), key.slot);
-        peer.address = address.into();
-        let place = peer.place();
+        peer.address = place.address.into();
+        peer.local = place.local;
         self.list(&place, key);
     }
 }

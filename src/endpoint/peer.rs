@@ -7,7 +7,7 @@ use super::connection_id::index_keys;
 use super::hot::Heat;
 use super::path::{Path, allowance};
 use super::peer_address::PackedAddress;
-use super::{Endpoint, Outbox, PeerKey, Port};
+use super::{Endpoint, Local, Outbox, PeerKey, Port};
 use crate::auth::request::Identity;
 use crate::coap::{self, MessageLayer};
 use crate::drop_reason::DropReason;
@@ -19,7 +19,7 @@ use crate::time::{Duration, Instant, Now};
 /// One peer: an address and a socket, with what DTLS and CoAP keep for it.
 pub(super) struct Peer {
     pub(super) address: PackedAddress,
-    pub(super) port: Port,
+    pub(super) local: Local,
     /// The DTLS association; `None` for a plain peer.
     pub(super) association: Option<Association>,
     /// The CoAP message layer, while it has something to remember.
@@ -59,14 +59,14 @@ pub(super) enum Transmission {
 /// Sends CoAP messages to a peer, sealed when it has an association, and no more than its address
 /// may get.
 pub(super) fn coap_output<'a>(
-    (to, port, path): (SocketAddr, Port, &'a mut Option<Box<Path>>),
+    (to, local, path): (SocketAddr, Local, &'a mut Option<Box<Path>>),
     transmission: Transmission,
     association: &'a mut Option<Association>,
     out: &'a mut Outbox,
     metrics: &'a ShardMetrics,
 ) -> impl FnMut(&[u8]) + 'a {
     move |message| match association {
-        None => out.push(to, port, message),
+        None => out.push(to, local, message),
         Some(association) => {
             let (prefix, suffix) = association.record_overhead();
             let length = prefix + message.len() + suffix;
@@ -74,7 +74,7 @@ pub(super) fn coap_output<'a>(
                 metrics.count_drop(DropReason::PathLimit);
                 return;
             }
-            let sealed = out.push_with(to, port, length, |record| {
+            let sealed = out.push_with(to, local, length, |record| {
                 record[prefix..prefix + message.len()].copy_from_slice(message);
                 association.seal_application_data(record)
             });
@@ -121,7 +121,7 @@ impl Peer {
     pub(super) fn place(&self) -> PeerKey {
         PeerKey {
             address: self.address.into(),
-            port: self.port,
+            local: self.local,
         }
     }
 
@@ -189,7 +189,7 @@ impl Endpoint {
     ) -> Option<Key> {
         let peer = Peer {
             address: key.address.into(),
-            port: key.port,
+            local: key.local,
             association,
             coap: None,
             path: None,
@@ -331,7 +331,7 @@ impl Endpoint {
         let was_half_open = peer.is_half_open;
         let Peer {
             address,
-            port,
+            local,
             association,
             coap,
             path,
@@ -341,7 +341,7 @@ impl Endpoint {
         let mut alive = true;
         let config = self.settings.dtls.load();
         if let (Some(association), Some(config)) = (association.as_mut(), config.as_ref()) {
-            let mut sink = out.limited((*address).into(), *port, allowance(path));
+            let mut sink = out.limited((*address).into(), *local, allowance(path));
             let mut drops = |reason| self.metrics.count_drop(reason);
             let mut context = dtls::Context {
                 config,
@@ -380,7 +380,7 @@ impl Endpoint {
         }
         if let Some(layer) = coap {
             let settings = coap_settings(&self.settings.coap, association.as_ref());
-            let way = ((*address).into(), *port, path);
+            let way = ((*address).into(), *local, path);
             let again = Transmission::MayBeAgain;
             let mut send = coap_output(way, again, association, out, &self.metrics);
             let mut context = coap::Context {
@@ -402,7 +402,7 @@ impl Endpoint {
                 self.spare_layers.put(layer);
             }
         }
-        if *port == Port::Plain && coap.is_none() {
+        if local.port == Port::Plain && coap.is_none() {
             alive = false;
         }
         self.count_handshake(key);

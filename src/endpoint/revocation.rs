@@ -102,7 +102,7 @@ impl Endpoint {
             connection_ids: &self.connection_ids,
             admit_handshakes: false,
             random: &mut *self.random,
-            out: &mut out.limited(peer.address.into(), peer.port, allowance(&peer.path)),
+            out: &mut out.limited(peer.address.into(), peer.local, allowance(&peer.path)),
             drops: &mut |reason| self.metrics.count_drop(reason),
         });
         // Requests in work, observations, what was acknowledged: all of it was the session's.

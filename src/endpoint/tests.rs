@@ -11,6 +11,7 @@ mod foresight;
 mod half_open;
 mod hot;
 mod inspection;
+mod local;
 mod observe;
 mod revocation;
 mod secure;

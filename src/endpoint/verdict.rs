@@ -36,7 +36,7 @@ impl Endpoint {
         let key = Key { slot, generation };
         let Some(Peer {
             address,
-            port,
+            local,
             association,
             coap: Some(layer),
             path,
@@ -54,7 +54,7 @@ impl Endpoint {
             self.metrics.record(Latency::Request, time);
         }
         let settings = coap_settings(&self.settings.coap, association.as_ref());
-        let way = ((*address).into(), *port, path);
+        let way = ((*address).into(), *local, path);
         let mut send = coap_output(way, Transmission::First, association, out, &self.metrics);
         let mut context = coap::Context {
             settings: &settings,

@@ -18,7 +18,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 use super::addresses::AddressLimits;
-use super::{Endpoint, Outbox, PeerKey, Port};
+use super::{Endpoint, Local, Outbox, PeerKey};
 use crate::drop_reason::DropReason;
 use crate::dtls::{self, Admission, Glance};
 use crate::metrics::Counter;
@@ -43,6 +43,7 @@ const HELLO_VERIFY_REQUESTS_PER_TURN: u16 = 16;
 #[derive(Debug)]
 pub struct WaitingDatagram {
     from: SocketAddr,
+    local: Local,
     /// The peer whose handshake it carries on, if it has begun.
     peer: Option<Key>,
     bytes: Vec<u8>,
@@ -90,6 +91,11 @@ impl WaitingDatagram {
     /// Who sent it.
     pub const fn from(&self) -> SocketAddr {
         self.from
+    }
+
+    /// Where it came to.
+    pub const fn local(&self) -> Local {
+        self.local
     }
 }
 
@@ -169,7 +175,7 @@ impl Endpoint {
             out: if is_spared {
                 &mut spared
             } else {
-                sink = out.to(key.address, key.port);
+                sink = out.to(key.address, key.local);
                 &mut sink
             },
             drops: &mut |reason| self.metrics.count_drop(reason),
@@ -204,6 +210,7 @@ impl Endpoint {
         waiting.bytes += datagram.len();
         waiting.running.push_back(WaitingDatagram {
             from: key.address,
+            local: key.local,
             peer: known,
             bytes: datagram.to_vec(),
             since: now.instant,
@@ -228,6 +235,7 @@ impl Endpoint {
         waiting.bytes += datagram.len();
         waiting.new.push_back(WaitingDatagram {
             from: key.address,
+            local: key.local,
             peer: None,
             bytes: datagram.to_vec(),
             since: now.instant,
@@ -264,7 +272,7 @@ impl Endpoint {
     pub fn handle_waiting(&mut self, now: Now, datagram: &mut WaitingDatagram, out: &mut Outbox) {
         let key = PeerKey {
             address: datagram.from,
-            port: Port::Secure,
+            local: datagram.local,
         };
         self.in_hand = None;
         self.guess = None;

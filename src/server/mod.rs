@@ -8,6 +8,7 @@
 //!
 //! Whatever can be refused is refused before the first socket is bound. Each step is a file here.
 
+mod address_watch;
 mod credentials;
 mod dev;
 mod downlink;
@@ -34,6 +35,7 @@ pub use error::StartError;
 #[cfg(feature = "keylog")]
 pub(crate) use key_log::warning as key_log_warning;
 
+use self::address_watch::AddressWatch;
 use self::credentials::CredentialWatch;
 use self::resumption::Tickets;
 use self::shards::Shards;
@@ -112,6 +114,7 @@ struct Server {
     settings: Arc<EndpointSettings>,
     watch: Option<CredentialWatch>,
     tickets: Tickets,
+    address_watch: AddressWatch,
     status: Arc<ServerStatus>,
     shards: Shards,
     workers: Workers,
@@ -135,6 +138,7 @@ impl Server {
         let token = AdminToken::open(&config.tidegate.data_dir, &mut SystemRandom)?;
         let sockets = Sockets::open(config)?;
         let mut addresses = sockets.addresses;
+        let address_watch = AddressWatch::start(&sockets.local_addresses);
 
         let registry: Arc<dyn Registry> = opened.registry.clone();
         let workers = Workers::start(config, &opened)?;
@@ -163,6 +167,7 @@ impl Server {
             settings,
             watch,
             tickets,
+            address_watch,
             status,
             shards,
             workers,
@@ -200,6 +205,7 @@ impl Server {
                         return Err(StartError::ShardEnded(shard));
                     }
                     self.tickets.tick(&self.settings.sessions);
+                    self.address_watch.tick();
                     unwatched += TICK;
                     if unwatched < config.reload.check_interval {
                         continue;

@@ -2,12 +2,14 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use super::{Addresses, StartError};
 use crate::config::Config;
 use crate::endpoint::Port;
+use crate::shard::local_addresses::LocalAddresses;
 use crate::shard::socket::Socket;
 use crate::shard::steering;
 
@@ -20,6 +22,8 @@ pub(super) struct Sockets {
     pub(super) of_shards: Vec<Vec<(Port, Socket)>>,
     /// The admin interface is not among them yet.
     pub(super) addresses: Addresses,
+    /// Of the ports that are bound to all of the host's addresses.
+    pub(super) local_addresses: Vec<Arc<LocalAddresses>>,
     /// Whether connection ids name their shard; of no bytes they cannot.
     pub(super) connection_ids: bool,
 }
@@ -34,6 +38,7 @@ impl Sockets {
         let mut sockets = Self {
             of_shards: (0..shards).map(|_| Vec::new()).collect(),
             addresses: Addresses::default(),
+            local_addresses: Vec::new(),
             connection_ids: config
                 .dtls
                 .connection_id_length
@@ -72,6 +77,8 @@ impl Sockets {
             .first()
             .map_or(Ok(address), Socket::local_addr)
             .map_err(refused)?;
+        let local_addresses = group.first().and_then(Socket::local_addresses);
+        self.local_addresses.extend(local_addresses.cloned());
         for (shard, socket) in self.of_shards.iter_mut().zip(group) {
             shard.push((port, socket));
         }

@@ -82,7 +82,7 @@ mod tests {
         Handover {
             shard,
             from: "127.0.0.1:7".parse().unwrap(),
-            port: Port::Secure,
+            local: Port::Secure.into(),
             datagram: Box::from(*b"datagram"),
         }
     }

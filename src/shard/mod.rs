@@ -18,6 +18,7 @@ pub mod clock;
 mod downlink;
 mod driver;
 mod handover;
+pub(crate) mod local_addresses;
 mod losses;
 pub mod memory;
 mod share;

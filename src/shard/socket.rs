@@ -13,9 +13,13 @@ use std::mem::{self, MaybeUninit};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::ops::Range;
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::sync::Arc;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockAddr, Socket as Socket2, Type};
+
+use super::local_addresses::{CONTROL_ROOM, Control, LocalAddresses};
+use crate::endpoint::LocalAddress;
 
 /// Datagrams taken by one receive call, or given by one send call, at most.
 pub const BATCH: usize = 64;
@@ -33,7 +37,11 @@ const MEMINFO_LENGTH: libc::socklen_t = size_of::<[u32; MEMINFO_VALUES]>() as li
 
 /// One member of a reuseport group.
 #[derive(Debug)]
-pub struct Socket(Socket2);
+pub struct Socket {
+    socket: Socket2,
+    /// Those at which datagrams came, when the group is bound to all of the host's.
+    local_addresses: Option<Arc<LocalAddresses>>,
+}
 
 impl Socket {
     /// Binds `count` sockets to `address`, all or none; port 0 takes one free port for all.
@@ -47,7 +55,17 @@ impl Socket {
         let probe = Self::open(address, false)?;
         let bound = probe.local_addr()?;
         drop(probe);
-        (0..count).map(|_| Self::open(bound, true)).collect()
+        let is_any = bound.ip().is_unspecified();
+        let local_addresses = is_any.then(|| Arc::new(LocalAddresses::new()));
+        let member = |_| {
+            let mut member = Self::open(bound, true)?;
+            if is_any {
+                LocalAddresses::request(&member.socket, bound.is_ipv6())?;
+                member.local_addresses.clone_from(&local_addresses);
+            }
+            Ok(member)
+        };
+        (0..count).map(member).collect()
     }
 
     fn open(address: SocketAddr, reuse_port: bool) -> io::Result<Self> {
@@ -64,7 +82,10 @@ impl Socket {
         let _ = socket.set_recv_buffer_size(KERNEL_BUFFER_BYTES);
         let _ = socket.set_send_buffer_size(KERNEL_BUFFER_BYTES);
         socket.bind(&SockAddr::from(address))?;
-        Ok(Self(socket))
+        Ok(Self {
+            socket,
+            local_addresses: None,
+        })
     }
 
     /// The address that the socket is bound to.
@@ -72,7 +93,7 @@ impl Socket {
     /// # Errors
     /// When the socket is not of the internet's families.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        let address = self.0.local_addr()?;
+        let address = self.socket.local_addr()?;
         address
             .as_socket()
             .ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
@@ -83,7 +104,15 @@ impl Socket {
     /// # Errors
     /// When the process has no descriptor left.
     pub fn try_clone(&self) -> io::Result<Self> {
-        self.0.try_clone().map(Self)
+        Ok(Self {
+            socket: self.socket.try_clone()?,
+            local_addresses: self.local_addresses.clone(),
+        })
+    }
+
+    /// Where datagrams came to, when the socket is bound to all of the host's addresses.
+    pub(crate) const fn local_addresses(&self) -> Option<&Arc<LocalAddresses>> {
+        self.local_addresses.as_ref()
     }
 
     /// Datagrams that the kernel dropped since the socket was made, modulo 2^32, mostly as its buffer was
@@ -97,7 +126,7 @@ impl Socket {
         // SAFETY: the kernel writes at most `length` bytes to `values`, which is as long.
         let result = unsafe {
             libc::getsockopt(
-                self.0.as_raw_fd(),
+                self.socket.as_raw_fd(),
                 libc::SOL_SOCKET,
                 libc::SO_MEMINFO,
                 values.as_mut_ptr().cast(),
@@ -126,13 +155,18 @@ impl Socket {
             header.msg_hdr.msg_namelen = ADDRESS_LENGTH;
             header.msg_hdr.msg_iov = &raw mut vectors[index];
             header.msg_hdr.msg_iovlen = 1;
+            if self.local_addresses.is_some() {
+                header.msg_hdr.msg_control = batch.controls[index].0.as_mut_ptr().cast();
+                header.msg_hdr.msg_controllen = CONTROL_ROOM;
+            }
             header
         });
-        // SAFETY: every header points to a live buffer, address and vector of this frame or of
-        // `batch`, with their true lengths; the kernel writes within them and keeps no pointer.
+        // SAFETY: every header points to a live buffer, address, vector and room for control messages of
+        // this frame or of `batch`, with their true lengths; the kernel writes within them and keeps no
+        // pointer.
         let received = unsafe {
             libc::recvmmsg(
-                self.0.as_raw_fd(),
+                self.socket.as_raw_fd(),
                 headers.as_mut_ptr(),
                 BATCH_COUNT,
                 libc::MSG_DONTWAIT as _,
@@ -149,12 +183,20 @@ impl Socket {
         for (index, header) in headers.iter().take(received).enumerate() {
             batch.lengths[index] = header.msg_len as usize;
             batch.truncated[index] = header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0;
+            batch.local_addresses[index] = match &self.local_addresses {
+                Some(known) => {
+                    let length = header.msg_hdr.msg_controllen.min(CONTROL_ROOM);
+                    known.number(&batch.controls[index].0[..length])
+                }
+                None => LocalAddress::ANY,
+            };
         }
         batch.count = received;
         Ok(received)
     }
 
-    /// Hands datagrams to the kernel, at most [`BATCH`]; returns how many it took.
+    /// Hands datagrams to the kernel, at most [`BATCH`], each for an address and from one of ours; returns
+    /// how many it took.
     ///
     /// `Ok(0)` means that the socket's buffer is full.
     ///
@@ -162,7 +204,7 @@ impl Socket {
     /// An error concerns the first datagram alone.
     pub fn send<'a>(
         &self,
-        datagrams: impl Iterator<Item = (SocketAddr, &'a [u8])>,
+        datagrams: impl Iterator<Item = (SocketAddr, LocalAddress, &'a [u8])>,
     ) -> io::Result<usize> {
         let mut addresses: [MaybeUninit<SockAddr>; BATCH] =
             [const { MaybeUninit::uninit() }; BATCH];
@@ -171,8 +213,9 @@ impl Socket {
             iov_len: 0,
         }; BATCH];
         let mut headers = [empty_header(); BATCH];
+        let mut controls: [MaybeUninit<Control>; BATCH] = [const { MaybeUninit::uninit() }; BATCH];
         let mut count = 0;
-        for (index, (to, bytes)) in datagrams.take(BATCH).enumerate() {
+        for (index, (to, from, bytes)) in datagrams.take(BATCH).enumerate() {
             let address = addresses[index].write(SockAddr::from(to));
             vectors[index].iov_base = bytes.as_ptr().cast_mut().cast();
             vectors[index].iov_len = bytes.len();
@@ -181,16 +224,20 @@ impl Socket {
             header.msg_namelen = address.len();
             header.msg_iov = &raw mut vectors[index];
             header.msg_iovlen = 1;
+            let known = self.local_addresses.as_ref();
+            if let Some(source) = known.and_then(|known| known.source(from, to.ip())) {
+                controls[index].write(source).add_to(header);
+            }
             count += 1;
         }
         if count == 0 {
             return Ok(0);
         }
-        // SAFETY: the first `count` headers point to live addresses, vectors and bytes with their
-        // true lengths; the kernel only reads them (the casts to mutable are the C signature's).
+        // SAFETY: the first `count` headers point to live addresses, vectors, bytes and control messages
+        // with their true lengths; the kernel only reads them (the casts to mutable are the C signature's).
         let sent = unsafe {
             libc::sendmmsg(
-                self.0.as_raw_fd(),
+                self.socket.as_raw_fd(),
                 headers.as_mut_ptr(),
                 count,
                 libc::MSG_DONTWAIT as _,
@@ -208,19 +255,22 @@ impl Socket {
 
 impl From<std::net::UdpSocket> for Socket {
     fn from(socket: std::net::UdpSocket) -> Self {
-        Self(socket.into())
+        Self {
+            socket: socket.into(),
+            local_addresses: None,
+        }
     }
 }
 
 impl AsRawFd for Socket {
     fn as_raw_fd(&self) -> RawFd {
-        self.0.as_raw_fd()
+        self.socket.as_raw_fd()
     }
 }
 
 impl From<Socket> for std::os::fd::OwnedFd {
     fn from(socket: Socket) -> Self {
-        socket.0.into()
+        socket.socket.into()
     }
 }
 
@@ -294,16 +344,25 @@ fn empty_header() -> libc::mmsghdr {
 pub struct ReceiveBatch {
     buffers: Box<[[u8; DATAGRAM_MAX]]>,
     addresses: Box<[libc::sockaddr_storage; BATCH]>,
+    controls: Box<[ControlRoom; BATCH]>,
+    local_addresses: [LocalAddress; BATCH],
     lengths: [usize; BATCH],
     truncated: [bool; BATCH],
     count: usize,
 }
+
+/// Where the kernel writes control messages: aligned as their headers are.
+#[derive(Clone, Copy)]
+#[repr(C, align(8))]
+struct ControlRoom([u8; CONTROL_ROOM]);
 
 /// One datagram as it came.
 #[derive(Debug)]
 pub struct Datagram<'a> {
     /// Who sent it.
     pub from: SocketAddr,
+    /// Which of our addresses it came to.
+    pub at: LocalAddress,
     /// Its bytes.
     pub bytes: &'a mut [u8],
     /// Whether it was longer than [`DATAGRAM_MAX`] and lost its end.
@@ -316,6 +375,8 @@ impl Default for ReceiveBatch {
             buffers: vec![[0; DATAGRAM_MAX]; BATCH].into_boxed_slice(),
             // SAFETY: all-zero bytes are a valid sockaddr_storage of family AF_UNSPEC.
             addresses: Box::new(unsafe { mem::zeroed() }),
+            controls: Box::new([ControlRoom([0; CONTROL_ROOM]); BATCH]),
+            local_addresses: [LocalAddress::ANY; BATCH],
             lengths: [0; BATCH],
             truncated: [false; BATCH],
             count: 0,
@@ -324,11 +385,14 @@ impl Default for ReceiveBatch {
 }
 
 impl ReceiveBatch {
-    /// The senders of these datagrams of the last receive call, as [`Self::datagrams`] gives them.
-    pub fn senders(&self, range: Range<usize>) -> impl Iterator<Item = SocketAddr> {
+    /// Who sent these datagrams of the last receive call, and to which of our addresses, as
+    /// [`Self::datagrams`] gives them.
+    pub fn senders(&self, range: Range<usize>) -> impl Iterator<Item = (SocketAddr, LocalAddress)> {
         let range = range.start..range.end.min(self.count);
-        let addresses = self.addresses.get(range).unwrap_or_default();
-        addresses.iter().filter_map(socket_address)
+        let addresses = self.addresses.get(range.clone()).unwrap_or_default();
+        let local = self.local_addresses.get(range).unwrap_or_default();
+        let both = addresses.iter().zip(local);
+        both.filter_map(|(address, at)| Some((socket_address(address)?, *at)))
     }
 
     /// These datagrams of the last receive call; those of an unknown address family are left out.
@@ -336,13 +400,14 @@ impl ReceiveBatch {
         let count = range.end.min(self.count);
         self.buffers
             .iter_mut()
-            .zip(self.addresses.iter())
+            .zip(self.addresses.iter().zip(&self.local_addresses))
             .zip(self.lengths.iter().zip(&self.truncated))
             .take(count)
             .skip(range.start)
-            .filter_map(|((buffer, address), (&length, &truncated))| {
+            .filter_map(|((buffer, (address, &at)), (&length, &truncated))| {
                 Some(Datagram {
                     from: socket_address(address)?,
+                    at,
                     bytes: &mut buffer[..length.min(DATAGRAM_MAX)],
                     truncated,
                 })
@@ -383,7 +448,11 @@ mod tests {
                 .map(|_| Socket::open(host.parse().unwrap(), false).unwrap())
                 .collect();
             for client in &clients {
-                let pair = [(address, &b"ping"[..]), (address, &[7; DATAGRAM_MAX + 1])];
+                let any = LocalAddress::ANY;
+                let pair = [
+                    (address, any, &b"ping"[..]),
+                    (address, any, &[7; DATAGRAM_MAX + 1]),
+                ];
                 assert_eq!(client.send(pair.into_iter()).unwrap(), 2);
             }
             let mut batch = ReceiveBatch::default();

@@ -9,7 +9,7 @@ use super::handover::Neighbours;
 use super::socket::{BATCH, Datagram};
 use super::{Shard, State, downlink};
 use crate::drop_reason::DropReason;
-use crate::endpoint::{AHEAD, Endpoint, Note, Outbox, Port};
+use crate::endpoint::{AHEAD, Endpoint, Local, Note, Outbox, Port};
 use crate::metrics::Counter;
 use crate::time::Now;
 
@@ -37,7 +37,7 @@ struct Arrivals<'a> {
 }
 
 impl Handler for Arrivals<'_> {
-    fn foresee(&mut self, arrivals: &mut dyn Iterator<Item = (SocketAddr, Port)>) {
+    fn foresee(&mut self, arrivals: &mut dyn Iterator<Item = (SocketAddr, Local)>) {
         self.endpoint.foresee(arrivals);
     }
 
@@ -46,6 +46,7 @@ impl Handler for Arrivals<'_> {
         let now = *self.now.get_or_insert_with(|| shard.clock.now());
         let Datagram {
             from,
+            at,
             bytes,
             truncated,
         } = datagram;
@@ -56,7 +57,8 @@ impl Handler for Arrivals<'_> {
         }
         self.bytes[port as usize] += bytes.len() as u64;
         self.neighbours.count_arrival(port, bytes, &shard.metrics);
-        shard.handle_datagram(now, from, port, bytes, self.endpoint, self.outbox);
+        let local = Local { port, address: at };
+        shard.handle_datagram(now, from, local, bytes, self.endpoint, self.outbox);
     }
 }
 
@@ -133,7 +135,7 @@ impl Shard {
                 break;
             };
             let from = datagram.from();
-            self.guarded_datagram(from, Port::Secure, endpoint, |endpoint| {
+            self.guarded_datagram(from, datagram.local(), endpoint, |endpoint| {
                 endpoint.handle_waiting(now, &mut datagram, outbox);
             });
             let end = self.clock.now();
@@ -151,13 +153,13 @@ impl Shard {
         &self,
         now: Now,
         from: SocketAddr,
-        port: Port,
+        local: Local,
         datagram: &mut [u8],
         endpoint: &mut Endpoint,
         outbox: &mut Outbox,
     ) {
-        self.guarded_datagram(from, port, endpoint, |endpoint| {
-            endpoint.handle_datagram(now, from, port, datagram, outbox);
+        self.guarded_datagram(from, local, endpoint, |endpoint| {
+            endpoint.handle_datagram(now, from, local, datagram, outbox);
         });
     }
 
@@ -167,13 +169,13 @@ impl Shard {
     pub(super) fn guarded_datagram(
         &self,
         from: SocketAddr,
-        port: Port,
+        local: Local,
         endpoint: &mut Endpoint,
         handle: impl FnOnce(&mut Endpoint),
     ) {
         if catch_unwind(AssertUnwindSafe(|| handle(endpoint))).is_err() {
             tracing::error!(shard = self.index, peer = %from, "handling a datagram panicked");
-            endpoint.forget(from, port);
+            endpoint.forget(from, local);
         }
     }
 
@@ -275,8 +277,8 @@ impl Shard {
             && let Some(mut handover) = self.inbox.pop_handover()
         {
             taken += 1;
-            let (from, port) = (handover.from, handover.port);
-            self.handle_datagram(now, from, port, &mut handover.datagram, endpoint, outbox);
+            let (from, local) = (handover.from, handover.local);
+            self.handle_datagram(now, from, local, &mut handover.datagram, endpoint, outbox);
         }
         if taken == 0 {
             return false;

@@ -149,7 +149,7 @@ fn answers_from_the_own_socket(driver: DriverKind) {
         let handover = Handover {
             shard: 0,
             from: client.local_addr().unwrap(),
-            port: Port::Plain,
+            local: Port::Plain.into(),
             datagram: Box::from([0x40, 0, high, low]),
         };
         inbox.hand_over(handover).unwrap();
@@ -309,7 +309,7 @@ fn wakes_a_sleeping_shard(driver: DriverKind) {
             let handover = Handover {
                 shard: 0,
                 from: client.local_addr().unwrap(),
-                port: Port::Plain,
+                local: Port::Plain.into(),
                 datagram: Box::from(ping),
             };
             shards.inboxes[0].hand_over(handover).unwrap();

@@ -411,7 +411,7 @@ impl World {
             .iter()
             .map(|transmit| {
                 let datagram = self.out.datagram(transmit).to_vec();
-                (transmit.to, transmit.port, datagram)
+                (transmit.to, transmit.local.port, datagram)
             })
             .collect();
         self.out.clear_transmits();

@@ -112,6 +112,36 @@ fn plain_coap_stores_a_reading_too() {
     assert_eq!(server.latest("plain")["t"]["value"], serde_json::json!(1));
 }
 
+/// RFC 7252 section 5.3.2: an answer's source is the request's destination, which libcoap's connected sockets
+/// insist on. Californium, bound to all addresses as by default, leaves it to the kernel (its issue 315).
+#[test]
+fn a_server_bound_to_all_addresses_answers_from_the_one_that_was_asked() {
+    for (bound, driver) in [("0.0.0.0", "uring"), ("::", "uring"), ("::", "mmsg")] {
+        let server = Server::start(&[
+            ("COAP_BIND_ADDRESS", bound),
+            ("COAP_DTLS_BIND_ADDRESS", bound),
+            ("TIDEGATE_DRIVER", driver),
+        ]);
+        server.tidegate_ok(&["device", "add", "meter", "--token", "METERTOKEN"]);
+        for (index, asked) in ["127.0.0.1", "127.0.0.2", "[::1]"].into_iter().enumerate() {
+            if asked.starts_with('[') && bound != "::" {
+                continue;
+            }
+            for (scheme, port) in [("coap", server.plain_port), ("coaps", server.secure_port)] {
+                let uri = format!("{scheme}://{asked}:{port}/api/v1/METERTOKEN/telemetry");
+                let body = format!("{{\"{scheme}\":{index}}}");
+                // The certificate does not have the other addresses.
+                let arguments = ["-n", "-v", "7", "-m", "post", "-e", &body, "-B", "10", &uri];
+                let output = run_client(CLIENTS[0], &arguments, server.directory.path());
+                let printed = text(&output.stdout) + &text(&output.stderr);
+                assert!(printed.contains("2.01"), "{driver} on {bound}: {printed}");
+                let stored = &server.latest("meter")[scheme]["value"];
+                assert_eq!(*stored, serde_json::json!(index));
+            }
+        }
+    }
+}
+
 #[test]
 fn a_firmware_of_megabytes_comes_block_by_block() {
     let server = Server::start(&[]);

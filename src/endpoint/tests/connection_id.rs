@@ -24,7 +24,7 @@ pub(super) fn with_id(id: &[u8]) -> ClientConfig {
     }
 }
 
-fn with_check() -> ClientConfig {
+pub(super) fn with_check() -> ClientConfig {
     ClientConfig {
         return_routability_check: true,
         ..with_id(b"")
@@ -39,13 +39,13 @@ pub(super) fn connect(bench: &mut Bench, port: u16, config: ClientConfig) -> Dev
 }
 
 /// A CON POST with a Message ID of its own.
-fn post(message_id: u16) -> Vec<u8> {
+pub(super) fn post(message_id: u16) -> Vec<u8> {
     let mut message = POST.to_vec();
     message[2..4].copy_from_slice(&message_id.to_be_bytes());
     message
 }
 
-fn verdict(bench: &mut Bench, request: &Request, payload: usize) -> Outbox {
+pub(super) fn verdict(bench: &mut Bench, request: &Request, payload: usize) -> Outbox {
     let mut out = Outbox::default();
     let verdict = Verdict {
         response: Response {
@@ -214,7 +214,7 @@ fn a_datagram_of_another_shard_is_handed_over_once() {
     let expected = Handover {
         shard: 2,
         from: device.address,
-        port: Port::Secure,
+        local: Port::Secure.into(),
         datagram: record.into(),
     };
     assert_eq!(out.handovers, [expected]);

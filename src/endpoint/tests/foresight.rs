@@ -21,7 +21,7 @@ fn a_look_ahead_changes_nothing() {
                 (peer(1 + random.below(7) as u16), message)
             })
             .collect();
-        seeing.foresee(&mut batch.iter().map(|(from, _)| (*from, Port::Plain)));
+        seeing.foresee(&mut batch.iter().map(|(from, _)| (*from, Port::Plain.into())));
         let lost = random.below(40) as usize;
         let came = batch.iter().enumerate().filter(|(index, _)| *index != lost);
         for (_, (from, message)) in came {

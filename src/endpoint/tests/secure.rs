@@ -26,6 +26,8 @@ pub(super) struct Bench {
     pub(super) metrics: Arc<ShardMetrics>,
     pub(super) now: Now,
     pub(super) random: SeededRandom,
+    /// Where what is delivered arrives, and where answers have to come from.
+    pub(super) local: Local,
 }
 
 /// A client and its address.
@@ -59,6 +61,7 @@ impl Bench {
             metrics,
             now,
             random: SeededRandom::new(2),
+            local: Port::Secure.into(),
         }
     }
 
@@ -104,9 +107,8 @@ impl Bench {
     /// Hands one datagram to the endpoint.
     pub(super) fn deliver(&mut self, from: SocketAddr, mut datagram: Vec<u8>) -> Outbox {
         let mut out = Outbox::default();
-        let secure = Port::Secure;
         self.endpoint
-            .handle_datagram(self.now, from, secure, &mut datagram, &mut out);
+            .handle_datagram(self.now, from, self.local, &mut datagram, &mut out);
         self.endpoint.handle_all_waiting(self.now, &mut out);
         out
     }
@@ -131,6 +133,8 @@ impl Bench {
     /// Gives a device what the endpoint sent to it; returns its answers.
     pub(super) fn hand_over(&mut self, device: &mut Device, out: &Outbox) -> Vec<Vec<u8>> {
         let mut answers = Vec::new();
+        let is_from_there = |transmit: &Transmit| transmit.local == self.local;
+        assert!(out.transmits().iter().all(is_from_there));
         for (to, mut datagram) in sent(out) {
             if to != device.address {
                 continue;

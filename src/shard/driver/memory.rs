@@ -9,7 +9,7 @@ use std::mem;
 use std::net::SocketAddr;
 
 use super::{Counts, Handler, Received};
-use crate::endpoint::{AHEAD, Outbox, Port};
+use crate::endpoint::{AHEAD, LocalAddress, Outbox, Port};
 use crate::shard::socket::{DATAGRAM_MAX, Datagram};
 
 /// A datagram that arrives, with the other end's address.
@@ -65,7 +65,11 @@ impl MemoryDriver {
     /// Gives what was sent since the last call to `take`: the receiver, our port, the bytes.
     pub(in crate::shard) fn take_sent(&mut self, mut take: impl FnMut(SocketAddr, Port, &[u8])) {
         for transmit in self.sent.transmits() {
-            take(transmit.to, transmit.port, self.sent.datagram(transmit));
+            take(
+                transmit.to,
+                transmit.local.port,
+                self.sent.datagram(transmit),
+            );
         }
         self.sent.clear_transmits();
     }
@@ -80,12 +84,13 @@ impl MemoryDriver {
         for start in (0..datagrams).step_by(AHEAD) {
             let group = AHEAD.min(datagrams - start);
             let senders = self.arrived.iter().take(group);
-            handler.foresee(&mut senders.map(|datagram| (datagram.peer, datagram.port)));
+            handler.foresee(&mut senders.map(|datagram| (datagram.peer, datagram.port.into())));
             for mut datagram in self.arrived.drain(..group) {
                 let truncated = datagram.bytes.len() > DATAGRAM_MAX;
                 datagram.bytes.truncate(DATAGRAM_MAX);
                 let arrival = Datagram {
                     from: datagram.peer,
+                    at: LocalAddress::ANY,
                     bytes: &mut datagram.bytes,
                     truncated,
                 };
@@ -104,8 +109,9 @@ impl MemoryDriver {
     pub(super) fn send(&mut self, outbox: &mut Outbox) {
         for transmit in outbox.transmits() {
             let bytes = outbox.datagram(transmit);
-            self.counts.add_sent(transmit.port, 1, bytes.len() as u64);
-            self.sent.push(transmit.to, transmit.port, bytes);
+            self.counts
+                .add_sent(transmit.local.port, 1, bytes.len() as u64);
+            self.sent.push(transmit.to, transmit.local, bytes);
         }
         outbox.clear_transmits();
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Counts, Handler, Received};
-use crate::endpoint::{AHEAD, Outbox, Port};
+use crate::endpoint::{AHEAD, Local, Outbox, Port};
 use crate::shard::socket::{BATCH, ReceiveBatch, Socket, wait_readable};
 use crate::shard::wake::Wake;
 
@@ -64,7 +64,10 @@ impl MmsgDriver {
             for start in (0..count).step_by(AHEAD) {
                 let group = start..count.min(start + AHEAD);
                 let senders = self.batch.senders(group.clone());
-                handler.foresee(&mut senders.map(|from| (from, *port)));
+                handler.foresee(&mut senders.map(|(from, address)| {
+                    let port = *port;
+                    (from, Local { port, address })
+                }));
                 for datagram in self.batch.datagrams(group) {
                     handler.handle(*port, datagram);
                 }
@@ -94,12 +97,12 @@ impl MmsgDriver {
 }
 
 fn send(port: Port, socket: &Socket, outbox: &Outbox, counts: &mut Counts) {
-    let mut pending = outbox.transmits().iter().filter(|t| t.port == port);
+    let mut pending = outbox.transmits().iter().filter(|t| t.local.port == port);
     loop {
         let batch = pending
             .clone()
             .take(BATCH)
-            .map(|t| (t.to, outbox.datagram(t)));
+            .map(|t| (t.to, t.local.address, outbox.datagram(t)));
         let (offered, sent) = match socket.send(batch) {
             Ok(sent) => (sent.max(1), sent),
             Err(_) => (1, 0),

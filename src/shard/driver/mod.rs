@@ -25,7 +25,7 @@ use self::mmsg::MmsgDriver;
 use self::uring::{RingDriver, RingSizes};
 use super::socket::{Datagram, Socket};
 use super::wake::Wake;
-use crate::endpoint::{Outbox, Port};
+use crate::endpoint::{Local, Outbox, Port};
 
 /// How long the probe waits for its own datagram, in steps of ten milliseconds.
 const PROBE_STEPS: u32 = 100;
@@ -90,7 +90,7 @@ struct Probe {
 }
 
 impl Handler for Probe {
-    fn foresee(&mut self, _arrivals: &mut dyn Iterator<Item = (SocketAddr, Port)>) {}
+    fn foresee(&mut self, _arrivals: &mut dyn Iterator<Item = (SocketAddr, Local)>) {}
 
     fn handle(&mut self, _port: Port, datagram: Datagram<'_>) {
         self.is_there |= datagram.bytes == b"probe";
@@ -108,7 +108,7 @@ pub(super) struct Received {
 /// What a driver gives its datagrams to.
 pub(super) trait Handler {
     /// The next datagrams, at most [`crate::endpoint::AHEAD`], come from these, in this order.
-    fn foresee(&mut self, arrivals: &mut dyn Iterator<Item = (SocketAddr, Port)>);
+    fn foresee(&mut self, arrivals: &mut dyn Iterator<Item = (SocketAddr, Local)>);
 
     /// Takes a datagram, whose bytes may be changed.
     fn handle(&mut self, port: Port, datagram: Datagram<'_>);

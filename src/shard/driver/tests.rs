@@ -1,9 +1,10 @@
 //! Both drivers on real sockets: the same tests over both.
 
 use super::*;
-use crate::endpoint::AHEAD;
+use crate::endpoint::{AHEAD, LocalAddress};
 use crate::shard::clock::Clock;
 use crate::shard::socket::{BATCH, DATAGRAM_MAX};
+use std::collections::{HashMap, HashSet};
 use std::net::{SocketAddr, UdpSocket};
 
 /// How long anything may take before a test fails.
@@ -58,7 +59,7 @@ fn client(host: &str, server: SocketAddr) -> UdpSocket {
 pub(super) fn each(handle: impl FnMut(Port, Datagram<'_>)) -> impl Handler {
     struct Each<F>(F);
     impl<F: FnMut(Port, Datagram<'_>)> Handler for Each<F> {
-        fn foresee(&mut self, arrivals: &mut dyn Iterator<Item = (SocketAddr, Port)>) {
+        fn foresee(&mut self, arrivals: &mut dyn Iterator<Item = (SocketAddr, Local)>) {
             assert!((1..=AHEAD).contains(&arrivals.count()));
         }
 
@@ -146,6 +147,77 @@ fn datagrams_come_with_port_and_sender_and_answers_reach_them() {
         assert_eq!(counts.sent, [plain * 20, (40 - plain) * 20], "{kind:?}");
         assert_eq!(counts.sent_bytes[0], plain * (4510 + 70));
         assert_eq!((counts.refused, counts.receive_errors), (0, 0));
+    }
+}
+
+/// A server that is bound to all addresses: each client gets its answer from the one that it asked, and
+/// would take it from no other.
+#[test]
+fn an_answer_leaves_from_the_address_that_was_asked() {
+    let asked = ["127.0.0.1", "127.0.0.2", "127.1.2.3", "::1"];
+    for (kind, host) in DRIVERS
+        .into_iter()
+        .flat_map(|kind| ["0.0.0.0:0", "[::]:0"].map(|host| (kind, host)))
+    {
+        let mut opened = open(kind, host);
+        let is_dual = opened.secure.is_ipv6();
+        let clients: Vec<_> = asked
+            .iter()
+            .map(|ip| SocketAddr::new(ip.parse().unwrap(), opened.secure.port()))
+            .filter(|server| is_dual || server.is_ipv4())
+            .map(|server| client(if server.is_ipv4() { HOSTS[0] } else { HOSTS[1] }, server))
+            .collect();
+        let mut numbers = HashMap::new();
+        for round in 0..3 {
+            let mut outbox = Outbox::default();
+            for client in &clients {
+                client.send(b"asked").unwrap();
+                // Alone, so that it is known whose it is.
+                let (clock, end) = patience();
+                let mut arrived = None;
+                while arrived.is_none() {
+                    assert!(clock.instant() < end);
+                    opened.driver.wait(Duration::from_millis(100)).unwrap();
+                    let mut take = |port, datagram: Datagram<'_>| {
+                        let address = datagram.at;
+                        arrived = Some((datagram.from, Local { port, address }));
+                    };
+                    opened.driver.receive(&mut each(&mut take)).unwrap();
+                }
+                let (from, local) = arrived.unwrap();
+                let from = SocketAddr::new(from.ip().to_canonical(), from.port());
+                assert_eq!(from, client.local_addr().unwrap());
+                let server = client.peer_addr().unwrap().ip();
+                let number = *numbers.entry(server).or_insert(local.address);
+                assert_eq!((local.port, local.address), (Port::Secure, number));
+                assert_ne!(number, LocalAddress::ANY);
+                outbox.push(from, local, format!("round {round}").as_bytes());
+            }
+            opened.driver.send(&mut outbox).unwrap();
+            for client in &clients {
+                let mut buffer = [0; 16];
+                let length = client.recv(&mut buffer).unwrap();
+                assert_eq!(&buffer[..length], format!("round {round}").as_bytes());
+            }
+        }
+        let different: HashSet<_> = numbers.values().collect();
+        assert_eq!(different.len(), clients.len(), "{kind:?} {host}");
+        // Where nothing is known of it, the kernel chooses.
+        let mut outbox = Outbox::default();
+        outbox.push(clients[0].local_addr().unwrap(), Port::Secure, b"any");
+        let unknown = Local {
+            port: Port::Secure,
+            address: LocalAddress(200),
+        };
+        outbox.push(clients[0].local_addr().unwrap(), unknown, b"unknown");
+        opened.driver.send(&mut outbox).unwrap();
+        for expected in ["any", "unknown"] {
+            let mut buffer = [0; 16];
+            let length = clients[0].recv(&mut buffer).unwrap();
+            assert_eq!(&buffer[..length], expected.as_bytes());
+        }
+        opened.driver.wait(Duration::ZERO).unwrap();
+        assert_eq!(opened.driver.take_counts().refused, 0);
     }
 }
 

@@ -48,8 +48,9 @@ use io_uring::{IoUring, cqueue, opcode};
 
 use self::memory::{Memory, parse, sender};
 use super::{Counts, Handler, Received};
-use crate::endpoint::{AHEAD, Outbox, Port};
+use crate::endpoint::{AHEAD, Local, Outbox, Port};
 use crate::shard::clock::Clock;
+use crate::shard::local_addresses::LocalAddresses;
 use crate::shard::socket::{BATCH, Socket, event_descriptor};
 use crate::shard::wake::Wake;
 use crate::time::Instant;
@@ -123,6 +124,7 @@ struct Arrival {
 /// One of a shard's sockets, which the ring holds; its place in the list is its number there.
 struct RingPort {
     port: Port,
+    local_addresses: Option<Arc<LocalAddresses>>,
     armed: bool,
     /// When receiving failed last.
     failed_at: Option<Instant>,
@@ -177,8 +179,9 @@ impl RingDriver {
             ring,
             ports: ports
                 .into_iter()
-                .map(|(port, _)| RingPort {
+                .map(|(port, socket)| RingPort {
                     port,
+                    local_addresses: socket.local_addresses().cloned(),
                     armed: false,
                     failed_at: None,
                 })
@@ -271,16 +274,20 @@ impl RingDriver {
             ..
         } = self;
         let buffers = &mut memory.buffers;
-        let port_of = |arrival: &Arrival| ports.get(usize::from(arrival.port)).map(|p| p.port);
+        let port_of = |arrival: &Arrival| {
+            let port = ports.get(usize::from(arrival.port))?;
+            Some((port.port, port.local_addresses.as_deref()))
+        };
         let count = arrivals.len().min(AHEAD);
         let mut senders = arrivals.iter().take(count).filter_map(|arrival| {
-            let from = sender(buffers.bytes(arrival.buffer, arrival.length))?;
-            Some((from, port_of(arrival)?))
+            let (port, known) = port_of(arrival)?;
+            let (from, address) = sender(buffers.bytes(arrival.buffer, arrival.length), known)?;
+            Some((from, Local { port, address }))
         });
         handler.foresee(&mut senders);
         for arrival in arrivals.drain(..count) {
-            if let Some(port) = port_of(&arrival)
-                && let Some(datagram) = parse(buffers.bytes(arrival.buffer, arrival.length))
+            if let Some((port, known)) = port_of(&arrival)
+                && let Some(datagram) = parse(buffers.bytes(arrival.buffer, arrival.length), known)
             {
                 handler.handle(port, datagram);
             }
@@ -312,14 +319,23 @@ impl RingDriver {
             outbox.clear_transmits();
             return Ok(());
         };
-        self.memory.flights[number].load(outbox);
+        let ports = &self.ports;
+        self.memory.flights[number].load(outbox, |transmit| {
+            let Local { port, address } = transmit.local;
+            let port = ports.iter().find(|known| known.port == port)?;
+            let known = port.local_addresses.as_ref()?;
+            known.source(address, transmit.to.ip())
+        });
         for index in 0..self.memory.flights[number].transmits.len() {
             if self.ring.submission().is_full() {
                 self.enter(0, None)?;
             }
             let flight = &mut self.memory.flights[number];
             let transmit = &flight.transmits[index];
-            let port = self.ports.iter().position(|p| p.port == transmit.port);
+            let port = self
+                .ports
+                .iter()
+                .position(|p| p.port == transmit.local.port);
             let Some(port) = port.and_then(|port| u8::try_from(port).ok()) else {
                 self.counts.refused += 1;
                 continue;

@@ -94,7 +94,7 @@ fn a_request_whose_datagram_panicked_returns_its_permit() {
     } = &mut bench.state;
     bench
         .shard
-        .guarded_datagram(peer(0), Port::Plain, endpoint, |endpoint| {
+        .guarded_datagram(peer(0), Port::Plain.into(), endpoint, |endpoint| {
             endpoint.handle_datagram(now, peer(0), Port::Plain, &mut GET.to_vec(), outbox);
             panic!("on purpose");
         });

@@ -3,8 +3,8 @@
 //! A provided buffer holds one datagram behind its header:
 //!
 //! ```text
-//! | io_uring_recvmsg_out: namelen controllen payloadlen flags | sender's address | payload ... |
-//! 0                                                           16                 48         STRIDE
+//! | io_uring_recvmsg_out: namelen controllen payloadlen flags | sender's address | control messages | payload ... |
+//! 0                                                           16                 48                 88         STRIDE
 //! ```
 
 #![allow(unsafe_code)]
@@ -19,7 +19,8 @@ use io_uring::types::{BufRingEntry, Fixed};
 use io_uring::{opcode, squeue};
 use socket2::SockAddr;
 
-use crate::endpoint::{Outbox, Transmit};
+use crate::endpoint::{LocalAddress, Outbox, Transmit};
+use crate::shard::local_addresses::{CONTROL_ROOM, Control, LocalAddresses};
 use crate::shard::socket::{DATAGRAM_MAX, Datagram};
 
 /// Outboxes that may be under way at once; usually each completes while it is submitted.
@@ -28,8 +29,10 @@ pub(super) const FLIGHTS: usize = 4;
 const OUT_HEADER: usize = 16;
 /// Room for a sender's address: a sockaddr_in6 has 28 bytes.
 const NAME_ROOM: usize = 32;
+/// Where control messages begin.
+const CONTROL: usize = OUT_HEADER + NAME_ROOM;
 /// Where the payload begins.
-const PAYLOAD: usize = OUT_HEADER + NAME_ROOM;
+const PAYLOAD: usize = CONTROL + CONTROL_ROOM;
 /// Bytes from one buffer to the next, a whole number of cache lines.
 const STRIDE: usize = (PAYLOAD + DATAGRAM_MAX).next_multiple_of(64);
 /// The kernel wants the buffer ring on a page of its own.
@@ -39,7 +42,7 @@ const PAGE: usize = 4096;
 pub(super) struct Memory {
     pub(super) buffers: BufferRing,
     pub(super) flights: [Flight; FLIGHTS],
-    /// What a multishot recvmsg is told: how much room the address has.
+    /// What a multishot recvmsg is told: how much room the address has, and control messages.
     pub(super) header: Box<libc::msghdr>,
     /// Where the count of an event goes; only its arrival matters.
     pub(super) wake_value: Box<u64>,
@@ -50,6 +53,7 @@ impl Memory {
         // SAFETY: all-zero bytes are a valid msghdr: null pointers with zero lengths.
         let mut header: libc::msghdr = unsafe { mem::zeroed() };
         header.msg_namelen = NAME_LENGTH;
+        header.msg_controllen = CONTROL_ROOM;
         Self {
             buffers: BufferRing::new(buffers),
             flights: Default::default(),
@@ -72,26 +76,82 @@ impl Memory {
 #[allow(clippy::cast_possible_truncation, reason = "32")]
 const NAME_LENGTH: libc::socklen_t = NAME_ROOM as _;
 
-/// An outbox under way: the arena in which its datagrams were built, and their addresses.
+/// An outbox under way: the arena in which its datagrams were built, their addresses, and what says
+/// from which of ours those leave that do not leave from the kernel's choice.
 #[derive(Default)]
 pub(super) struct Flight {
     bytes: Vec<u8>,
     pub(super) transmits: Vec<Transmit>,
     addresses: Vec<SockAddr>,
+    /// As many as transmits, or none.
+    sources: Vec<Option<Source>>,
     pub(super) under_way: usize,
+}
+
+/// A sendmsg with a control message. The header's pointers are set once it lies where it stays.
+struct Source {
+    header: libc::msghdr,
+    vector: libc::iovec,
+    control: Control,
 }
 
 impl Flight {
     /// Takes over the outbox's arena, and gives it the one of the last time.
-    pub(super) fn load(&mut self, outbox: &mut Outbox) {
+    ///
+    /// `source` knows the control message for those that leave from an address of ours.
+    pub(super) fn load(
+        &mut self,
+        outbox: &mut Outbox,
+        source: impl Fn(&Transmit) -> Option<Control>,
+    ) {
         outbox.swap_transmits(&mut self.bytes, &mut self.transmits);
         self.addresses.clear();
         let addresses = self.transmits.iter().map(|t| SockAddr::from(t.to));
         self.addresses.extend(addresses);
+        self.sources.clear();
+        let is_any = |t: &Transmit| t.local.address == LocalAddress::ANY;
+        if self.transmits.iter().all(is_any) {
+            return;
+        }
+        let sources = self.transmits.iter().map(|transmit| {
+            // SAFETY: all-zero bytes are a valid msghdr and iovec: null pointers with zero lengths.
+            let (header, vector) = unsafe { mem::zeroed() };
+            source(transmit).map(|control| Source {
+                header,
+                vector,
+                control,
+            })
+        });
+        self.sources.extend(sources);
+        let transmits = self.transmits.iter().zip(&self.addresses);
+        for (source, (transmit, address)) in self.sources.iter_mut().zip(transmits) {
+            let Some(Source {
+                header,
+                vector,
+                control,
+            }) = source
+            else {
+                continue;
+            };
+            let bytes = &self.bytes[transmit.range.clone()];
+            vector.iov_base = bytes.as_ptr().cast_mut().cast();
+            vector.iov_len = bytes.len();
+            header.msg_name = address.as_ptr().cast_mut().cast();
+            header.msg_namelen = address.len();
+            header.msg_iov = vector;
+            header.msg_iovlen = 1;
+            control.add_to(header);
+        }
     }
 
     /// The send of one of its datagrams. The pointers are good until the next [`Self::load`].
     pub(super) fn entry(&self, index: usize, port: u8, flags: i32) -> squeue::Entry {
+        if let Some(Some(source)) = self.sources.get(index) {
+            #[expect(clippy::cast_sign_loss, reason = "a set of bits")]
+            return opcode::SendMsg::new(Fixed(port.into()), &raw const source.header)
+                .flags(flags as u32)
+                .build();
+        }
         let bytes = &self.bytes[self.transmits[index].range.clone()];
         let address = &self.addresses[index];
         let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
@@ -201,18 +261,36 @@ fn allocate(layout: Layout) -> NonNull<u8> {
     NonNull::new(memory).unwrap_or_else(|| handle_alloc_error(layout))
 }
 
-/// Who sent what is in a received buffer; `None` when the address is none of the internet's.
-pub(super) fn sender(buffer: &[u8]) -> Option<SocketAddr> {
-    address(buffer.get(OUT_HEADER..PAYLOAD)?)
+/// Who sent what is in a received buffer, and to which of our addresses; `None` when the sender's is none
+/// of the internet's.
+pub(super) fn sender(
+    buffer: &[u8],
+    known: Option<&LocalAddresses>,
+) -> Option<(SocketAddr, LocalAddress)> {
+    let from = address(buffer.get(OUT_HEADER..CONTROL)?)?;
+    Some((from, local_address(buffer.get(..PAYLOAD)?, known)))
+}
+
+/// Where it came to, by all that is before the payload.
+fn local_address(buffer: &[u8], known: Option<&LocalAddresses>) -> LocalAddress {
+    let control = known.and_then(|known| {
+        let length = u32::from_ne_bytes(buffer.get(4..8)?.try_into().ok()?);
+        let end = CONTROL.checked_add(usize::try_from(length).ok()?)?;
+        Some(known.number(buffer.get(CONTROL..end)?))
+    });
+    control.unwrap_or(LocalAddress::ANY)
 }
 
 /// Takes a received buffer apart; `None` when the address is none of the internet's.
-pub(super) fn parse(buffer: &mut [u8]) -> Option<Datagram<'_>> {
-    let (header, rest) = buffer.split_at_mut_checked(OUT_HEADER)?;
-    let (name, bytes) = rest.split_at_mut_checked(NAME_ROOM)?;
-    let flags = u32::from_ne_bytes(header[12..16].try_into().ok()?);
+pub(super) fn parse<'a>(
+    buffer: &'a mut [u8],
+    known: Option<&LocalAddresses>,
+) -> Option<Datagram<'a>> {
+    let (head, bytes) = buffer.split_at_mut_checked(PAYLOAD)?;
+    let flags = u32::from_ne_bytes(head[12..16].try_into().ok()?);
     Some(Datagram {
-        from: address(name)?,
+        from: address(&head[OUT_HEADER..CONTROL])?,
+        at: local_address(head, known),
         bytes,
         truncated: flags & MSG_TRUNC != 0,
     })

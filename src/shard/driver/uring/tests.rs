@@ -159,7 +159,7 @@ fn memory_of_sends_outlives_their_end() {
         for number in 0..50 {
             outbox.push(to, Port::Secure, &[number; 1000]);
         }
-        driver.memory.flights[0].load(&mut outbox);
+        driver.memory.flights[0].load(&mut outbox, |_| None);
         for index in 0..50 {
             let entry = driver.memory.flights[0]
                 .entry(index, 0, libc::MSG_NOSIGNAL)
