@@ -23,7 +23,7 @@ impl AddressWatch {
         watch
     }
 
-    /// The same again. A host that does not say may have any.
+    /// The same again. Should the kernel not say, what it said last holds.
     pub(super) fn tick(&self) {
         if self.told.is_empty() {
             return;

@@ -343,8 +343,8 @@ impl RingDriver {
             let entry = flight
                 .entry(index, port, self.send_flags)
                 .user_data(send(port, number).encode());
-            // SAFETY: payload and address lie in the flight, which is not touched before all its
-            // sends have completed, and is part of `Memory`.
+            // SAFETY: payload, address and control message lie in the flight, which is not touched before
+            // all its sends have completed, and is part of `Memory`.
             let pushed = unsafe { self.ring.submission().push(&entry) };
             if pushed.is_ok() {
                 self.memory.flights[number].under_way += 1;
